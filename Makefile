@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+#
+# One makefile, not recursive. Everything is built below build/:
+#
+#   build/tain                 release          build/prove/tain   checker, race points, mutants, hostile mode
+#   build/libtain.a, .so       release          build/asan/tain    the same under ASan and UBSan
+#   build/guest/NAME.elf       bare guests      build/tsan/tain    the same under TSan
+
+CC ?= gcc
+AR ?= ar
+PREFIX ?= /usr/local
+prefix ?= $(PREFIX)
+DESTDIR ?=
+PKG_CONFIG ?= pkg-config
+
+VERSION := 0.1.0
+B := build
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+PKGS := liburcu-memb jansson libelf libxxhash
+WARN := -Wall -Wextra -Werror -Wno-unused-parameter -Wmissing-prototypes -Wstrict-prototypes -Wvla
+COMMON := -std=gnu17 -g $(WARN) -D_GNU_SOURCE -D_LGPL_SOURCE -DTAIN_VERSION=\"$(VERSION)\" -I. -Iinclude \
+	-fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-strict-aliasing -pthread -MMD -MP \
+	$(shell $(PKG_CONFIG) --cflags $(PKGS))
+LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS)) -pthread
+TEST_LIBS := -lcunit
+
+CFLAGS_release := -O2 -DNDEBUG
+CFLAGS_prove := -O1 -fno-omit-frame-pointer -DTAIN_CHECKING -DTAIN_PROVE
+CFLAGS_asan := -O1 -fno-omit-frame-pointer -DTAIN_CHECKING -fsanitize=address,undefined -fno-sanitize-recover=undefined
+CFLAGS_tsan := -O1 -fno-omit-frame-pointer -DTAIN_CHECKING -fsanitize=thread
+LDFLAGS_asan := -fsanitize=address,undefined
+LDFLAGS_tsan := -fsanitize=thread
+VARIANTS := release prove asan tsan
+
+# Rooms, bottom up. The order is the include order; scripts/check-includes enforces it.
+ROOMS := lib notifier mm mm/policy mm/op mmu vmm lab
+LIB_SRCS := $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))
+GUEST_SRCS := $(sort $(wildcard guest/*.c))
+CMD_SRCS := $(sort $(wildcard cmd/*.c))
+TEST_ROOMS := $(patsubst tests/%_test.c,%,$(sort $(wildcard tests/*_test.c)))
+
+.PHONY: all check bench install uninstall clean asan tsan prove format lint tests
+.DEFAULT_GOAL := all
+.SECONDARY:
+
+# --- bare guests ------------------------------------------------------------
+-include guest/guest.mk
+
+# --- one variant ------------------------------------------------------------
+define variant
+OBJ_$(1) := $$(LIB_SRCS:%.c=$(B)/obj/$(1)/%.o) $$(GUEST_SRCS:%.c=$(B)/obj/$(1)/%.o) $$(GUEST_EMBED:%=$(B)/obj/$(1)/%)
+CMD_OBJ_$(1) := $$(CMD_SRCS:%.c=$(B)/obj/$(1)/%.o)
+OUT_$(1) := $(if $(filter release,$(1)),$(B),$(B)/$(1))
+
+$(B)/obj/$(1)/guest/%.o: guest/%.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(COMMON) $$(CFLAGS_$(1)) $$(CFLAGS) -DGUEST_NATIVE -c $$< -o $$@
+
+$(B)/obj/$(1)/%.o: %.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(COMMON) $$(CFLAGS_$(1)) $$(CFLAGS) -c $$< -o $$@
+
+$$(OUT_$(1))/libtain.a: $$(OBJ_$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$$(AR) rcs $$@ $$^
+
+$$(OUT_$(1))/tain: $$(CMD_OBJ_$(1)) $$(OUT_$(1))/libtain.a
+	$$(CC) $$(LDFLAGS_$(1)) $$(LDFLAGS) $$(CMD_OBJ_$(1)) $$(OUT_$(1))/libtain.a $$(LIBS) -o $$@
+
+# tests/ROOM_test.c and tests/ROOM_*.c make one program
+$$(OUT_$(1))/tests/%_test: $$(OUT_$(1))/libtain.a
+	@mkdir -p $$(@D)
+	$$(CC) $$(LDFLAGS_$(1)) $$(LDFLAGS) $$(filter %.o,$$^) $$(OUT_$(1))/libtain.a $$(LIBS) $$(TEST_LIBS) -o $$@
+endef
+$(foreach v,$(VARIANTS),$(eval $(call variant,$(v))))
+
+define test_program
+$(if $(filter release,$(1)),$(B),$(B)/$(1))/tests/$(2)_test: $(patsubst %.c,$(B)/obj/$(1)/%.o,$(sort tests/$(2)_test.c $(wildcard tests/$(2)_*.c)) $(wildcard tests/test.c))
+endef
+$(foreach v,$(VARIANTS),$(foreach t,$(TEST_ROOMS),$(eval $(call test_program,$(v),$(t)))))
+
+all: $(B)/tain $(B)/libtain.a
+prove: $(B)/prove/tain $(TEST_ROOMS:%=$(B)/prove/tests/%_test)
+asan: $(B)/asan/tain $(TEST_ROOMS:%=$(B)/asan/tests/%_test)
+tsan: $(B)/tsan/tain $(TEST_ROOMS:%=$(B)/tsan/tests/%_test)
+
+clean:
+	rm -rf $(B)
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

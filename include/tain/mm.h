@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The host's side: an address space with VMAs, page tables and a fault path, on
+ * an arena of frames that plays physical memory.
+ *
+ * Every function returns 0 or -errno unless it says otherwise. Addresses and
+ * lengths of operations are bytes, page aligned; a length of zero, a reversed or
+ * overflowing range, or one past TAIN_TASK_SIZE is -EINVAL.
+ */
+#ifndef TAIN_MM_H
+#define TAIN_MM_H
+
+#include "tain/types.h"
+
+struct mm_struct;
+struct notifier_mm;
+struct frame_arena;
+struct page;
+
+#define TAIN_TASK_SIZE 0x0000800000000000ull /* hva are below this */
+
+/* Protection and flags have Linux's values, so that plans need no translation. */
+#define TAIN_PROT_NONE 0
+#define TAIN_PROT_READ 1
+#define TAIN_PROT_WRITE 2
+#define TAIN_PROT_EXEC 4
+#define TAIN_MAP_FIXED 0x10
+#define TAIN_MAP_FIXED_NOREPLACE 0x100000
+#define TAIN_MAP_POPULATE 0x8000
+#define TAIN_MREMAP_MAYMOVE 1
+#define TAIN_MREMAP_FIXED 2
+#define TAIN_MADV_DONTNEED 4
+
+/*
+ * Create an arena of @bytes (page aligned, at least 1 MiB): a memfd, mapped once,
+ * shared. Frames are indices into it.
+ * Context: sleeps. Return: 0; -EINVAL for a bad size; -ENOMEM; what memfd_create or mmap said.
+ */
+TAIN_API int frame_arena_create(size_t bytes, struct frame_arena **arena);
+
+/* Free an arena; no mm may use it any more (a frame still in use is a bug report in checking builds). */
+TAIN_API void frame_arena_destroy(struct frame_arena *arena);
+
+/*
+ * Create an empty address space. @policy names the locking design ("mmap_sem").
+ * mm_users and mm_count start at one; mmput() ends it.
+ * Context: sleeps. Return: 0; -EINVAL for an unknown policy; -ENOMEM.
+ */
+TAIN_API int mm_create(struct frame_arena *arena, const char *policy, struct mm_struct **mm);
+
+/* mm_users: users of the address space. The last mmput() runs exit: release of notifiers, unmap, free (rule N8). */
+TAIN_API void mmget(struct mm_struct *mm);
+TAIN_API void mmput(struct mm_struct *mm);
+
+/* mm_count: users of the structure. */
+TAIN_API void mmgrab(struct mm_struct *mm);
+TAIN_API void mmdrop(struct mm_struct *mm);
+
+/* The handle that mmu_notifier_register() takes. */
+TAIN_API struct notifier_mm *mm_notifier(struct mm_struct *mm);
+
+/*
+ * Map @len bytes of anonymous, zeroed memory.
+ * @addr: where, with TAIN_MAP_FIXED (replaces what is there) or
+ *   TAIN_MAP_FIXED_NOREPLACE; otherwise a hint, and *@out says where.
+ * @out: may be NULL with a fixed address.
+ * Context: sleeps; opens a notifier section when it replaces mappings.
+ * Return: 0; -EINVAL; -ENOMEM (no room, too many VMAs, no memory); -EEXIST
+ * (NOREPLACE over a mapping); with TAIN_MAP_POPULATE also what mm_populate() returns.
+ */
+TAIN_API int mm_mmap(struct mm_struct *mm, hva_t addr, size_t len, int prot, int flags, hva_t *out);
+
+/* Remove every mapping in [addr, addr + len). Holes are fine. Return: 0; -EINVAL; -ENOMEM (a split needs a VMA). */
+TAIN_API int mm_munmap(struct mm_struct *mm, hva_t addr, size_t len);
+
+/* Change rights. Return: 0; -EINVAL; -ENOMEM for a hole in the range (what lies before it has changed) or no memory. */
+TAIN_API int mm_mprotect(struct mm_struct *mm, hva_t addr, size_t len, int prot);
+
+/*
+ * Move or resize one mapping, entries and all.
+ * Return: 0 and the new address in *@out; -EINVAL (flags, overlap); -EFAULT (the
+ * old range is not one mapping); -ENOMEM (cannot grow in place without MAYMOVE, or no room).
+ */
+TAIN_API int mm_mremap(struct mm_struct *mm, hva_t old_addr, size_t old_len, size_t new_len, int flags, hva_t new_addr,
+		       hva_t *out);
+
+/* @advice: TAIN_MADV_DONTNEED (contents go, the mapping stays). Return: 0; -EINVAL; -ENOMEM for a hole (the rest is done). */
+TAIN_API int mm_madvise(struct mm_struct *mm, hva_t addr, size_t len, int advice);
+
+/* Fault in every page of the range, for writing where the VMA allows. Return: 0; -ENOMEM; -EFAULT for a hole. */
+TAIN_API int mm_populate(struct mm_struct *mm, hva_t addr, size_t len);
+
+/*
+ * Copy between the caller's memory and the address space, through the fault path,
+ * each page pinned while it is touched. Any alignment.
+ * Return: 0; -EFAULT where the address space does not allow it; -ENOMEM.
+ * A failed copy has moved a prefix.
+ */
+TAIN_API int mm_copy_to(struct mm_struct *mm, hva_t dst, const void *src, size_t len);
+TAIN_API int mm_copy_from(struct mm_struct *mm, void *dst, hva_t src, size_t len);
+
+#endif /* TAIN_MM_H */

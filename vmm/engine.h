@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The door to vmm/: virtual machines on interchangeable engines. Nothing above
+ * this room knows which engine runs.
+ */
+#ifndef VMM_ENGINE_H
+#define VMM_ENGINE_H
+
+#include "guest/abi.h"
+#include "lib/base.h"
+#include "lib/err.h"
+
+struct vm;
+struct vcpu;
+struct mm_struct;
+
+enum vm_slot { VM_SLOT_LOW, VM_SLOT_SHARED, VM_SLOT_DATA, VM_SLOT_NR };
+
+/* Why vcpu_run()'s handler is called. */
+enum vcpu_exit_reason {
+	VCPU_EXIT_DONE,   /* the guest ended: code */
+	VCPU_EXIT_TEXT,   /* console bytes: data, bytes */
+	VCPU_EXIT_FAULT,  /* DATA at gpa is not backed or not allowed now; returning true retries the access */
+	VCPU_EXIT_MMIO,   /* an access outside every memslot: gpa */
+	VCPU_EXIT_KICK,   /* vcpu_kick() */
+	VCPU_EXIT_CRASH,  /* guest exception, triple fault or an exit nobody expects: text in err */
+};
+
+struct vcpu_exit {
+	enum vcpu_exit_reason reason;
+	u32 code;
+	gpa_t gpa; /* FAULT: the target the guest recorded; MMIO: the address */
+	bool write;
+	const void *data;
+	size_t bytes;
+	struct err err;
+};
+
+/* Return true to go on, false to leave vcpu_run(). */
+typedef bool vcpu_exit_fn(struct vcpu *vcpu, const struct vcpu_exit *exit, void *arg);
+
+struct vm_config {
+	u32 vcpus;           /* 1..GUEST_MAX_VCPUS */
+	size_t shared_bytes; /* size of the SHARED slot */
+	size_t arena_bytes;  /* engines with tain's own mm: physical memory beside SHARED; 0: engine's choice from data_bytes */
+	size_t data_bytes;   /* what DATA will be, for sizing */
+};
+
+/* What the first line of every run says. */
+struct vm_identity {
+	const char *engine;  /* "soft" */
+	const char *mmu;     /* "tain EPT", "KVM EPT", "KVM NPT", "KVM kernel shadow" */
+	const char *host_mm; /* "tain mmap_sem", "Linux 6.18.x" */
+	char cpu[64];        /* processor of the vCPU: "software", or the model name */
+};
+
+struct vm_stats {
+	u64 faults; /* second-MMU faults taken; soft: exact, kvm: pf_taken from KVM_GET_STATS_FD */
+	u64 retries, zapped, flushes, invalidations; /* 0 where unknown */
+};
+
+/* A guest: a built-in workload by name, or an ELF file. */
+struct guest_image {
+	const char *name;    /* workload, or path as given */
+	const char *path;    /* NULL for a built-in workload */
+};
+
+struct engine {
+	const char *name;
+	const char *summary;
+	const char *needs; /* "/dev/kvm" or "nothing" */
+	bool own_mm;       /* host address space is tain's (vm_mm() works), else this process */
+	/* Can it run here? 0, or -errno with the reason and the repair in @why. */
+	int (*probe)(struct err *why);
+	int (*create)(struct vm *vm, const struct vm_config *config, struct err *err);
+	void (*destroy)(struct vm *vm);
+	void (*identify)(struct vm *vm, struct vm_identity *id);
+	/* npages 0 removes. hva is in vm_mm() or in this process. */
+	int (*set_memory)(struct vm *vm, u32 slot, gpa_t gpa, hva_t hva, size_t bytes, struct err *err);
+	int (*load)(struct vm *vm, const struct guest_image *image, struct err *err);
+	int (*vcpu_create)(struct vm *vm, u32 id, struct vcpu **vcpu, struct err *err);
+	void (*vcpu_destroy)(struct vcpu *vcpu);
+	int (*vcpu_run)(struct vcpu *vcpu, vcpu_exit_fn *fn, void *arg, struct err *err);
+	void (*vcpu_kick)(struct vcpu *vcpu);
+	void (*stats)(struct vm *vm, struct vm_stats *stats);
+	/* Exact audit of mirror against host; NULL where the engine cannot. Return: mismatches, text of the first in err. */
+	u64 (*audit)(struct vm *vm, struct err *err);
+};
+
+/* All engines, NULL terminated: soft, kvm. */
+const struct engine *const *engine_all(void);
+const struct engine *engine_find(const char *name);
+
+/*
+ * Create a VM: SHARED memory exists, is zeroed and reachable through vm_shared(),
+ * the guest_shared header is filled in (magic, version, vcpus, sizes); vCPUs exist.
+ * Context: sleeps. Return: 0; -errno with one line in @err.
+ */
+int vm_create(const struct engine *engine, const struct vm_config *config, struct vm **vm, struct err *err);
+void vm_destroy(struct vm *vm);
+
+void *vm_shared(struct vm *vm);               /* host address of SHARED, for as long as the VM lives */
+struct guest_vcpu *vm_guest_vcpu(struct vm *vm, u32 id);
+struct mm_struct *vm_mm(struct vm *vm);       /* NULL unless engine->own_mm */
+void vm_identify(struct vm *vm, struct vm_identity *id);
+int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err); /* the DATA slot */
+int vm_load(struct vm *vm, const struct guest_image *image, int argc, char *const argv[], struct err *err);
+struct vcpu *vm_vcpu(struct vm *vm, u32 id);
+u32 vcpu_id(const struct vcpu *vcpu);
+u32 vm_vcpus(const struct vm *vm);
+
+/*
+ * Run until the guest ends or @fn returns false. Calls @fn on the calling thread,
+ * outside guest mode. One thread per vCPU at a time.
+ * Return: 0 (ended or told to stop); -errno with text in @err when the vCPU cannot run.
+ */
+int vcpu_run(struct vcpu *vcpu, vcpu_exit_fn *fn, void *arg, struct err *err);
+
+/* Make the vCPU call its handler with VCPU_EXIT_KICK soon. Any thread. */
+void vcpu_kick(struct vcpu *vcpu);
+void vm_get_stats(struct vm *vm, struct vm_stats *stats);
+/* See engine->audit; -1ull where the engine has none. */
+u64 vm_audit(struct vm *vm, struct err *err);
+
+/* Names of built-in workloads with one-line summaries, NULL terminated. */
+struct guest_info {
+	const char *name;
+	const char *summary;
+};
+const struct guest_info *guest_list(void);
+
+#endif /* VMM_ENGINE_H */
