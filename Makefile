@@ -84,10 +84,64 @@ $(if $(filter release,$(1)),$(B),$(B)/$(1))/tests/$(2)_test: $(patsubst %.c,$(B)
 endef
 $(foreach v,$(VARIANTS),$(foreach t,$(TEST_ROOMS),$(eval $(call test_program,$(v),$(t)))))
 
-all: $(B)/tain $(B)/libtain.a
+all: $(B)/tain $(B)/libtain.a $(B)/libtain.so $(B)/tain.pc
 prove: $(B)/prove/tain $(TEST_ROOMS:%=$(B)/prove/tests/%_test)
 asan: $(B)/asan/tain $(TEST_ROOMS:%=$(B)/asan/tests/%_test)
 tsan: $(B)/tsan/tain $(TEST_ROOMS:%=$(B)/tsan/tests/%_test)
+tests: $(TEST_ROOMS:%=$(B)/prove/tests/%_test)
+
+# --- the shared library: what include/tain declares, and nothing else --------
+SONAME := libtain.so.$(firstword $(subst ., ,$(VERSION)))
+
+$(B)/libtain.so: $(OBJ_release) lib/libtain.map
+	$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=lib/libtain.map -Wl,-z,defs \
+		$(OBJ_release) $(LIBS) -o $@
+
+$(B)/tain.pc: lib/tain.pc.in Makefile
+	@mkdir -p $(@D)
+	sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' -e 's|@requires@|$(PKGS)|' $< > $@
+
+# --- install -----------------------------------------------------------------
+PUBLIC := $(sort $(wildcard include/tain/*.h))
+MAN := $(sort $(wildcard docs/*.1))
+D := $(DESTDIR)$(prefix)
+
+install: all install-guest
+	install -d $(D)/bin $(D)/lib/pkgconfig $(D)/include/tain $(D)/share/man/man1 $(D)/share/doc/tain
+	install -m 755 $(B)/tain $(D)/bin/tain
+	install -m 644 $(B)/libtain.a $(D)/lib/libtain.a
+	install -m 755 $(B)/libtain.so $(D)/lib/libtain.so.$(VERSION)
+	ln -sf libtain.so.$(VERSION) $(D)/lib/$(SONAME)
+	ln -sf $(SONAME) $(D)/lib/libtain.so
+	install -m 644 $(B)/tain.pc $(D)/lib/pkgconfig/tain.pc
+	install -m 644 $(PUBLIC) $(D)/include/tain
+	install -m 644 $(MAN) $(D)/share/man/man1
+	install -m 644 README.md LICENSE $(D)/share/doc/tain
+
+uninstall: uninstall-guest
+	rm -f $(D)/bin/tain $(D)/lib/libtain.a $(D)/lib/libtain.so $(D)/lib/$(SONAME) $(D)/lib/libtain.so.$(VERSION)
+	rm -f $(D)/lib/pkgconfig/tain.pc $(MAN:docs/%=$(D)/share/man/man1/%)
+	rm -rf $(D)/include/tain $(D)/share/doc/tain
+
+# --- checks --------------------------------------------------------------------
+check:
+	scripts/check
+
+bench: $(B)/tain
+	scripts/bench
+
+SPARSE_FLAGS := -Wno-unknown-attribute -Wno-non-pointer-null -D__x86_64__=1
+C_FILES := $(sort $(wildcard include/tain/*.h $(foreach d,lib notifier mm mm/policy mm/op mmu vmm guest guest/rt lab cmd tests examples,$(d)/*.c $(d)/*.h)))
+
+lint:
+	scripts/check-includes
+	scripts/check-symbols
+	shellcheck scripts/* .ci/run
+	clang-format --dry-run --Werror $(C_FILES)
+	mandoc -T lint -W warning $(MAN)
+
+format:
+	clang-format -i $(C_FILES)
 
 clean:
 	rm -rf $(B)
