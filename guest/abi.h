@@ -198,4 +198,13 @@ struct guest_native {
 	void (*out)(struct guest_native *native, uint32_t port, const void *data, uint32_t bytes, uint32_t count);
 };
 
+/* A workload compiled into the soft engine. Its name is one of GUEST_WORKLOADS. */
+struct guest_native_entry {
+	const char *name;
+	int (*main)(struct guest_native *native, void *shared, uint32_t vcpu); /* returns the exit code */
+};
+
+/* Ends with a NULL name. */
+extern const struct guest_native_entry guest_native_table[];
+
 #endif /* GUEST_ABI_H */
