@@ -17,6 +17,8 @@
 
 #include <stdint.h>
 
+#include "guest/workloads.h"
+
 #define GUEST_ABI_VERSION 1
 #define GUEST_ABI_MAGIC 0x74616975u
 
@@ -27,12 +29,21 @@
 #define GUEST_ARGS_BYTES 2048
 
 #define GUEST_LOW_GPA 0x0ul
-#define GUEST_PGTABLE_GPA 0x4000ul   /* PML4, PDPT, one PD per GiB */
-#define GUEST_IMAGE_GPA 0x200000ul   /* first byte an image segment may use */
-#define GUEST_IMAGE_END 0x8000000ul  /* 128 MiB: end of LOW, stacks below it, growing down */
-#define GUEST_STACK_BYTES 0x10000ul  /* per vCPU, at GUEST_IMAGE_END - (vcpu + 1) * GUEST_STACK_BYTES */
-#define GUEST_SHARED_GPA 0x10000000ul /* 256 MiB */
-#define GUEST_DATA_GPA 0x100000000ul /* 4 GiB */
+#define GUEST_PGTABLE_GPA 0x4000ul	/* PML4, PDPT, one PD per GiB; DATA ends at GUEST_DATA_LIMIT at the latest */
+#define GUEST_IMAGE_GPA 0x200000ul	/* first byte an image segment may use */
+#define GUEST_IMAGE_END 0x8000000ul	/* 128 MiB: end of LOW, stacks below it, growing down */
+#define GUEST_STACK_BYTES 0x10000ul	/* per vCPU, at GUEST_IMAGE_END - (vcpu + 1) * GUEST_STACK_BYTES */
+#define GUEST_SHARED_GPA 0x10000000ul	/* 256 MiB */
+#define GUEST_SHARED_END 0xe0000000ul	/* SHARED ends here at the latest; devices of other machines lie above */
+#define GUEST_DATA_GPA 0x100000000ul	/* 4 GiB */
+#define GUEST_DATA_LIMIT 0x7000000000ul /* 448 GiB */
+
+/*
+ * How a bare guest is entered, every vCPU alike and at the same time: at the ELF
+ * entry, long mode, CPL0, interrupts off, no IDT and no TSS; identity mapping of
+ * [0, end of DATA) that CPL3 may use; rdi = vCPU number, rsi = GUEST_SHARED_GPA,
+ * rsp = top of its stack.
+ */
 
 /* I/O ports. */
 #define GUEST_PORT_TEXT 0x3f8 /* console text */
@@ -91,7 +102,9 @@ static inline uint32_t guest_stamp_generation(uint64_t stamp)
  * `required` after it has returned. A guest reads required, then the stamp, then
  * announced: a generation outside [required, announced] is a violation; a zero is
  * one unless the flag allows it or the two generations differ (an operation was
- * under way).
+ * under way). Both generations only grow. A stamp is written one word at a time; the rest
+ * of the page, with its write slots, is changed by nothing but operations that
+ * destroy contents. guest/stamp.c says what may be concluded from that and why.
  */
 struct guest_page_rule {
 	uint32_t required;
@@ -101,22 +114,22 @@ struct guest_page_rule {
 /* What the guest believes went wrong. */
 enum guest_violation_kind {
 	GUEST_VIOLATION_NONE,
-	GUEST_VIOLATION_STALE,   /* a generation that is forbidden */
-	GUEST_VIOLATION_ZERO,    /* zeros where a stamp must be */
+	GUEST_VIOLATION_STALE,	 /* a generation that is forbidden */
+	GUEST_VIOLATION_ZERO,	 /* zeros where a stamp must be */
 	GUEST_VIOLATION_FOREIGN, /* a stamp of another page */
 	GUEST_VIOLATION_CORRUPT, /* not a stamp */
-	GUEST_VIOLATION_LOST,    /* this vCPU's own write is gone, and no operation took it */
+	GUEST_VIOLATION_LOST,	 /* this vCPU's own write is gone, and no operation took it */
 };
 
 struct guest_violation {
 	uint32_t kind; /* enum guest_violation_kind; written last */
 	uint32_t vcpu;
 	uint64_t page;
-	uint64_t seen;     /* the word read */
-	uint32_t required; /* as read before it */
+	uint64_t seen;	    /* the word read */
+	uint32_t required;  /* as read before it */
 	uint32_t announced; /* as read after it */
-	uint64_t expected; /* LOST: the word written */
-	uint64_t when;     /* guest time stamp counter */
+	uint64_t expected;  /* LOST: the word written */
+	uint64_t when;	    /* guest time stamp counter */
 };
 
 #define GUEST_VIOLATION_RING 32
@@ -125,27 +138,27 @@ struct guest_violation {
 enum guest_touch_order { GUEST_ORDER_SEQUENTIAL, GUEST_ORDER_STRIDE, GUEST_ORDER_RANDOM };
 
 struct guest_command {
-	uint64_t first;  /* first page of DATA */
-	uint64_t pages;  /* how many */
+	uint64_t first;	 /* first page of DATA */
+	uint64_t pages;	 /* how many */
 	uint64_t stride; /* in pages, for GUEST_ORDER_STRIDE */
-	uint64_t seed;   /* for GUEST_ORDER_RANDOM */
-	uint32_t order;  /* enum guest_touch_order */
-	uint32_t write;  /* 0 read, 1 write */
-	uint32_t timed;  /* 1: one sample per access, cycles, in this vCPU's sample buffer */
-	uint32_t quit;   /* 1: leave the workload with exit code 0 */
+	uint64_t seed;	 /* for GUEST_ORDER_RANDOM */
+	uint32_t order;	 /* enum guest_touch_order */
+	uint32_t write;	 /* 0 read, 1 write */
+	uint32_t timed;	 /* 1: one sample per access, cycles, in this vCPU's sample buffer */
+	uint32_t quit;	 /* 1: leave the workload with exit code 0 */
 };
 
 /* One vCPU's corner of SHARED, one page, so that vCPUs share no line. */
 struct guest_vcpu {
 	/* written by the guest */
-	uint64_t target;   /* gpa of the access under way in DATA: names the culprit of a failed run */
-	uint64_t accesses; /* checked accesses so far */
-	uint64_t writes;   /* writes to DATA so far */
-	uint64_t done;     /* commands finished */
-	uint64_t samples;  /* samples of the last command */
+	uint64_t target;	 /* gpa of the access under way in DATA: names the culprit of a failed run */
+	uint64_t accesses;	 /* checked accesses so far */
+	uint64_t writes;	 /* writes to DATA so far */
+	uint64_t done;		 /* commands finished */
+	uint64_t samples;	 /* samples of the last command */
 	uint64_t command_cycles; /* guest cycles the last command took, whole */
-	uint64_t violations; /* reported so far; the ring keeps the first GUEST_VIOLATION_RING */
-	uint64_t heartbeat;  /* grows while the guest makes progress */
+	uint64_t violations;	 /* reported so far; the ring keeps the first GUEST_VIOLATION_RING */
+	uint64_t heartbeat;	 /* grows while the guest makes progress */
 	uint64_t guest_pad[8];
 	/* written by the host */
 	uint64_t posted; /* commands posted; the guest obeys command when posted > done */
@@ -154,7 +167,8 @@ struct guest_vcpu {
 	struct guest_violation violation[GUEST_VIOLATION_RING];
 } __attribute__((aligned(4096)));
 
-/* First page of SHARED; offsets are bytes from GUEST_SHARED_GPA. Written by the host before the first run, but for `stop`. */
+/* First page of SHARED; offsets are bytes from GUEST_SHARED_GPA. The host writes it before the first run, `stop` later.
+ */
 struct guest_shared {
 	uint32_t magic;
 	uint32_t version;
@@ -164,14 +178,14 @@ struct guest_shared {
 	uint64_t data_bytes; /* DATA is [GUEST_DATA_GPA, + data_bytes) */
 	uint64_t seed;
 	uint64_t tsc_khz;
-	uint64_t vcpu_offset;    /* struct guest_vcpu[vcpus] */
-	uint64_t rule_offset;    /* struct guest_page_rule[data pages], 0 without an oracle */
-	uint64_t sample_offset;  /* uint32_t[vcpus][sample_count], 0 without samples */
+	uint64_t vcpu_offset;	/* struct guest_vcpu[vcpus] */
+	uint64_t rule_offset;	/* struct guest_page_rule[data pages], 0 without an oracle */
+	uint64_t sample_offset; /* uint32_t[vcpus][sample_count], 0 without samples */
 	uint64_t sample_count;
-	uint32_t write_percent;  /* stamp: share of accesses that write */
+	uint32_t write_percent; /* stamp: share of accesses that write */
 	uint32_t argc;
 	uint32_t arg_offset[GUEST_MAX_ARGS]; /* into args */
-	char args[GUEST_ARGS_BYTES];
+	char args[GUEST_ARGS_BYTES];	     /* the guest's own arguments, each NUL terminated; no program name */
 } __attribute__((aligned(4096)));
 
 /*
@@ -191,20 +205,39 @@ struct guest_tlb_entry {
 #define GUEST_TLB_EMPTY 1ull /* no page address is odd */
 
 struct guest_native {
-	const uint32_t *requests; /* non-zero: call slow before the access */
+	const uint32_t *requests;    /* non-zero: call slow before the access */
 	struct guest_tlb_entry *tlb; /* direct mapped by page number */
 	/* Serves requests, walks, faults; returns the host address of gpa. Does not return when the vCPU must stop. */
 	void *(*slow)(struct guest_native *native, uint64_t gpa, int write);
+	/* Writes @count items of @bytes each to a port. Does not return from GUEST_PORT_EXIT. */
 	void (*out)(struct guest_native *native, uint32_t port, const void *data, uint32_t bytes, uint32_t count);
 };
 
-/* A workload compiled into the soft engine. Its name is one of GUEST_WORKLOADS. */
+/*
+ * The workloads compiled into libtain. @shared: host address of SHARED, which a
+ * native guest reaches directly; only DATA goes through the accessor. A poll
+ * without an access (guest_pause) calls slow(native, GUEST_SHARED_GPA, 0).
+ * Return: the guest's exit code.
+ */
 struct guest_native_entry {
 	const char *name;
-	int (*main)(struct guest_native *native, void *shared, uint32_t vcpu); /* returns the exit code */
+	int (*main)(struct guest_native *native, void *shared, uint32_t vcpu);
 };
 
-/* Ends with a NULL name. */
-extern const struct guest_native_entry guest_native_table[];
+extern const struct guest_native_entry guest_native_table[]; /* ends with name NULL */
+
+#define GUEST_NATIVE_MAIN(name, summary)                                                                               \
+	int guest_native_##name(struct guest_native *native, void *shared, uint32_t vcpu);
+GUEST_WORKLOADS(GUEST_NATIVE_MAIN)
+#undef GUEST_NATIVE_MAIN
+
+/* The same workloads as bare ELF files, in libtain's read-only data. */
+struct guest_elf_entry {
+	const char *name;
+	const void *start;
+	const void *end;
+};
+
+extern const struct guest_elf_entry guest_elf_table[]; /* ends with name NULL */
 
 #endif /* GUEST_ABI_H */
