@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Mutants: named switches that put one historical bug back, to prove that the
+ * oracle bites. The list is lib/mutants.def; the code exists in checking builds only.
+ */
+#ifndef LIB_MUTANT_H
+#define LIB_MUTANT_H
+
+#include "lib/base.h"
+
+enum mutant {
+	MUTANT_NONE,
+#define MUTANT(id, name, number, year, story, oracle) id,
+#include "lib/mutants.def"
+#undef MUTANT
+	MUTANT_NR
+};
+
+struct mutant_info {
+	const char *name;   /* NULL ends the table */
+	const char *story;  /* what happened, one line */
+	const char *oracle; /* what must notice it */
+	u32 number;	    /* in the catalogue of historical bugs; 0: breaks a rule, no recorded case */
+	u32 year;
+};
+
+extern u32 mutant_active; /* enum mutant */
+
+#if CHECKING
+#define mutant(id) unlikely(__atomic_load_n(&mutant_active, __ATOMIC_RELAXED) == (id))
+#else
+#define mutant(id) ((void)sizeof(id), false)
+#endif
+
+/* Switch on one mutant, all others off; NULL or "none": all off. Return: 0; -ENOENT; -ENOSYS in a build without mutants. */
+int mutant_set(const char *name);
+
+/* Always compiled in; ends with name NULL. */
+const struct mutant_info *mutant_table(void);
+const char *const *mutant_names(void);
+
+#endif /* LIB_MUTANT_H */

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One table per command makes the parser and --help. Every long option can also be
+ * given in the environment as TAIN_<LONG>, dashes as underscores; the command line wins.
+ */
+#ifndef LIB_OPTION_H
+#define LIB_OPTION_H
+
+#include "lib/base.h"
+#include "lib/err.h"
+
+enum option_kind {
+	OPTION_FLAG,   /* bool; no value; in the environment 1/0 yes/no true/false on/off */
+	OPTION_UINT,   /* unsigned int, decimal */
+	OPTION_U64,    /* u64, decimal, 0x or 0 prefix */
+	OPTION_SIZE,   /* u64 bytes, suffix K M G T (powers of 1024) */
+	OPTION_TIME,   /* u64 nanoseconds: 10s 500ms 20us 5ns 2m 1h; a bare number is seconds */
+	OPTION_STRING, /* const char *, points into argv or the environment */
+	OPTION_KINDS
+};
+
+struct option_spec {
+	char short_name;	/* 0: none */
+	const char *long_name;	/* without dashes */
+	const char *value_name; /* "BYTES"; NULL for a flag */
+	enum option_kind kind;
+	void *value;	  /* what kind says; keeps its default when not given */
+	const char *help; /* one line; the caller writes defaults into it */
+	u64 min, max;	  /* of a number, inclusive; both 0: any */
+	bool no_env;
+	bool *given; /* may be NULL: set to true when the option was given anywhere */
+};
+
+struct command_spec {
+	const char *name;	 /* "tain stress" */
+	const char *summary;	 /* one line */
+	const char *args;	 /* "GUEST [-- ARGS]"; NULL: none */
+	const char *description; /* lines for --help; NULL: none */
+	const struct option_spec *options;
+	unsigned int nr_options;
+	unsigned int min_args, max_args; /* of positional arguments; those after -- do not count */
+};
+
+/*
+ * @argv[0] is the command's own name and is skipped. Options and arguments may mix up to
+ * `--`. Arguments are moved behind the options, in order; `--` itself is taken out.
+ * @first_arg: index of the first positional argument.
+ * Return: 0; 1 when --help or -h was met; -EINVAL with one line in @err.
+ */
+int option_parse(const struct command_spec *command, int argc, char **argv, int *first_arg, struct err *err);
+
+/* The text of --help, line by line. */
+void option_help(const struct command_spec *command, void (*line)(const char *text, void *arg), void *arg);
+
+/* The one of @names (NULL terminated) that was probably meant, or NULL. */
+const char *option_nearest(const char *word, const char *const *names);
+
+/* Return: 0; -EINVAL (not a number, unknown suffix); -ERANGE (does not fit in 64 bits). */
+int parse_u64(const char *text, u64 *value);
+int parse_size(const char *text, u64 *bytes);
+int parse_time(const char *text, u64 *ns);
+
+#endif /* LIB_OPTION_H */

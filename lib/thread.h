@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Threads with a small number of their own. The number indexes per-thread
+ * counters, SRCU slots and trace rings; it is reused after the thread ends.
+ */
+#ifndef LIB_THREAD_H
+#define LIB_THREAD_H
+
+#include "lib/base.h"
+
+#define THREAD_MAX 128 /* alive at one time */
+#define THREAD_NAME_BYTES 16
+
+struct thread {
+	u64 handle;
+	u32 id;
+	char name[THREAD_NAME_BYTES];
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+/*
+ * Start a thread that runs fn(arg), entered and pinned.
+ * @thread: the caller's, until thread_join(). @cpu: processor, or -1 for any.
+ * Return: 0; -EAGAIN (THREAD_MAX or a system limit); -EINVAL (no such processor).
+ */
+int thread_create(struct thread *thread, const char *name, int cpu, void (*fn)(void *arg), void *arg);
+
+/* Wait for its end. Context: sleeps. Return: the arg it was created with. */
+void *thread_join(struct thread *thread);
+
+/* Pin the calling thread; -1: let it run anywhere. Return: 0; -EINVAL. */
+int thread_pin(int cpu);
+
+/*
+ * For threads tain did not create: before their first call, and after the last
+ * (BUG if a lock or a reader is still held). Nests. main calls thread_enter("main") first.
+ */
+void thread_enter(const char *name);
+void thread_exit(void);
+
+const char *thread_name(void);
+void thread_yield(void);
+void thread_sleep_ns(u64 ns);
+void thread_block_signals(void); /* in a thread that must never run the program's handlers */
+
+extern __thread u32 thread_self; /* id + 1; 0 before thread_enter() */
+extern u32 thread_high;		 /* every id in use, now or before, is below it; only grows */
+u32 thread_id_slow(void);
+
+static inline u32 thread_id(void)
+{
+	u32 self = thread_self;
+
+	return likely(self) ? self - 1 : thread_id_slow();
+}
+
+#endif /* LIB_THREAD_H */

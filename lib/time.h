@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* The monotonic clock, and the processor's cycle counter with its rate. */
+#ifndef LIB_TIME_H
+#define LIB_TIME_H
+
+#include "lib/base.h"
+
+#define NSEC_PER_USEC 1000ull
+#define NSEC_PER_MSEC 1000000ull
+#define NSEC_PER_SEC 1000000000ull
+
+/* Nanoseconds since some fixed moment. */
+u64 clock_ns(void);
+
+/* Time stamp counter; ordered against nothing. */
+static inline u64 cycles(void)
+{
+#if defined(__x86_64__)
+	return __builtin_ia32_rdtsc();
+#else
+	return clock_ns();
+#endif
+}
+
+/* Its rate. The first call may take 20 ms: it is measured against clock_ns(). */
+u64 cycles_khz(void);
+
+extern u64 cycles_mult; /* ns = cycles * cycles_mult >> 32; 0: not measured yet */
+
+static inline u64 cycles_to_ns(u64 count)
+{
+	if (unlikely(!__atomic_load_n(&cycles_mult, __ATOMIC_RELAXED)))
+		cycles_khz();
+	return (unsigned __int128)count * __atomic_load_n(&cycles_mult, __ATOMIC_RELAXED) >> 32;
+}
+
+#endif /* LIB_TIME_H */
