@@ -55,9 +55,11 @@
  *   63..40 page number   39..16 generation   15..0 checksum of the other two
  * A word of zero is a page nobody stamped.
  */
+#define GUEST_GENERATION_MASK 0xffffffu /* generations are compared modulo 2^24 */
+
 static inline uint64_t guest_stamp_sum(uint64_t body)
 {
-	uint64_t x = body * 0x9e3779b97f4a7c15ull;
+	uint64_t x = (body + GUEST_ABI_MAGIC) * 0x9e3779b97f4a7c15ull; /* page 0, generation 0 is no zero either */
 
 	return (x >> 48 ^ x >> 24) & 0xffff;
 }

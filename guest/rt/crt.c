@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* From the entry to guest_main() and back; what a bare guest says when it traps. */
+#include "guest/workload.h"
+
+#define CRT_EXIT_ABI 125
+#define CRT_EXIT_TRAP 128
+
+/* As the stub leaves it on the trap stack. */
+struct guest_trap {
+	uint64_t address; /* cr2 */
+	uint64_t vector;
+	uint64_t error;
+	uint64_t rip, cs, flags, rsp, ss;
+};
+
+void guest_enter(uint64_t vcpu, struct guest_shared *shared) __attribute__((noreturn));
+void guest_trap(const struct guest_trap *trap) __attribute__((noreturn));
+
+void guest_enter(uint64_t vcpu, struct guest_shared *shared)
+{
+	struct guest g;
+	char *argv[GUEST_MAX_ARGS + 1];
+	int argc;
+
+	if (shared->magic != GUEST_ABI_MAGIC || shared->version != GUEST_ABI_VERSION) {
+		guest_printf(&g, "guest: built for version %u of the guest interface, the host offers %u\n",
+			     GUEST_ABI_VERSION, shared->magic == GUEST_ABI_MAGIC ? shared->version : 0);
+		guest_exit(&g, CRT_EXIT_ABI);
+	}
+	argc = guest_setup(&g, shared, (uint32_t)vcpu, argv);
+	guest_exit(&g, guest_main(&g, argc, argv));
+}
+
+void guest_trap(const struct guest_trap *trap)
+{
+	static const char *const names[32] = {
+		[0] = "divide error",	[1] = "debug",	      [3] = "breakpoint",
+		[4] = "overflow",	[5] = "bound",	      [6] = "invalid opcode",
+		[7] = "no FPU",		[8] = "double fault", [10] = "invalid TSS",
+		[11] = "no segment",	[12] = "stack",	      [13] = "general protection",
+		[14] = "page fault",	[16] = "FPU error",   [17] = "alignment",
+		[18] = "machine check", [19] = "SIMD error",  [21] = "control protection",
+	};
+	struct guest g = { 0 };
+	const char *name = names[trap->vector & 31];
+
+	guest_printf(&g, "guest: exception %lu (%s), error 0x%lx, rip 0x%lx, rsp 0x%lx", trap->vector,
+		     name ? name : "reserved", trap->error, trap->rip, trap->rsp);
+	if (trap->vector == 14)
+		guest_printf(&g, ", address 0x%lx", trap->address);
+	guest_text(&g, "\n");
+	guest_exit(&g, CRT_EXIT_TRAP + (int)(trap->vector & 31));
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Workload: the guest's half of every latency measurement. The host posts a
+ * command, the guest obeys: one access per page, each timed if asked.
+ *
+ * A sample is the time between two stamps around one access; what the stamps cost
+ * themselves is measured by a second command on the same, now warm pages.
+ */
+#include "guest/order.h"
+
+/* Nothing after it starts before the counter was read; nothing before it is still under way. */
+static inline uint64_t touch_begin(void)
+{
+	uint64_t now = guest_cycles();
+
+	__asm__ __volatile__("lfence" ::: "memory");
+	return now;
+}
+
+static inline uint64_t touch_end(void)
+{
+	__asm__ __volatile__("lfence" ::: "memory");
+	return guest_cycles();
+}
+
+static inline void touch_page(struct guest *g, uint64_t page, uint32_t write)
+{
+	uint64_t gpa = GUEST_DATA_GPA + (page << GUEST_PAGE_SHIFT) + GUEST_WSLOT_OFFSET + g->id * 8ul;
+
+	if (write)
+		guest_write64(g, gpa, page + 1);
+	else
+		guest_read64(g, gpa);
+}
+
+static void touch_plain(struct guest *g, const struct guest_command *command, struct guest_order *order)
+{
+	uint64_t page;
+
+	while (guest_order_next(order, &page))
+		touch_page(g, command->first + page, command->write);
+}
+
+/* Return: how many samples were stored. */
+static uint64_t touch_timed(struct guest *g, const struct guest_command *command, struct guest_order *order,
+			    uint32_t *sample, uint64_t room)
+{
+	uint64_t n = 0, page, begin, cycles;
+
+	while (guest_order_next(order, &page)) {
+		begin = touch_begin();
+		touch_page(g, command->first + page, command->write);
+		cycles = touch_end() - begin;
+		if (n < room)
+			__atomic_store_n(&sample[n++], cycles < UINT32_MAX ? (uint32_t)cycles : UINT32_MAX,
+					 __ATOMIC_RELAXED);
+	}
+	return n;
+}
+
+/* The host may write the next command as soon as `done` grows, not before; still, read each field once. */
+static void touch_command(struct guest *g, struct guest_command *command)
+{
+	const struct guest_command *posted = &g->vcpu->command;
+	uint64_t all = guest_data_size(g) >> GUEST_PAGE_SHIFT;
+
+	command->first = shared_load(&posted->first);
+	command->pages = shared_load(&posted->pages);
+	command->stride = shared_load(&posted->stride);
+	command->seed = shared_load(&posted->seed);
+	command->order = shared_load(&posted->order);
+	command->write = shared_load(&posted->write);
+	command->timed = shared_load(&posted->timed);
+	command->quit = shared_load(&posted->quit);
+	if (command->first > all)
+		command->first = all;
+	if (command->pages > all - command->first)
+		command->pages = all - command->first;
+}
+
+static void touch_obey(struct guest *g, const struct guest_command *command)
+{
+	uint32_t *sample = shared_at(g, g->shared->sample_offset);
+	uint64_t room = sample ? g->shared->sample_count : 0, samples = 0, start;
+	struct guest_order order;
+
+	if (command->pages) {
+		guest_order_init(&order, command->order, command->pages, command->stride, command->seed);
+		start = guest_cycles();
+		if (command->timed)
+			samples = touch_timed(g, command, &order, sample + g->id * room, room);
+		else
+			touch_plain(g, command, &order);
+		shared_store(&g->vcpu->command_cycles, guest_cycles() - start);
+	} else {
+		shared_store(&g->vcpu->command_cycles, 0);
+	}
+	shared_store(&g->vcpu->samples, samples);
+	shared_add(command->write ? &g->vcpu->writes : &g->vcpu->accesses, command->pages);
+}
+
+GUEST_MAIN(touch)
+{
+	struct guest_command command;
+	uint64_t done = shared_load(&g->vcpu->done);
+
+	(void)argc;
+	(void)argv;
+	while (!guest_stop_asked(g)) {
+		if (shared_load(&g->vcpu->posted) == done) {
+			guest_pause(g);
+			continue;
+		}
+		touch_command(g, &command);
+		if (!command.quit)
+			touch_obey(g, &command);
+		shared_add(&g->vcpu->heartbeat, 1);
+		shared_store(&g->vcpu->done, ++done);
+		if (command.quit)
+			return 0;
+	}
+	return 0;
+}
