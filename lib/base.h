@@ -3,6 +3,7 @@
 #ifndef LIB_BASE_H
 #define LIB_BASE_H
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>

@@ -306,7 +306,7 @@ static inline void lock_map_init(struct lock_map *map, struct lock_class *class)
 
 #define lock_map_acquire(map) lock_check_acquire(&(map)->dep, 0, LOCK_WRITE, LOCK_HERE)
 #define lock_map_release(map) lock_check_release(&(map)->dep, LOCK_WRITE, LOCK_HERE)
-/* Shared: may nest in itself (a section inside a section), never in or around an exclusive one. */
+/* Shared: enters without waiting, so it orders nothing before itself, and may nest in itself; not in or around the exclusive one. */
 #define lock_map_acquire_read(map) lock_check_acquire(&(map)->dep, 0, LOCK_READ, LOCK_HERE)
 #define lock_map_release_read(map) lock_check_release(&(map)->dep, LOCK_READ, LOCK_HERE)
 

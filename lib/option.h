@@ -43,7 +43,8 @@ struct command_spec {
 
 /*
  * @argv[0] is the command's own name and is skipped. Options and arguments may mix up to
- * `--`. Arguments are moved behind the options, in order; `--` itself is taken out.
+ * `--`. Arguments are moved behind the options, in order; `--` itself is taken
+ * out, so that the arguments end at NULL, one word earlier than argc says.
  * @first_arg: index of the first positional argument.
  * Return: 0; 1 when --help or -h was met; -EINVAL with one line in @err.
  */
@@ -59,5 +60,9 @@ const char *option_nearest(const char *word, const char *const *names);
 int parse_u64(const char *text, u64 *value);
 int parse_size(const char *text, u64 *bytes);
 int parse_time(const char *text, u64 *ns);
+
+/* The shortest text that parses to the same: "16M", "500ms". */
+void format_size(u64 bytes, char *text, size_t len);
+void format_time(u64 ns, char *text, size_t len);
 
 #endif /* LIB_OPTION_H */

@@ -39,7 +39,7 @@ int thread_pin(int cpu);
 void thread_enter(const char *name);
 void thread_exit(void);
 
-const char *thread_name(void);
+const char *thread_name(void); /* THREAD_NAME_BYTES may be read */
 void thread_yield(void);
 void thread_sleep_ns(u64 ns);
 void thread_block_signals(void); /* in a thread that must never run the program's handlers */

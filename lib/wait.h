@@ -7,6 +7,8 @@
 #include "lib/base.h"
 #include "lib/lock_check.h"
 
+#define WAIT_FOREVER (~0ull) /* nanoseconds */
+
 /* A count of things done. Each wait takes one; after complete_all() every wait returns at once. */
 struct completion {
 	u32 word; /* count, COMPLETION_WAITERS, COMPLETION_ALL; a futex */
@@ -22,11 +24,11 @@ static inline void init_completion(struct completion *c)
 /* The completion may be gone when these return: the waiter owns it. Any context. */
 void complete(struct completion *c);
 void complete_all(struct completion *c);
-bool completion_wait(struct completion *c, u64 ns, const struct lock_site *site); /* ns 0: for ever */
+bool completion_wait(struct completion *c, u64 ns, const struct lock_site *site);
 
 /* Context: sleeps. What the completer wrote before complete() is visible after it. */
-#define wait_for_completion(c) ((void)completion_wait(c, 0, LOCK_HERE))
-/* Return: false after @ns nanoseconds (not 0) without completion. */
+#define wait_for_completion(c) ((void)completion_wait(c, WAIT_FOREVER, LOCK_HERE))
+/* Return: false after @ns nanoseconds without completion. */
 #define wait_for_completion_timeout(c, ns) completion_wait(c, ns, LOCK_HERE)
 
 struct wait_queue {
@@ -68,7 +70,7 @@ static inline void wait_queue_finish(struct wait_queue *q)
 	__atomic_fetch_sub(&q->waiters, 1, __ATOMIC_RELAXED);
 }
 
-/* Return: false when @deadline (clock_ns(); 0: none) has passed. */
+/* Return: false when @deadline (on clock_ns(), or WAIT_FOREVER) has passed. */
 bool wait_queue_sleep(struct wait_queue *q, u32 seq, u64 deadline);
 u64 wait_queue_deadline(u64 ns);
 void wait_queue_wake(struct wait_queue *q);
@@ -94,7 +96,7 @@ static inline void wake_up_all(struct wait_queue *q)
 			u32 wait_seq = wait_queue_prepare(wait_q);                                                     \
                                                                                                                        \
 			if (!(cond))                                                                                   \
-				wait_queue_sleep(wait_q, wait_seq, 0);                                                 \
+				wait_queue_sleep(wait_q, wait_seq, WAIT_FOREVER);                                                 \
 			wait_queue_finish(wait_q);                                                                     \
 		}                                                                                                      \
 	} while (0)

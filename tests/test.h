@@ -47,7 +47,7 @@ bool test_check_contains(const char *text, const char *part, const char *file, i
 /* Failed checks in this test so far: to stop a loop at the first. */
 unsigned int test_failures(void);
 
-/* Milliseconds factor for sanitizer builds: how much less work a stress loop should do. */
+/* How many turns a stress loop should do in this build. */
 #if TSAN
 #define TEST_SCALE(n) ((n) / 10 ? (n) / 10 : 1)
 #else
@@ -58,8 +58,7 @@ unsigned int test_failures(void);
 #define CHECK_MSG(cond, ...) test_check(!!(cond), __FILE__, __LINE__, __VA_ARGS__)
 #define CHECK_OP(a, op, b)                                                                                             \
 	({                                                                                                             \
-		__typeof__(a) check_a = (a);                                                                           \
-		__typeof__(b) check_b = (b);                                                                           \
+		__int128 check_a = (a), check_b = (b);                                                                 \
                                                                                                                        \
 		test_check(check_a op check_b, __FILE__, __LINE__, "%s " #op " %s: %lld (%#llx) against %lld (%#llx)", \
 			   #a, #b, (long long)check_a, (unsigned long long)check_a, (long long)check_b,                \

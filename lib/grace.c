@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* Callbacks after a grace period: the queues and the worker threads of RCU and SRCU. */
+#include "lib/grace.h"
+#include "lib/lock.h"
+#include "lib/thread.h"
+
+struct grace_worker {
+	const char *name;
+	struct lock_core lock;		     /* guards all below and the queues of the domains */
+	struct grace_domain *first, **last;  /* domains with callbacks queued */
+	bool started;
+	struct wait_queue work, done;
+	struct thread thread;
+};
+
+/* Not a struct spinlock: call_rcu() comes from under any lock, and orders none. */
+static void worker_lock(struct grace_worker *worker)
+{
+	lock_core_lock(&worker->lock, LOCK_SPIN_LONG);
+}
+
+static void worker_unlock(struct grace_worker *worker)
+{
+	lock_core_unlock(&worker->lock);
+}
+
+struct grace_worker rcu_worker = { .name = "rcu", .last = &rcu_worker.first };
+struct grace_worker srcu_worker = { .name = "srcu", .last = &srcu_worker.first };
+
+static __thread struct grace_worker *self; /* in a worker's thread */
+
+void grace_domain_init(struct grace_domain *domain, struct grace_worker *worker,
+		       void (*synchronize)(struct grace_domain *domain))
+{
+	*domain = (struct grace_domain)GRACE_DOMAIN_INIT(*domain, worker, synchronize);
+}
+
+static struct grace_domain *worker_pop(struct grace_worker *worker, struct rcu_head **callbacks, u64 *queued)
+{
+	struct grace_domain *domain;
+
+	worker_lock(worker);
+	domain = worker->first;
+	if (domain) {
+		smp_store_release(&worker->first, domain->next);
+		if (!domain->next)
+			worker->last = &worker->first;
+		domain->next = NULL;
+		domain->listed = false;
+		*callbacks = domain->first;
+		*queued = domain->queued;
+		domain->first = NULL;
+		domain->last = &domain->first;
+	}
+	worker_unlock(worker);
+	return domain;
+}
+
+static void worker_run(void *arg)
+{
+	struct grace_worker *worker = arg;
+	struct grace_domain *domain;
+	struct rcu_head *head, *next;
+	u64 queued;
+
+	self = worker;
+	for (;;) {
+		wait_event(&worker->work, smp_load_acquire(&worker->first));
+		while ((domain = worker_pop(worker, &head, &queued))) {
+			domain->synchronize(domain);
+			for (; head; head = next) {
+				next = head->next; /* the callback frees it */
+				head->func(head);
+			}
+			lockdep_assert_none_held();
+			/* The domain may be gone after this: a barrier saw it done. */
+			smp_store_release(&domain->done, queued);
+			wake_up_all(&worker->done);
+		}
+	}
+}
+
+static void worker_start(struct grace_worker *worker)
+{
+	int ret = thread_create(&worker->thread, worker->name, -1, worker_run, worker);
+
+	if (ret)
+		BUG("cannot start the %s callback thread: error %d", worker->name, -ret);
+}
+
+void grace_call(struct grace_domain *domain, struct rcu_head *head, void (*fn)(struct rcu_head *head))
+{
+	struct grace_worker *worker = domain->worker;
+	bool start;
+
+	head->func = fn;
+	head->next = NULL;
+	worker_lock(worker);
+	*domain->last = head;
+	domain->last = &head->next;
+	WRITE_ONCE(domain->queued, domain->queued + 1);
+	if (!domain->listed) {
+		domain->listed = true;
+		smp_store_release(worker->last, domain);
+		worker->last = &domain->next;
+	}
+	start = !worker->started;
+	worker->started = true;
+	worker_unlock(worker);
+	if (start)
+		worker_start(worker);
+	wake_up_all(&worker->work);
+}
+
+void grace_barrier(struct grace_domain *domain)
+{
+	struct grace_worker *worker = domain->worker;
+	u64 queued = READ_ONCE(domain->queued);
+
+	if (self == worker)
+		BUG("barrier for %s callbacks inside one", worker->name);
+	wait_event(&worker->done, smp_load_acquire(&domain->done) >= queued);
+}
+
+bool grace_idle(struct grace_domain *domain)
+{
+	return smp_load_acquire(&domain->done) == READ_ONCE(domain->queued);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* Log-linear histograms: everything but adding a value. */
+#include <string.h>
+
+#include "lib/alloc.h"
+#include "lib/hist.h"
+
+#define SUB_BUCKETS BIT(HIST_SUB_BITS)
+
+static_assert(HIST_BUCKETS == 33792, "the last bucket holds HIST_MAX");
+
+int hist_init(struct hist *h)
+{
+	*h = (struct hist){ .min = ~0ull };
+	h->buckets = mem_zalloc(HIST_BUCKETS * sizeof(*h->buckets));
+	return h->buckets ? 0 : -ENOMEM;
+}
+
+void hist_destroy(struct hist *h)
+{
+	mem_free(h->buckets);
+	h->buckets = NULL;
+}
+
+void hist_reset(struct hist *h)
+{
+	memset(h->buckets, 0, HIST_BUCKETS * sizeof(*h->buckets));
+	h->count = 0;
+	h->sum = 0;
+	h->min = ~0ull;
+	h->max = 0;
+}
+
+void hist_merge(struct hist *dst, const struct hist *src)
+{
+	if (!src->count)
+		return;
+	for (size_t i = hist_bucket(src->min); i <= hist_bucket(src->max); i++)
+		dst->buckets[i] += src->buckets[i];
+	dst->count += src->count;
+	dst->sum += src->sum;
+	dst->min = min(dst->min, src->min);
+	dst->max = max(dst->max, src->max);
+}
+
+double hist_mean(const struct hist *h)
+{
+	return h->count ? (double)h->sum / (double)h->count : 0;
+}
+
+static u64 bucket_start(size_t bucket)
+{
+	unsigned int shift;
+
+	if (bucket < 2 * SUB_BUCKETS)
+		return bucket;
+	shift = (unsigned int)(bucket >> HIST_SUB_BITS) - 1;
+	return (bucket - ((u64)shift << HIST_SUB_BITS)) << shift;
+}
+
+u64 hist_percentile(const struct hist *h, double p)
+{
+	double exact = p * (double)h->count / 100;
+	u64 rank, seen = 0;
+
+	if (!h->count)
+		return 0;
+	if (p <= 0)
+		return h->min;
+	if (p >= 100)
+		return h->max;
+	/* 99.9 % of 1000 is 999.0000000000001 to a double: a hair above a whole number is that number. */
+	exact -= exact * 1e-12;
+	rank = (u64)exact;
+	if ((double)rank < exact)
+		rank++;
+	for (size_t i = hist_bucket(h->min);; i++) {
+		seen += h->buckets[i];
+		if (seen >= rank) {
+			u64 start = bucket_start(i), value = start + (bucket_start(i + 1) - 1 - start) / 2;
+
+			/* No value of the bucket is further from its middle than half its width. */
+			return min(max(value, h->min), h->max);
+		}
+	}
+}
+
+bool hist_next_bucket(const struct hist *h, size_t *pos, u64 *lo, u64 *hi, u64 *count)
+{
+	for (; *pos < HIST_BUCKETS; (*pos)++) {
+		if (!h->buckets[*pos])
+			continue;
+		*lo = bucket_start(*pos);
+		*hi = bucket_start(*pos + 1);
+		*count = h->buckets[*pos];
+		(*pos)++;
+		return true;
+	}
+	return false;
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* Threads, their numbers and names. */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/lock.h"
+#include "lib/rcu.h"
+#include "lib/thread.h"
+#include "lib/time.h"
+
+static_assert(sizeof(pthread_t) <= sizeof(u64), "a pthread_t fits in struct thread");
+
+static struct lock_core ids_lock; /* guards ids_used and writes of thread_high */
+static bool ids_used[THREAD_MAX];
+u32 thread_high;
+
+__thread u32 thread_self;
+static __thread u32 depth; /* thread_enter() calls not left yet */
+static __thread char self_name[THREAD_NAME_BYTES];
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t exit_key; /* set in threads that entered by themselves: leave for them */
+static cpu_set_t all_cpus;
+
+static int id_alloc(u32 *id)
+{
+	int ret = -EAGAIN;
+
+	lock_core_lock(&ids_lock, LOCK_SPIN_LONG);
+	for (u32 i = 0; i < THREAD_MAX; i++) {
+		if (ids_used[i])
+			continue;
+		ids_used[i] = true;
+		/* Before the thread's first count in a per-thread slot; see synchronize_srcu() for who relies on it. */
+		if (i >= thread_high)
+			WRITE_ONCE(thread_high, i + 1);
+		*id = i;
+		ret = 0;
+		break;
+	}
+	lock_core_unlock(&ids_lock);
+	return ret;
+}
+
+static void id_free(u32 id)
+{
+	lock_core_lock(&ids_lock, LOCK_SPIN_LONG);
+	ids_used[id] = false;
+	lock_core_unlock(&ids_lock);
+}
+
+static void set_name(char *dst, const char *name)
+{
+	memset(dst, 0, THREAD_NAME_BYTES);
+	memcpy(dst, name, strnlen(name, THREAD_NAME_BYTES - 1));
+}
+
+static void enter(u32 id, const char *name)
+{
+	thread_self = id + 1;
+	depth = 1;
+	set_name(self_name, name);
+	rcu_register_thread();
+}
+
+static void leave(void)
+{
+	u32 id = thread_self - 1;
+
+	lockdep_assert_none_held();
+	if (rcu_read_lock_held())
+		BUG("thread ends inside an RCU reader");
+	rcu_unregister_thread();
+	thread_self = 0;
+	depth = 0;
+	self_name[0] = '\0';
+	id_free(id);
+}
+
+static void exit_key_destroy(void *unused)
+{
+	if (thread_self)
+		leave();
+}
+
+static void thread_init_once(void)
+{
+	if (pthread_key_create(&exit_key, exit_key_destroy))
+		BUG("no thread key left");
+	sched_getaffinity(0, sizeof(all_cpus), &all_cpus);
+}
+
+static void thread_init(void)
+{
+	pthread_once(&once, thread_init_once);
+}
+
+void thread_enter(const char *name)
+{
+	u32 id;
+
+	if (thread_self) {
+		depth++;
+		return;
+	}
+	thread_init();
+	if (id_alloc(&id))
+		BUG("more than %d threads", THREAD_MAX);
+	enter(id, name);
+}
+
+void thread_exit(void)
+{
+	if (!depth)
+		BUG("thread_exit() without thread_enter()");
+	if (depth > 1)
+		depth--;
+	else
+		leave();
+}
+
+u32 thread_id_slow(void)
+{
+	thread_enter("thread");
+	pthread_setspecific(exit_key, &exit_key);
+	return thread_self - 1;
+}
+
+const char *thread_name(void)
+{
+	static const char unknown[THREAD_NAME_BYTES] = "?";
+
+	return self_name[0] ? self_name : unknown;
+}
+
+static void *thread_start(void *arg)
+{
+	struct thread *thread = arg;
+
+	enter(thread->id, thread->name);
+	pthread_setname_np(pthread_self(), thread->name);
+	thread->fn(thread->arg);
+	leave();
+	return thread->arg;
+}
+
+int thread_create(struct thread *thread, const char *name, int cpu, void (*fn)(void *arg), void *arg)
+{
+	pthread_attr_t attr;
+	pthread_t handle;
+	cpu_set_t cpus;
+	int ret;
+
+	thread_init();
+	if (cpu < -1 || cpu >= CPU_SETSIZE)
+		return -EINVAL;
+	ret = id_alloc(&thread->id);
+	if (ret)
+		return ret;
+	set_name(thread->name, name);
+	thread->fn = fn;
+	thread->arg = arg;
+	pthread_attr_init(&attr);
+	if (cpu >= 0) {
+		CPU_ZERO(&cpus);
+		CPU_SET(cpu, &cpus);
+		pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
+	}
+	ret = -pthread_create(&handle, &attr, thread_start, thread);
+	pthread_attr_destroy(&attr);
+	if (ret) {
+		id_free(thread->id);
+		return ret == -EINVAL ? -EINVAL : -EAGAIN;
+	}
+	thread->handle = (u64)handle;
+	return 0;
+}
+
+void *thread_join(struct thread *thread)
+{
+	void *arg;
+	int ret;
+
+	might_sleep();
+	ret = pthread_join((pthread_t)thread->handle, &arg);
+	if (ret)
+		BUG("cannot join thread %s: %s", thread->name, strerror(ret));
+	return arg;
+}
+
+int thread_pin(int cpu)
+{
+	cpu_set_t cpus;
+
+	thread_init();
+	if (cpu < -1 || cpu >= CPU_SETSIZE)
+		return -EINVAL;
+	if (cpu == -1) {
+		cpus = all_cpus;
+	} else {
+		CPU_ZERO(&cpus);
+		CPU_SET(cpu, &cpus);
+	}
+	return -pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus);
+}
+
+void thread_yield(void)
+{
+	sched_yield();
+}
+
+void thread_sleep_ns(u64 ns)
+{
+	struct timespec ts = { .tv_sec = (time_t)(ns / NSEC_PER_SEC), .tv_nsec = (long)(ns % NSEC_PER_SEC) };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, &ts) == EINTR)
+		;
+}
+
+void thread_block_signals(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+}

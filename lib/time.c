@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* The monotonic clock and the rate of the cycle counter. */
+#include <time.h>
+
+#include "lib/atomic.h"
+#include "lib/thread.h"
+#include "lib/time.h"
+
+#define CALIBRATE_NS (20 * NSEC_PER_MSEC)
+
+u64 cycles_mult;
+static u64 khz;
+
+/* A moment on both clocks, taken when the program starts, so that the first use seldom has to wait. */
+static struct {
+	u64 ns, cycles;
+} epoch;
+
+u64 clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
+}
+
+__attribute__((constructor)) static void time_init(void)
+{
+	epoch.ns = clock_ns();
+	epoch.cycles = cycles();
+}
+
+u64 cycles_khz(void)
+{
+	u64 known = READ_ONCE(khz);
+	u64 ns, count, mult;
+
+	if (likely(known))
+		return known;
+	ns = clock_ns() - epoch.ns;
+	if (ns < CALIBRATE_NS) {
+		thread_sleep_ns(CALIBRATE_NS - ns);
+		ns = clock_ns() - epoch.ns;
+	}
+	count = cycles() - epoch.cycles;
+	if (!count) /* a processor without a counter */
+		count = ns;
+	/* Threads may race here: each result is good, and the two words need not be of one. */
+	mult = ((unsigned __int128)ns << 32) / count;
+	WRITE_ONCE(cycles_mult, mult ? mult : 1);
+	known = (unsigned __int128)count * (NSEC_PER_SEC / 1000) / ns;
+	WRITE_ONCE(khz, known);
+	return known;
+}
