@@ -14,9 +14,9 @@ struct mmu;
 /* Requests a vCPU serves before its next guest access (rule K23). */
 #define MMU_REQ_TLB_FLUSH BIT(0)
 #define MMU_REQ_KICK BIT(1)  /* leave guest mode for the owner's sake; set through mmu_kick() */
-#define MMU_REQ_AUDIT BIT(2) /* compare the TLB with the tables */
+#define MMU_REQ_AUDIT BIT(2) /* stay outside guest mode while this is set: an auditor reads the TLB */
 
-enum mmu_vcpu_mode { MMU_OUTSIDE, MMU_IN_GUEST, MMU_EXITING };
+enum mmu_vcpu_mode { MMU_OUTSIDE, MMU_IN_GUEST };
 
 struct mmu_vcpu;
 struct mmu_vcpu_ops {
@@ -24,7 +24,7 @@ struct mmu_vcpu_ops {
 	void (*tlb_flush)(struct mmu_vcpu *vcpu);
 	/*
 	 * Call mmu_audit_translation() for each cached translation; return the number
-	 * that failed. Context: the vCPU's own thread, the auditor waits.
+	 * that failed. Context: the auditor's thread; the vCPU is held outside guest mode.
 	 */
 	unsigned int (*tlb_audit)(struct mmu_vcpu *vcpu);
 };
@@ -34,13 +34,10 @@ struct mmu_vcpu {
 	struct mmu *mmu;
 	const struct mmu_vcpu_ops *ops;
 	u32 id;
-	u32 mode;        /* enum mmu_vcpu_mode; written by the vCPU, EXITING by requesters; K23 */
+	u32 mode;        /* enum mmu_vcpu_mode; written by the vCPU; K23 */
 	u32 requests;    /* atomic bits; polled by the guest's accessor */
 	u64 flush_asked; /* tickets: a waiter is done when flush_done >= its ticket, or mode is OUTSIDE */
 	u64 flush_done;  /* written by the vCPU */
-	u64 audit_asked;
-	u64 audit_done;
-	u64 audit_bad;
 	struct mmu_vcpu *next; /* list of the mmu's vCPUs; under mmu's vcpu lock, read under its SRCU */
 } cacheline_aligned;
 
@@ -132,6 +129,9 @@ struct mmu_mismatch {
 u64 mmu_audit(struct mmu *mmu, void (*report)(const struct mmu_mismatch *m, void *arg), void *arg);
 /* For tlb_audit callbacks: is this cached translation backed by the host now? Reports and returns false if not. */
 bool mmu_audit_translation(struct mmu_vcpu *vcpu, gfn_t gfn, pfn_t pfn, bool writable);
+
+/* Has this VM poisoned itself? If so *m says what it met first. */
+bool mmu_get_poison(struct mmu *mmu, struct mmu_mismatch *m);
 
 void mmu_get_stats(struct mmu *mmu, struct mmu_stats *stats);
 

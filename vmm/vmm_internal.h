@@ -29,11 +29,11 @@ struct vm {
 	void *priv; /* the engine's */
 };
 
-/* Everything here belongs to the thread that runs the vCPU. */
+/* Constant, or the running thread's own. */
 struct vcpu {
 	struct vm *vm;
 	u32 id;
-	bool running;
+	u32 running; /* atomic: inside vcpu_run() */
 	vcpu_exit_fn *fn; /* of the vcpu_run() under way */
 	void *arg;
 };

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of mmu/ share.
+ *
+ * The protocol in one picture. A fault looks the host's page up without the mmu
+ * lock; what it found may be void by the time it takes it:
+ *
+ *   fault                                       invalidation
+ *   -----                                       ------------
+ *   seq = invalidate_seq                        start: lock(write)
+ *   look the page up in the mm                           in_progress++, widen the hull
+ *   lock(read)                                           zap, flush, wait for vCPUs
+ *   in_progress and gfn in hull? seq changed?          unlock
+ *     yes: retry                                host clears its entries
+ *     no: install                               end:   lock(write)
+ *   unlock                                               seq++; in_progress--
+ *                                                      unlock
+ *
+ * A fault that locks before start installs, and start's zap removes what it did.
+ * One that locks between start and end meets in_progress. One that locks after
+ * end meets a new seq, unless it also sampled after end and thus saw the new host.
+ */
+#ifndef MMU_MMU_INTERNAL_H
+#define MMU_MMU_INTERNAL_H
+
+#include "lib/atomic.h"
+#include "lib/base.h"
+#include "lib/counter.h"
+#include "lib/lock.h"
+#include "lib/mutant.h"
+#include "lib/race.h"
+#include "lib/srcu.h"
+#include "mmu/format.h"
+#include "mmu/mmu.h"
+#include "mmu/trace.h"
+#include "notifier/notifier.h"
+
+/* Private to a slot update: the slot is on its way out, faults on it retry (rule K3). */
+#define SLOT_INVALID BIT(31)
+
+struct memslot {
+	u32 id;
+	u32 flags;
+	gfn_t base;
+	u64 npages;
+	hva_t hva;
+};
+
+/* Immutable once published. Sorted by base; no two overlap in gfns (they may in hva). */
+struct memslots {
+	u64 generation; /* grows with every publication; SLOTS_UPDATING while an update is under way */
+	u32 nr;
+	struct memslot slot[MMU_MAX_SLOTS];
+};
+#define SLOTS_UPDATING BIT(63)
+
+enum mmu_counter {
+	MMU_NR_FAULTS,
+	MMU_NR_RETRIES,
+	MMU_NR_SPURIOUS,
+	MMU_NR_TABLES,
+	MMU_NR_TABLES_FREED,
+	MMU_NR_MAPPED,
+	MMU_NR_ZAPPED,
+	MMU_NR_FLUSHES,
+	MMU_NR_FLUSH_WAITS,
+	MMU_NR_INVALIDATIONS,
+	MMU_NR_COUNTERS
+};
+
+enum mmu_poisoned { MMU_SOUND, MMU_POISONING, MMU_POISONED };
+
+struct mmu {
+	/* Constant from creation to destruction. */
+	const struct mmu_format *format;
+	struct mm_struct *mm;
+	struct frame_arena *arena;
+	u8 *arena_base;
+	u64 *root;
+	struct mmu_notifier notifier;
+	struct counters counters;
+
+	/*
+	 * mmu_lock. For reading: faults, which install by cmpxchg. For writing:
+	 * everything that removes or narrows. Guards the tables against removal,
+	 * and the words below, written only under it for writing.
+	 */
+	struct rwlock lock cacheline_aligned;
+	u64 invalidate_seq; /* sections that ended; read without the lock first (rule K4) */
+	u64 in_progress;    /* sections open now that hit a slot */
+	gfn_t range_start;  /* hull of their gfns, valid while in_progress */
+	gfn_t range_end;
+	bool released; /* the mm is gone: never map again (rule N8) */
+
+	/* Sections open now, hit or not. Guards `active`, and the pointer `slots` against it (rule K3). */
+	struct spinlock invalidate_lock cacheline_aligned;
+	u64 active;
+	struct wait_queue active_wait; /* slot updates wait for active == 0 */
+
+	struct mutex slots_lock; /* one slot update or audit at a time */
+	struct memslots *slots;  /* read under srcu */
+	struct srcu_struct srcu; /* readers: faults, sections, flushes */
+
+	struct mutex vcpu_lock; /* guards the list of vCPUs; an audit holds it while it holds them */
+	struct mmu_vcpu *vcpus; /* read under srcu */
+	struct wait_queue audit_wait; /* vCPUs sleep here while an audit holds them outside */
+
+	struct mmu_audit *audit; /* the one under way; written under vcpu_lock */
+
+	u32 poisoned;                  /* enum mmu_poisoned; anything but SOUND: this VM answers -EIO */
+	struct mmu_mismatch poisoning; /* why; written by who made it POISONING, constant once POISONED */
+};
+
+/* --- memslot.c ----------------------------------------------------------- */
+
+int mmu_slots_init(struct mmu *mmu);
+void mmu_slots_destroy(struct mmu *mmu);
+/* The slot of @gfn, or NULL. */
+const struct memslot *slot_find(const struct memslots *slots, gfn_t gfn);
+/* Does [*start, *end) of the mm touch the slot? If so clip it and say which gfns that is. */
+bool slot_clip(const struct memslot *slot, hva_t start, hva_t end, gfn_t *first, gfn_t *last_end);
+/* Sections: count them, so that slots stand still from the first start to the last end (rule K3). */
+void mmu_section_enter(struct mmu *mmu);
+void mmu_section_leave(struct mmu *mmu);
+
+static inline hva_t slot_hva(const struct memslot *slot, gfn_t gfn)
+{
+	return slot->hva + ((gfn - slot->base) << PAGE_SHIFT);
+}
+
+static inline const struct memslots *mmu_slots(struct mmu *mmu)
+{
+	return srcu_dereference(mmu->slots, &mmu->srcu);
+}
+
+/* --- table.c ------------------------------------------------------------- */
+
+/* A new table, empty; NULL when the arena is full. */
+u64 *table_alloc(struct mmu *mmu);
+void table_free(struct mmu *mmu, u64 *table);
+/* Free @table, which maps @level, and all below it. Nobody else may reach it. */
+void table_free_tree(struct mmu *mmu, u64 *table, unsigned int level);
+pfn_t table_pfn(const struct mmu *mmu, const u64 *table);
+
+static inline u64 *table_at(const struct mmu *mmu, pfn_t pfn)
+{
+	return (u64 *)(mmu->arena_base + (pfn << PAGE_SHIFT));
+}
+
+/*
+ * Write an entry that others may write at the same time. Return: true; false if it
+ * was not *old any more (*old receives what it is).
+ */
+bool spte_try_change(struct mmu *mmu, u64 *sptep, gfn_t gfn, unsigned int level, u64 *old, u64 new);
+/* Write an entry under the mmu lock for writing. Return: what it was, with the processor's last notes. */
+u64 spte_change_locked(struct mmu *mmu, u64 *sptep, gfn_t gfn, unsigned int level, u64 new);
+
+/* --- zap.c --------------------------------------------------------------- */
+
+/*
+ * Empty every leaf that overlaps [start, end). Context: mmu lock for writing; may
+ * drop and retake it if @may_yield, having flushed first (rule K12).
+ * Return: true if TLBs must be flushed before the lock is dropped: @flush, or
+ * something was present.
+ */
+bool zap_range_locked(struct mmu *mmu, gfn_t start, gfn_t end, bool may_yield, bool flush);
+/*
+ * Empty [start, end) and free the tables that lie in it whole. No fault may install
+ * there meanwhile. Context: sleeps; takes the mmu lock.
+ */
+void zap_slot(struct mmu *mmu, gfn_t start, gfn_t end);
+
+/* --- flush.c ------------------------------------------------------------- */
+
+/* Hold every vCPU outside guest mode until mmu_resume_vcpus(). Context: vcpu_lock held; sleeps. */
+void mmu_pause_vcpus_locked(struct mmu *mmu);
+void mmu_resume_vcpus_locked(struct mmu *mmu);
+
+/* --- notify.c ------------------------------------------------------------ */
+
+extern const struct mmu_notifier_ops mmu_notifier_callbacks;
+
+/* --- mmu.c --------------------------------------------------------------- */
+
+static inline void mmu_count(struct mmu *mmu, enum mmu_counter counter)
+{
+	counter_add(&mmu->counters, counter, 1);
+}
+
+/*
+ * This VM's state is wrong: remember the first reason, answer -EIO from now on.
+ * @host: what the host maps there, or -1. Return: -EIO.
+ */
+int mmu_poison(struct mmu *mmu, gfn_t gfn, pfn_t mirrored, pfn_t host);
+
+static inline bool mmu_poisoned(const struct mmu *mmu)
+{
+	return READ_ONCE(mmu->poisoned) != MMU_SOUND;
+}
+
+/* Hostile mode of the prove build; tests of exact outcomes turn it off. */
+#if PROVE
+extern bool mmu_hostile;
+#else
+#define mmu_hostile false
+#endif
+
+#endif /* MMU_MMU_INTERNAL_H */

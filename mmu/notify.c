@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The subscriber's side of the notifier. Each callback is a row of a table: what to
+ * do when the first slot is hit, and per slot; one engine finds the slots, clips the
+ * range to gfns, takes the lock once and flushes once.
+ */
+#include "mmu/mmu_internal.h"
+
+struct hva_op {
+	/* Once, with the mmu lock just taken for writing. */
+	void (*first_hit)(struct mmu *mmu, const struct mmu_notifier_range *range);
+	/* Per slot, NULL: nothing. Return: flush before the lock is dropped, or `flush` as it came. */
+	bool (*slot_hit)(struct mmu *mmu, gfn_t start, gfn_t end, bool may_block, bool flush);
+};
+
+/*
+ * rules K1, K2: a range that hits no slot touches neither lock nor counters. Start
+ * and end of a section see the same slots, so both hit or neither (rule K3).
+ */
+static void handle_hva_range(struct mmu *mmu, const struct hva_op *op, const struct mmu_notifier_range *range)
+{
+	int idx = srcu_read_lock(&mmu->srcu);
+	const struct memslots *slots = mmu_slots(mmu);
+	bool locked = false, flush = false;
+	gfn_t start, end;
+	u32 i;
+
+	for (i = 0; i < slots->nr; i++) {
+		if (!slot_clip(&slots->slot[i], range->start, range->end, &start, &end))
+			continue;
+		if (!locked) {
+			write_lock(&mmu->lock);
+			locked = true;
+			op->first_hit(mmu, range);
+		}
+		if (op->slot_hit)
+			flush = op->slot_hit(mmu, start, end, range->blockable, flush);
+	}
+	if (locked) {
+		race_point("invalidate:after_zap");
+		if (flush)
+			mmu_flush_remote_tlbs(mmu);
+		write_unlock(&mmu->lock);
+	}
+	srcu_read_unlock(&mmu->srcu, idx);
+}
+
+static void section_open(struct mmu *mmu, const struct mmu_notifier_range *range)
+{
+	if (!mmu->in_progress) {
+		WRITE_ONCE(mmu->range_start, (gfn_t)-1);
+		WRITE_ONCE(mmu->range_end, 0);
+	}
+	WRITE_ONCE(mmu->in_progress, mmu->in_progress + 1);
+	mmu_trace(invalidate_start, range->start, range->end, mmu->in_progress, mmu->invalidate_seq);
+}
+
+static bool section_zap(struct mmu *mmu, gfn_t start, gfn_t end, bool may_block, bool flush)
+{
+	/* One hull for all open sections: too wide costs a retry, too narrow a guest's memory. */
+	WRITE_ONCE(mmu->range_start, mmu_hostile ? 0 : min(mmu->range_start, start));
+	WRITE_ONCE(mmu->range_end, mmu_hostile ? (gfn_t)-1 : max(mmu->range_end, end));
+	return zap_range_locked(mmu, start, end, may_block, flush);
+}
+
+/*
+ * The count of ended sections grows here, not at start (catalogue 19a): a fault that
+ * sampled after start, and asked the host before it cleared its entry, must still
+ * find that something has ended. And it grows before in_progress falls: a reader
+ * without the lock sees one or the other.
+ */
+static void section_close(struct mmu *mmu, const struct mmu_notifier_range *range)
+{
+	if (!mmu->in_progress) {
+		/* An end without its start: slots changed in between (catalogue 20). */
+		mmu_poison(mmu, 0, (pfn_t)-1, (pfn_t)-1);
+		return;
+	}
+	/* Release: pairs with the acquire in fault_prepare(). */
+	smp_store_release(&mmu->invalidate_seq, mmu->invalidate_seq + 1);
+	smp_wmb(); /* pairs with the smp_rmb() in fault_stale_hint() */
+	WRITE_ONCE(mmu->in_progress, mmu->in_progress - 1);
+	mmu_trace(invalidate_end, range->start, range->end, mmu->in_progress, mmu->invalidate_seq);
+}
+
+static const struct hva_op op_start = { .first_hit = section_open, .slot_hit = section_zap };
+static const struct hva_op op_end = { .first_hit = section_close };
+
+static int invalidate_range_start(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
+{
+	struct mmu *mmu = container_of(subscription, struct mmu, notifier);
+
+	mmu_count(mmu, MMU_NR_INVALIDATIONS);
+	mmu_section_enter(mmu);
+	handle_hva_range(mmu, &op_start, range);
+	return 0;
+}
+
+static void invalidate_range_end(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
+{
+	struct mmu *mmu = container_of(subscription, struct mmu, notifier);
+
+	handle_hva_range(mmu, &op_end, range);
+	mmu_section_leave(mmu);
+}
+
+/* rule N8: everything goes and nothing comes back. Twice does no harm. */
+static void release(struct mmu_notifier *subscription, struct notifier_mm *mm)
+{
+	struct mmu *mmu = container_of(subscription, struct mmu, notifier);
+
+	write_lock(&mmu->lock);
+	mmu->released = true;
+	if (zap_range_locked(mmu, 0, format_max_gfn(mmu->format), true, false))
+		mmu_flush_remote_tlbs(mmu);
+	write_unlock(&mmu->lock);
+}
+
+const struct mmu_notifier_ops mmu_notifier_callbacks = {
+	.release = release,
+	.invalidate_range_start = invalidate_range_start,
+	.invalidate_range_end = invalidate_range_end,
+};

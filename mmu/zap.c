@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking entries away. Whoever zaps owes a flush before the mmu lock is dropped:
+ * the next one who takes it finds the entries gone, owes nothing, and its caller
+ * frees the frames (rule K12; catalogue 28):
+ *
+ *   zapper                            another zapper of the same gfn
+ *   ------                            ------------------------------
+ *   write_lock, zap
+ *   write_unlock, TLBs still hold it
+ *                                     write_lock: nothing there, no flush; write_unlock
+ *                                     host frees the frame
+ *   flush: too late
+ */
+#include "mmu/pt_iter.h"
+
+/* Entries visited between two yields. */
+#define ZAP_BATCH (mmu_hostile ? 32 : 4096)
+
+/* rule K13: let faults and other sections in, owing nothing while the lock is away. */
+static void zap_yield(struct mmu *mmu, struct pt_iter *it, bool *flush)
+{
+	if (*flush && !mutant(MUTANT_K12_FLUSH_LOST_ON_YIELD))
+		mmu_flush_remote_tlbs(mmu);
+	*flush = false;
+	write_unlock(&mmu->lock);
+	race_point("zap:yielded");
+	write_lock(&mmu->lock);
+	pt_iter_yielded(it);
+}
+
+bool zap_range_locked(struct mmu *mmu, gfn_t start, gfn_t end, bool may_yield, bool flush)
+{
+	unsigned int visited = 0;
+	struct pt_iter it;
+
+	lockdep_assert_held_write(&mmu->lock);
+	for_each_spte (&it, mmu, start, end) {
+		if (may_yield && ++visited >= ZAP_BATCH && pt_iter_progressed(&it)) {
+			zap_yield(mmu, &it, &flush);
+			visited = 0;
+			continue;
+		}
+		if (!spte_leaf(mmu->format, it.old, it.level))
+			continue;
+		spte_change_locked(mmu, it.sptep, it.gfn, it.level, 0);
+		flush = true;
+	}
+	return flush;
+}
+
+/*
+ * Freeze the entries of tables that lie in the range whole; they keep the table's
+ * frame. Walkers in guest mode may still be in it.
+ */
+static bool retire_tables_locked(struct mmu *mmu, gfn_t start, gfn_t end)
+{
+	const struct mmu_format *format = mmu->format;
+	bool retired = false;
+	struct pt_iter it;
+
+	for_each_spte (&it, mmu, start, end) {
+		if (!spte_table(format, it.old, it.level) || it.gfn < start || it.gfn + pt_pages(it.level) > end)
+			continue;
+		spte_change_locked(mmu, it.sptep, it.gfn, it.level,
+				   spte_make_frozen(format, spte_pfn(format, it.old)));
+		retired = true;
+	}
+	return retired;
+}
+
+static void free_retired_locked(struct mmu *mmu, gfn_t start, gfn_t end)
+{
+	const struct mmu_format *format = mmu->format;
+	struct pt_iter it;
+
+	for_each_spte (&it, mmu, start, end) {
+		if (!spte_frozen(format, it.old))
+			continue;
+		spte_change_locked(mmu, it.sptep, it.gfn, it.level, 0);
+		table_free_tree(mmu, table_at(mmu, spte_pfn(format, it.old)), it.level - 1);
+	}
+}
+
+void zap_slot(struct mmu *mmu, gfn_t start, gfn_t end)
+{
+	bool flush, retired;
+
+	write_lock(&mmu->lock);
+	flush = zap_range_locked(mmu, start, end, true, false);
+	/* Nobody fills the range again: the slot is invalid, and faults that saw it valid are over. */
+	retired = retire_tables_locked(mmu, start, end);
+	if (flush || retired)
+		mmu_flush_remote_tlbs(mmu);
+	write_unlock(&mmu->lock);
+	if (!retired)
+		return;
+	synchronize_rcu(); /* walkers that read an entry before it froze */
+	write_lock(&mmu->lock);
+	free_retired_locked(mmu, start, end);
+	write_unlock(&mmu->lock);
+}
