@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/* Engine `kvm`: Linux's address space, KVM's second MMU. VMs, memory, images; kvm_run.c runs them. */
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "lib/alloc.h"
+#include "vmm/elf.h"
+#include "vmm/kvm_internal.h"
+
+/* Zeroed, and not copied by fork: a child never needs the guest's tables, and a copy would cost every page a fault. */
+static void *map_memory(size_t bytes, struct err *err)
+{
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at == MAP_FAILED) {
+		err_set(err, -errno, "no memory for the VM: %zu bytes: %s", bytes, strerror(errno));
+		return NULL;
+	}
+	madvise(at, bytes, MADV_DONTFORK);
+	return at;
+}
+
+/* A region keeps its address and size for life: to change, it goes first. */
+static int set_slot(struct kvm_vm *kvm, u32 slot, gpa_t gpa, hva_t hva, size_t bytes, struct err *err)
+{
+	struct kvm_userspace_memory_region region = { .slot = slot, .guest_phys_addr = gpa, .userspace_addr = hva };
+
+	if (kvm->slot_bytes[slot]) {
+		if (ioctl(kvm->fd, KVM_SET_USER_MEMORY_REGION, &region))
+			return err_set(err, -errno, "memslot %u cannot be removed: %s", slot, strerror(errno));
+		kvm->slot_bytes[slot] = 0;
+	}
+	if (!bytes)
+		return 0;
+	region.memory_size = bytes;
+	if (ioctl(kvm->fd, KVM_SET_USER_MEMORY_REGION, &region))
+		return err_set(err, -errno, "memslot %u, %zu bytes at 0x%llx: %s", slot, bytes, (unsigned long long)gpa,
+			       strerror(errno));
+	kvm->slot_bytes[slot] = bytes;
+	return 0;
+}
+
+static int kvm_set_memory(struct vm *vm, u32 slot, gpa_t gpa, hva_t hva, size_t bytes, struct err *err)
+{
+	struct kvm_vm *kvm = to_kvm(vm);
+
+	if (slot >= VM_SLOT_NR)
+		return err_set(err, -EINVAL, "memslot %u; expected below %u", slot, VM_SLOT_NR);
+	if (bytes > GUEST_DATA_LIMIT || gpa > GUEST_DATA_LIMIT - bytes)
+		return err_set(err, -EINVAL, "%zu bytes at 0x%llx; guest memory ends at 0x%lx", bytes,
+			       (unsigned long long)gpa, GUEST_DATA_LIMIT);
+	if (bytes)
+		kvm_x86_map(kvm, align_up(gpa + bytes, 2ul << 20));
+	return set_slot(kvm, slot, gpa, hva, bytes, err);
+}
+
+static int create_memory(struct vm *vm, struct kvm_vm *kvm, struct err *err)
+{
+	size_t bytes = vm->config.shared_bytes;
+	int ret;
+
+	if (bytes > GUEST_SHARED_END - GUEST_SHARED_GPA)
+		return err_set(err, -EINVAL, "SHARED of %zu bytes; expected at most %lu", bytes,
+			       GUEST_SHARED_END - GUEST_SHARED_GPA);
+	kvm->low = map_memory(GUEST_IMAGE_END, err);
+	vm->shared = kvm->low ? map_memory(bytes, err) : NULL;
+	if (!vm->shared)
+		return -ENOMEM;
+	ret = set_slot(kvm, VM_SLOT_LOW, GUEST_LOW_GPA, (hva_t)kvm->low, GUEST_IMAGE_END, err);
+	if (!ret)
+		ret = set_slot(kvm, VM_SLOT_SHARED, GUEST_SHARED_GPA, (hva_t)vm->shared, bytes, err);
+	return ret;
+}
+
+static void kvm_destroy(struct vm *vm)
+{
+	struct kvm_vm *kvm = to_kvm(vm);
+
+	kvm_stat_close(&kvm->flushes);
+	if (kvm->fd >= 0)
+		close(kvm->fd);
+	if (vm->shared)
+		munmap(vm->shared, vm->config.shared_bytes);
+	if (kvm->low)
+		munmap(kvm->low, GUEST_IMAGE_END);
+	vm->shared = NULL;
+	mem_free(kvm->cpuid);
+	mem_free(kvm);
+	vm->priv = NULL;
+}
+
+static int create_fds(struct kvm_vm *kvm, int device, struct err *err)
+{
+	int bytes = ioctl(device, KVM_GET_VCPU_MMAP_SIZE, 0);
+
+	if (bytes < (int)sizeof(struct kvm_run))
+		return err_set(err, -ENOTSUP, "KVM shares %d bytes per vCPU; expected %zu", bytes,
+			       sizeof(struct kvm_run));
+	kvm->run_bytes = (size_t)bytes;
+	do
+		kvm->fd = ioctl(device, KVM_CREATE_VM, 0);
+	while (kvm->fd < 0 && errno == EINTR);
+	if (kvm->fd < 0)
+		return err_set(err, -errno, "KVM_CREATE_VM: %s", strerror(errno));
+	return 0;
+}
+
+static int kvm_create(struct vm *vm, const struct vm_config *config, struct err *err)
+{
+	int device = kvm_open(KVM_DEVICE, err), ret;
+	struct kvm_vm *kvm;
+
+	(void)config;
+	if (device < 0)
+		return device;
+	kvm = mem_zalloc(sizeof(*kvm));
+	if (!kvm) {
+		close(device);
+		return err_set(err, -ENOMEM, "no memory for a VM");
+	}
+	kvm->fd = -1;
+	kvm->flushes.fd = -1;
+	vm->priv = kvm;
+	ret = kvm_kick_init(err);
+	if (!ret)
+		ret = create_fds(kvm, device, err);
+	if (!ret)
+		ret = create_memory(vm, kvm, err);
+	if (!ret)
+		ret = kvm_x86_init_vm(kvm, device, err);
+	if (ret)
+		kvm_destroy(vm);
+	else
+		kvm_stat_open(&kvm->flushes, kvm->fd, "remote_tlb_flush");
+	close(device);
+	return ret;
+}
+
+static void kvm_vcpu_destroy(struct vcpu *vcpu)
+{
+	struct kvm_vcpu *v = to_kvm_vcpu(vcpu);
+
+	kvm_stat_close(&v->faults);
+	if (v->run)
+		munmap(v->run, to_kvm(vcpu->vm)->run_bytes);
+	if (v->fd >= 0)
+		close(v->fd);
+	mem_free(v);
+}
+
+static int map_run(struct kvm_vm *kvm, struct kvm_vcpu *v, struct err *err)
+{
+	void *run;
+
+	v->fd = ioctl(kvm->fd, KVM_CREATE_VCPU, (unsigned long)v->vcpu.id);
+	if (v->fd < 0)
+		return err_set(err, -errno, "KVM_CREATE_VCPU %u: %s", v->vcpu.id, strerror(errno));
+	run = mmap(NULL, kvm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (run == MAP_FAILED)
+		return err_set(err, -errno, "vcpu %u: its run area cannot be mapped: %s", v->vcpu.id, strerror(errno));
+	v->run = run;
+	return 0;
+}
+
+static int kvm_vcpu_create(struct vm *vm, u32 id, struct vcpu **vcpu, struct err *err)
+{
+	struct kvm_vm *kvm = to_kvm(vm);
+	struct kvm_vcpu *v = mem_zalloc(sizeof(*v));
+	int ret;
+
+	if (!v)
+		return err_set(err, -ENOMEM, "no memory for vcpu %u", id);
+	v->vcpu.vm = vm;
+	v->vcpu.id = id;
+	v->fd = -1;
+	v->faults.fd = -1;
+	ret = map_run(kvm, v, err);
+	if (!ret)
+		ret = kvm_x86_init_vcpu(kvm, v, err);
+	if (ret) {
+		kvm_vcpu_destroy(&v->vcpu);
+		return ret;
+	}
+	kvm_stat_open(&v->faults, v->fd, "pf_taken");
+	*vcpu = &v->vcpu;
+	return 0;
+}
+
+/* The bytes of a guest: a built-in workload's, or a file's (then *owned, for mem_free()). */
+static int find_image(const struct guest_image *image, const void **file, size_t *bytes, void **owned, struct err *err)
+{
+	int ret;
+
+	if (image->path) {
+		ret = elf_read_file(image->path, owned, bytes, err);
+		*file = *owned;
+		return ret;
+	}
+	for (const struct guest_elf_entry *entry = guest_elf_table; entry->name; entry++) {
+		if (strcmp(entry->name, image->name))
+			continue;
+		*file = entry->start;
+		*bytes = (size_t)((const char *)entry->end - (const char *)entry->start);
+		return 0;
+	}
+	return err_set(err, -ENOENT, "no guest named '%s'", image->name);
+}
+
+static int kvm_load(struct vm *vm, const struct guest_image *image, struct err *err)
+{
+	struct kvm_vm *kvm = to_kvm(vm);
+	struct elf_image elf;
+	void *owned = NULL;
+	const void *file = NULL;
+	size_t bytes = 0;
+	int ret;
+
+	for (u32 i = 0; i < vm->config.vcpus; i++)
+		if (to_kvm_vcpu(vm->vcpus[i])->started)
+			return err_set(err, -EBUSY, "vcpu %u has run already; load a guest into a new VM", i);
+	ret = find_image(image, &file, &bytes, &owned, err);
+	if (!ret)
+		ret = elf_parse(image->path ? image->path : image->name, file, bytes, &elf, err);
+	if (!ret) {
+		/* Zeros where the last image was. */
+		madvise((char *)kvm->low + ELF_LOAD_START, ELF_LOAD_END - ELF_LOAD_START, MADV_DONTNEED);
+		elf_copy(&elf, kvm->low);
+		kvm->entry = elf.entry;
+		for (u32 i = 0; i < vm->config.vcpus; i++)
+			kvm_x86_reset_vcpu(kvm, to_kvm_vcpu(vm->vcpus[i]));
+	}
+	mem_free(owned);
+	return ret;
+}
+
+const struct engine engine_kvm = {
+	.name = "kvm",
+	.summary = "Linux's own memory management and KVM's second MMU, vCPUs on the processor",
+	.needs = KVM_DEVICE,
+	.own_mm = false,
+	.probe = kvm_probe,
+	.create = kvm_create,
+	.destroy = kvm_destroy,
+	.identify = kvm_identify,
+	.set_memory = kvm_set_memory,
+	.load = kvm_load,
+	.vcpu_create = kvm_vcpu_create,
+	.vcpu_destroy = kvm_vcpu_destroy,
+	.vcpu_run = kvm_vcpu_run,
+	.vcpu_kick = kvm_vcpu_kick,
+	.stats = kvm_stats,
+	.audit = NULL,
+};
