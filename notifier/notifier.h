@@ -15,8 +15,8 @@ struct mmu_notifier_subscriptions;
 /* What the layer asks of the address space that embeds a struct notifier_mm. */
 struct notifier_mm_ops {
 	/* mmap_lock for write around registration. */
-	void (*write_lock)(struct notifier_mm *mm);
-	void (*write_unlock)(struct notifier_mm *mm);
+	void (*lock_for_write)(struct notifier_mm *mm);
+	void (*unlock_for_write)(struct notifier_mm *mm);
 	/* Every lock under which a section can run, in the order of rule N4. 0 or -EINTR, with nothing left locked. */
 	int (*take_all_locks)(struct notifier_mm *mm);
 	void (*drop_all_locks)(struct notifier_mm *mm);
@@ -27,12 +27,16 @@ struct notifier_mm_ops {
 struct notifier_mm {
 	const struct notifier_mm_ops *ops;
 	struct mmu_notifier_subscriptions *subscriptions; /* rule N1: published once, freed with the mm */
-	s32 users; /* mm_users, atomic */
-	s32 count; /* mm_count, atomic */
+	s32 users;					  /* mm_users, atomic */
+	s32 count;					  /* mm_count, atomic */
 };
 
-void notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops);
+void notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops); /* both counts are one */
 void notifier_mm_destroy(struct notifier_mm *mm); /* mm_count is zero: free the subscriptions */
+
+/* mm_count. The last drop calls ops->free. */
+void notifier_mm_grab(struct notifier_mm *mm);
+void notifier_mm_drop(struct notifier_mm *mm);
 
 /* Any subscriber? Needs no barrier under any lock of a section (rule N3). */
 static inline bool mm_has_notifiers(const struct notifier_mm *mm)

@@ -84,7 +84,8 @@ TAIN_API int mm_mprotect(struct mm_struct *mm, hva_t addr, size_t len, int prot)
 TAIN_API int mm_mremap(struct mm_struct *mm, hva_t old_addr, size_t old_len, size_t new_len, int flags, hva_t new_addr,
 		       hva_t *out);
 
-/* @advice: TAIN_MADV_DONTNEED (contents go, the mapping stays). Return: 0; -EINVAL; -ENOMEM for a hole (the rest is done). */
+/* @advice: TAIN_MADV_DONTNEED (contents go, the mapping stays). Return: 0; -EINVAL; -ENOMEM for a hole (the rest is
+ * done). */
 TAIN_API int mm_madvise(struct mm_struct *mm, hva_t addr, size_t len, int advice);
 
 /* Fault in every page of the range, for writing where the VMA allows. Return: 0; -ENOMEM; -EFAULT for a hole. */

@@ -23,11 +23,11 @@ struct mmu_notifier;
 
 /* Why a section is opened; subscribers may ignore sections they know to be harmless. */
 enum mmu_notifier_event {
-	MMU_NOTIFY_UNMAP,           /* munmap, or MAP_FIXED over a mapping; the VMA goes */
-	MMU_NOTIFY_CLEAR,           /* the VMA stays, its entries go: DONTNEED, mremap, reclaim */
+	MMU_NOTIFY_UNMAP,	    /* munmap, or MAP_FIXED over a mapping; the VMA goes */
+	MMU_NOTIFY_CLEAR,	    /* the VMA stays, its entries go: DONTNEED, mremap, reclaim */
 	MMU_NOTIFY_PROTECTION_VMA,  /* mprotect: same pages, other rights for the whole VMA */
 	MMU_NOTIFY_PROTECTION_PAGE, /* same pages, other rights for some entries */
-	MMU_NOTIFY_RELEASE,         /* the address space ends */
+	MMU_NOTIFY_RELEASE,	    /* the address space ends */
 	MMU_NOTIFY_NR
 };
 
@@ -68,22 +68,23 @@ struct mmu_notifier_ops {
 
 struct mmu_notifier {
 	const struct mmu_notifier_ops *ops; /* set by the subscriber before registration, constant */
-	/* The rest belongs to the notifier layer. */
-	void *list_next;
-	void *list_pprev;
+	/* The rest belongs to the notifier layer; zero before the first registration. */
+	struct mmu_notifier *list_next;
+	struct mmu_notifier **list_pprev;
 	struct notifier_mm *mm;
 	unsigned int users;
 };
 
 /*
  * Subscribe to an address space.
- * @subscription: lives until mmu_notifier_unregister() returned; ops set.
+ * @subscription: lives until mmu_notifier_unregister() returned; ops set, the rest zero.
  * @mm: mm_users must be held above zero by the caller for the duration.
  * Context: sleeps; takes the mm's write lock and every lock under which a section
  * can run (rules N2, N3), so no section is open when the subscriber becomes visible.
- * Return: 0; -EINVAL for NULL or contradictory ops or mm_users of zero; -EEXIST if
- * the subscription is registered already; -ENOMEM; -EINTR when a signal ended the
- * taking of all locks (nothing is published).
+ * Return: 0; -EINVAL for NULL or contradictory ops (an end without a start: it would
+ * hear of the end of sections it never saw begin) or mm_users of zero; -EEXIST if the
+ * subscription is registered already; -ENOMEM; -EINTR when a signal ended the taking of
+ * all locks (nothing is published); -EDEADLK from a callback (a checker report too).
  * Source: rules N1 to N4.
  */
 TAIN_API int mmu_notifier_register(struct mmu_notifier *subscription, struct notifier_mm *mm);
@@ -91,8 +92,10 @@ TAIN_API int mmu_notifier_register(struct mmu_notifier *subscription, struct not
 /*
  * End a subscription. Calls ->release if exit has not. After return no callback
  * runs and the memory may be reused.
- * Context: sleeps (waits for running callbacks); never from a callback.
- * Return: 0; -EINVAL if it was never registered on this mm.
+ * Context: sleeps (waits for running callbacks of every mm); never from a callback,
+ * nor holding a lock that a callback takes. Needs mm_count only, which it holds.
+ * Return: 0; -EINVAL if it is not registered on this mm; -EDEADLK from a callback
+ * (a checker report too).
  * Source: rule N9.
  */
 TAIN_API int mmu_notifier_unregister(struct mmu_notifier *subscription, struct notifier_mm *mm);
