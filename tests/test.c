@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/* The layer over CUnit: filters, skips, the watchdog, and what must be as before after every test. */
+#include <CUnit/Automated.h>
+#include <CUnit/Basic.h>
+#include <CUnit/CUnit.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/alloc.h"
+#include "lib/atomic.h"
+#include "lib/lock.h"
+#include "lib/mutant.h"
+#include "lib/race.h"
+#include "lib/rcu.h"
+#include "lib/thread.h"
+#include "lib/time.h"
+#include "lib/trace.h"
+#include "tests/test.h"
+
+#define WATCHDOG_NS ((TSAN ? 120 : 60) * NSEC_PER_SEC)
+#define TEXT_BYTES 2048
+
+static const char *room;
+static const struct test_suite *suites;
+static unsigned int nr_passed, nr_failed, nr_skipped;
+
+/* The test that runs. lock guards what checks in several threads write. */
+static struct {
+	struct lock_core lock;
+	char name[160];
+	u64 deadline; /* on clock_ns(); 0: none runs */
+	unsigned int checks, failures;
+	bool skipped;
+} now;
+
+bool test_check(bool ok, const char *file, int line, const char *fmt, ...)
+{
+	char text[TEXT_BYTES];
+	va_list ap;
+
+	if (likely(ok)) {
+		__atomic_fetch_add(&now.checks, 1, __ATOMIC_RELAXED);
+		return true;
+	}
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	lock_core_lock(&now.lock, LOCK_SPIN_SHORT);
+	__atomic_fetch_add(&now.failures, 1, __ATOMIC_RELAXED);
+	fprintf(stderr, "FAILED %s at %s:%d: %s\n", now.name, file, line, text);
+	CU_assertImplementation(CU_FALSE, (unsigned int)line, text, file, "", CU_FALSE);
+	lock_core_unlock(&now.lock);
+	return false;
+}
+
+bool test_check_str(const char *a, const char *b, const char *expr_a, const char *expr_b, const char *file, int line)
+{
+	bool same = a && b ? !strcmp(a, b) : a == b;
+
+	return test_check(same, file, line, "%s == %s: '%s' against '%s'", expr_a, expr_b, a ? a : "(null)",
+			  b ? b : "(null)");
+}
+
+bool test_check_contains(const char *text, const char *part, const char *file, int line)
+{
+	return test_check(text && strstr(text, part), file, line, "'%s' contains '%s'", text ? text : "(null)", part);
+}
+
+unsigned int test_failures(void)
+{
+	return READ_ONCE(now.failures);
+}
+
+void test_skip(const char *fmt, ...)
+{
+	va_list ap;
+
+	now.skipped = true;
+	fprintf(stderr, "SKIPPED %s: ", now.name);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+/* Not alarm(): a thread that spins takes no signal in a TSan build. */
+static void watchdog(void *unused)
+{
+	thread_block_signals();
+	for (;;) {
+		u64 deadline = smp_load_acquire(&now.deadline);
+
+		if (deadline && clock_ns() > deadline)
+			BUG("test %s hangs: no end after %llu s", now.name,
+			    (unsigned long long)(WATCHDOG_NS / NSEC_PER_SEC));
+		thread_sleep_ns(NSEC_PER_SEC / 2);
+	}
+}
+
+static const struct test_case *current_case(const struct test_suite **suite)
+{
+	const char *suite_name = CU_get_current_suite()->pName, *name = CU_get_current_test()->pName;
+
+	for (*suite = suites; (*suite)->name; (*suite)++) {
+		if (strcmp((*suite)->name, suite_name))
+			continue;
+		for (const struct test_case *test = (*suite)->tests; test->name; test++) {
+			if (!strcmp(test->name, name))
+				return test;
+		}
+	}
+	BUG("CUnit runs %s.%s, which is in no table", suite_name, name);
+}
+
+/* Undo what a test may have left switched on. */
+static void reset_switches(void)
+{
+#if CHECKING
+	mem_fail_after(0);
+	race_delays(0, 0);
+	lockdep_set_report(NULL);
+#endif
+	mutant_set(NULL);
+	trace_set(false);
+}
+
+static void check_leftovers(const struct test_case *test, u64 outstanding)
+{
+#if CHECKING
+	test_check(!lock_check_depth(), __FILE__, __LINE__, "%u locks held after the test", lock_check_depth());
+	lockdep_assert_none_held();
+	rcu_barrier();
+	if (!test->leaks)
+		test_check(mem_outstanding() == outstanding, __FILE__, __LINE__,
+			   "allocations outstanding: %lld more than before", (long long)(mem_outstanding() - outstanding));
+#endif
+}
+
+static void run_one(void)
+{
+	const struct test_suite *suite;
+	const struct test_case *test = current_case(&suite);
+	u64 outstanding = 0, start = clock_ns();
+
+	snprintf(now.name, sizeof(now.name), "%s.%s", suite->name, test->name);
+	now.checks = 0;
+	now.failures = 0;
+	now.skipped = false;
+#if CHECKING
+	rcu_barrier();
+	outstanding = mem_outstanding();
+#endif
+	smp_store_release(&now.deadline, start + WATCHDOG_NS);
+	if (suite->setup)
+		suite->setup();
+	test->fn();
+	reset_switches();
+	if (suite->teardown)
+		suite->teardown();
+	check_leftovers(test, outstanding);
+	smp_store_release(&now.deadline, 0);
+
+	if (now.failures)
+		nr_failed++;
+	else if (now.skipped)
+		nr_skipped++;
+	else
+		nr_passed++;
+	CU_assertImplementation(CU_TRUE, __LINE__, now.skipped ? "skipped" : "checks passed", __FILE__, "", CU_FALSE);
+	printf("  %-7s %s (%u checks, %llu ms)\n", now.failures ? "FAILED" : now.skipped ? "skipped" : "ok", now.name,
+	       now.checks, (unsigned long long)((clock_ns() - start) / NSEC_PER_MSEC));
+	fflush(stdout);
+}
+
+static bool wanted(const char *suite, const char *test, int argc, char **argv)
+{
+	char name[160];
+
+	snprintf(name, sizeof(name), "%s.%s", suite, test);
+	for (int i = 1; i < argc; i++) {
+		if (strstr(name, argv[i]))
+			return true;
+	}
+	return argc < 2;
+}
+
+static unsigned int add_tests(int argc, char **argv)
+{
+	unsigned int nr = 0;
+
+	for (const struct test_suite *suite = suites; suite->name; suite++) {
+		CU_pSuite added = NULL;
+
+		for (const struct test_case *test = suite->tests; test->name; test++) {
+			if (!wanted(suite->name, test->name, argc, argv))
+				continue;
+			if (!added)
+				added = CU_add_suite(suite->name, NULL, NULL);
+			if (!added || !CU_add_test(added, test->name, run_one))
+				BUG("CUnit: %s", CU_get_error_msg());
+			nr++;
+		}
+	}
+	return nr;
+}
+
+static void run_automated(const char *prefix)
+{
+	char *name = strdup(prefix), *package = strdup(room);
+
+	CU_set_output_filename(name);
+	CU_automated_package_name_set(package);
+	CU_automated_enable_junit_xml(CU_TRUE);
+	CU_automated_run_tests();
+	free(name);
+	free(package);
+}
+
+int test_main(const char *name, const struct test_suite *table, int argc, char **argv)
+{
+	const char *junit = getenv("TAIN_JUNIT");
+	static struct thread watch;
+	unsigned int nr;
+
+	room = name;
+	suites = table;
+	thread_enter("main");
+	if (CU_initialize_registry() != CUE_SUCCESS)
+		BUG("CUnit: %s", CU_get_error_msg());
+	nr = add_tests(argc, argv);
+	if (thread_create(&watch, "watchdog", -1, watchdog, NULL))
+		BUG("cannot start the watchdog");
+	if (junit && *junit) {
+		run_automated(junit);
+	} else {
+		CU_basic_set_mode(CU_BRM_SILENT);
+		CU_basic_run_tests();
+	}
+	if (nr != nr_passed + nr_failed + nr_skipped) {
+		fprintf(stderr, "%s: %u tests were to run, %u did\n", room, nr, nr_passed + nr_failed + nr_skipped);
+		nr_failed++;
+	}
+	if (!nr)
+		fprintf(stderr, "%s: no test matches\n", room);
+	CU_cleanup_registry();
+	printf("%s: %u passed, %u failed, %u skipped\n", room, nr_passed, nr_failed, nr_skipped);
+	fflush(stdout);
+	return nr_failed || !nr ? 1 : 0;
+}
