@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* tain bench fault */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "lab/bench.h"
+#include "lab/result.h"
+
+static struct {
+	const char *engine, *backing, *json, *cpus;
+	unsigned int vcpus, passes;
+	u64 bytes, seed, arena;
+	bool seed_given, quiet;
+} opt = {
+	.engine = "soft",
+	.backing = "anonymous",
+	.vcpus = 1,
+	.passes = 5,
+	.bytes = 64ull << 20,
+};
+
+static const struct option_spec options[] = {
+	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default) or kvm"),
+	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus,
+		   "virtual processors, each with its share of the memory (default 1)", .min = 1,
+		   .max = GUEST_MAX_VCPUS),
+	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory (default 64M)"),
+	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd"),
+	CMD_OPTION('i', "iterations", "N", OPTION_UINT, &opt.passes, "passes over the memory per cause (default 5)",
+		   .min = 1, .max = 10000),
+	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "repeat the orders of another run (default: random)",
+		   .min = 0, .max = CMD_SEED_MAX, .given = &opt.seed_given),
+	CMD_OPTION(
+		'c', "cpus", "LIST", OPTION_STRING, &opt.cpus,
+		"processors, such as 0,2,4-7: one vCPU on each in turn, the host on the last (default: all allowed)"),
+	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)"),
+	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
+		   .no_env = true),
+	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
+};
+
+const struct command_spec cmd_bench_fault_spec = {
+	.name = "tain bench fault",
+	.summary = "What one fault costs, by its cause: count, percentiles and rate.",
+	.description = "The guest times each access; causes take turns within a pass. `net` is the median less\n"
+		       "what measuring a warm page costs. `faults` counts second-MMU faults, which may be fewer\n"
+		       "than accesses where the MMU maps neighbours too.",
+	.options = options,
+	.nr_options = ARRAY_SIZE(options),
+};
+
+static struct cmd_progress progress_line;
+
+static void started(const struct machine_identity *id, void *arg)
+{
+	const struct bench_fault_config *c = arg;
+
+	cmd_print_identity(cmd_out, "bench fault", id, c->machine.seed);
+	if (!opt.quiet)
+		fprintf(cmd_out, "%u vCPU%s, %s %s, %u passes\n", opt.vcpus, opt.vcpus == 1 ? "" : "s",
+			cmd_bytes(opt.bytes), opt.backing, opt.passes);
+	fflush(cmd_out);
+}
+
+static void progress(u64 done, u64 total, void *arg)
+{
+	if (cmd_progress_due(&progress_line))
+		cmd_progress_show(&progress_line, "tain bench fault: %llu of %llu measurements done",
+				  (unsigned long long)done, (unsigned long long)total);
+}
+
+static void row_name(char *name, size_t n, int cause, int order)
+{
+	snprintf(name, n, "%s%s", bench_cause_table[cause].name, order == BENCH_RANDOM ? "_random" : "");
+}
+
+static const char row_format[] = "  %-22s %9s %7s %7s %7s %7s %8s %9s %10s %10s %9s %9s\n";
+
+static void print_row(const char *name, const struct bench_row *row, u64 overhead)
+{
+	double seconds = (double)row->elapsed_ns / 1e9;
+	const struct hist *h = &row->ns;
+	u64 p50 = hist_percentile(h, 50);
+
+	fprintf(cmd_out, row_format, name, cmd_count(hist_count(h)), cmd_count(hist_min(h)), cmd_count(p50),
+		cmd_count(p50 > overhead ? p50 - overhead : 0), cmd_count(hist_percentile(h, 90)),
+		cmd_count(hist_percentile(h, 99)), cmd_count(hist_percentile(h, 99.9)),
+		cmd_count(hist_percentile(h, 99.99)), cmd_count(hist_max(h)), cmd_count(row->faults),
+		row->faults && seconds > 0 ? cmd_rate((double)row->faults / seconds) : "-");
+}
+
+static void print_table(const struct bench_fault_result *r)
+{
+	u64 overhead = hist_percentile(&r->row[BENCH_OVERHEAD][BENCH_SEQUENTIAL].ns, 50);
+	char name[64];
+
+	fprintf(cmd_out, "\nMMU %s; times of one access in ns\n", r->id.mmu);
+	fprintf(cmd_out, row_format, "cause", "accesses", "min", "p50", "net p50", "p90", "p99", "p99.9", "p99.99",
+		"max", "faults", "faults/s");
+	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
+		for (int order = 0; order < BENCH_ORDER_NR; order++) {
+			if (!r->row[cause][order].ran)
+				continue;
+			row_name(name, sizeof(name), cause, order);
+			print_row(name, &r->row[cause][order], overhead);
+		}
+	fprintf(cmd_out, "\n");
+	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
+		if (r->row[cause][BENCH_SEQUENTIAL].ran)
+			fprintf(cmd_out, "  %-16s %s\n", bench_cause_table[cause].name,
+				bench_cause_table[cause].summary);
+	fprintf(cmd_out, "  net p50: less tain's own overhead per measured access, %s ns\n", cmd_count(overhead));
+	cmd_print_histogram(cmd_out, bench_cause_table[BENCH_FIRST_TOUCH].name,
+			    &r->row[BENCH_FIRST_TOUCH][BENCH_SEQUENTIAL].ns, 12);
+}
+
+static json_t *document(const struct bench_fault_config *c, const struct bench_fault_result *r)
+{
+	json_t *doc = result_new("bench fault", &r->id, c->machine.seed);
+	char name[64];
+
+	result_counts(doc, r->elapsed_ns, 0, r->faults);
+	result_option_u64(doc, "vcpus", opt.vcpus);
+	result_option_u64(doc, "bytes", opt.bytes);
+	result_option_text(doc, "backing", opt.backing);
+	result_option_u64(doc, "iterations", opt.passes);
+	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
+		for (int order = 0; order < BENCH_ORDER_NR; order++) {
+			if (!r->row[cause][order].ran)
+				continue;
+			row_name(name, sizeof(name), cause, order);
+			result_histogram(doc, name, "ns", &r->row[cause][order].ns);
+		}
+	if (!r->row[BENCH_TAIN_HOST_FAULT][BENCH_SEQUENTIAL].ran)
+		result_skip(doc, bench_cause_table[BENCH_TAIN_HOST_FAULT].name,
+			    "the host mm of this engine is Linux's");
+	return doc;
+}
+
+static int configure(struct bench_fault_config *c)
+{
+	const struct engine *engine;
+	struct err err = { "" };
+	int status = CMD_OK;
+
+	engine = cmd_engine(opt.engine, &status);
+	if (!engine)
+		return status;
+	bench_fault_config_init(c, engine);
+	if (host_parse_backing(opt.backing, &c->machine.backing, &err))
+		return cmd_complain(CMD_MISUSE, "%s", err.text);
+	c->machine.vcpus = opt.vcpus;
+	c->machine.bytes = opt.bytes;
+	c->machine.arena_bytes = opt.arena;
+	c->machine.cpus = opt.cpus;
+	c->machine.seed = cmd_seed(opt.seed_given, opt.seed);
+	c->passes = opt.passes;
+	if (machine_check(&c->machine, &err))
+		return cmd_complain(CMD_MISUSE, "%s", err.text);
+	return cmd_check_json(opt.json);
+}
+
+int cmd_bench_fault(int argc, char **argv)
+{
+	struct bench_fault_config config;
+	struct bench_fault_result result;
+	struct err err = { "" };
+	int first, status, ret;
+
+	if (!cmd_parse(&cmd_bench_fault_spec, argc, argv, &first, &status))
+		return status;
+	status = configure(&config);
+	if (status)
+		return status;
+	cmd_catch_signals();
+	cmd_progress_init(&progress_line, opt.quiet);
+	config.started = started;
+	config.progress = progress;
+	config.arg = &config;
+	config.stop = &cmd_stop;
+	ret = bench_fault_run(&config, &result, &err);
+	cmd_progress_end(&progress_line);
+	if (ret && ret != -EINTR)
+		status = cmd_complain(cmd_status(ret), "%s", err.text);
+	if (result.ran && !opt.quiet)
+		print_table(&result);
+	if (result.ran)
+		status = cmd_save_json(document(&config, &result), opt.json, status);
+	bench_fault_destroy(&result);
+	return cmd_finish(status);
+}

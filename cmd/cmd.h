@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* What the subcommands share. cmd/ is the only room that prints for people or exits. */
+#ifndef CMD_CMD_H
+#define CMD_CMD_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "lab/machine.h"
+#include "lab/violation.h"
+#include "lib/base.h"
+#include "lib/err.h"
+#include "lib/hist.h"
+#include "lib/option.h"
+
+enum cmd_exit {
+	CMD_OK = 0,
+	CMD_FAILED = 1, /* a violation, or something broke */
+	CMD_MISUSE = 2,
+	CMD_SKIPPED = 4, /* nothing could run here */
+	CMD_TIMEOUT = 124,
+	CMD_SIGNAL = 128, /* plus the signal's number */
+};
+
+struct command {
+	const char *name; /* as typed after `tain` */
+	const struct command_spec *spec;
+	int (*main)(int argc, char **argv);
+};
+
+extern const struct command command_table[]; /* ends with name NULL */
+
+extern const struct command_spec cmd_run_spec, cmd_stress_spec, cmd_bench_spec, cmd_bench_fault_spec,
+	cmd_bench_figures_spec, cmd_list_spec, cmd_doctor_spec, cmd_version_spec, cmd_man_spec;
+
+int cmd_run(int argc, char **argv);
+int cmd_stress(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+int cmd_bench_fault(int argc, char **argv);
+int cmd_bench_figures(int argc, char **argv);
+int cmd_list(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_version(int argc, char **argv);
+int cmd_man(int argc, char **argv);
+
+/* Set by SIGINT and SIGTERM: the run ends, prints what it has, and returns cmd_finish(). */
+extern u32 cmd_stop;
+void cmd_catch_signals(void);
+
+/* Where text for people goes: stdout, or stderr when the JSON document has stdout. */
+extern FILE *cmd_out;
+
+/* A row of an option table; the rest are designated: .min, .max, .given, .no_env. */
+#define CMD_OPTION(letter, name, value_text, kind_, where, help_text, ...)                                             \
+	{                                                                                                              \
+		.short_name = (letter), .long_name = (name), .value_name = (value_text), .kind = (kind_),              \
+		.value = (where), .help = help_text, ##__VA_ARGS__                                                     \
+	}
+
+/* --- common.c ----------------------------------------------------------------- */
+
+/*
+ * Parse. Return: true to go on; false: the command is over with *@status
+ * (--help was printed, or a complaint).
+ */
+bool cmd_parse(const struct command_spec *spec, int argc, char **argv, int *first_arg, int *status);
+
+/* "tain: TEXT" on stderr. Return: @status. */
+int cmd_complain(int status, const char *fmt, ...) format_printf(2, 3);
+
+/* The status that fits an errno of lab/ or vmm/: misuse, cannot run here, or failed. */
+int cmd_status(int ret);
+
+/* Engine by name, able to run here. Return: NULL after a complaint, with *@status. */
+const struct engine *cmd_engine(const char *name, int *status);
+
+/* Complains about a document that could not be written later. Return: 0 or the status. */
+int cmd_check_json(const char *path);
+/* Return: @status, or CMD_FAILED after a complaint if it could not be written. Drops @doc. */
+int cmd_save_json(json_t *doc, const char *path, int status);
+
+/* The exit status: the signal's when there was one. Complains if stdout could not take everything. */
+int cmd_finish(int status);
+
+/* One seed for a run: the given one, or a random one. */
+u64 cmd_seed(bool given, u64 seed);
+#define CMD_SEED_MAX INT64_MAX
+
+/* --- print.c ------------------------------------------------------------------- */
+
+/* First line of every run, on @out. */
+void cmd_print_identity(FILE *out, const char *command, const struct machine_identity *id, u64 seed);
+
+/* "12,345"; the text is valid until sixteen calls later. */
+const char *cmd_count(u64 n);
+const char *cmd_rate(double per_second); /* "2.31 M" */
+const char *cmd_bytes(u64 bytes);	 /* "16 MiB" */
+const char *cmd_seconds(u64 ns);	 /* "10.0 s" */
+
+enum cmd_color { CMD_GREEN = 32, CMD_RED = 31, CMD_YELLOW = 33 };
+/* @text, coloured if @out is a terminal that wants it. */
+void cmd_print_colored(FILE *out, enum cmd_color color, const char *text);
+
+/* A histogram as bars, about @lines of them. */
+void cmd_print_histogram(FILE *out, const char *title, const struct hist *hist, unsigned int lines);
+
+void cmd_print_violation(FILE *out, u64 number, const struct violation *v);
+
+/* One line that updates on a terminal; otherwise every ten seconds a line. @quiet: nothing. */
+struct cmd_progress {
+	bool quiet;
+	bool tty;
+	u64 last_ns;
+	bool shown;
+};
+
+void cmd_progress_init(struct cmd_progress *p, bool quiet);
+/* Is it time for a line? */
+bool cmd_progress_due(struct cmd_progress *p);
+void cmd_progress_show(struct cmd_progress *p, const char *fmt, ...) format_printf(2, 3);
+void cmd_progress_end(struct cmd_progress *p);
+
+#endif /* CMD_CMD_H */

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* What the subcommands share: options, complaints, engines, documents, signals. */
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cmd/cmd.h"
+#include "lib/json.h"
+#include "lib/rng.h"
+
+u32 cmd_stop;
+FILE *cmd_out;
+static volatile sig_atomic_t caught; /* by the main thread's handler, read by the main thread */
+
+static void on_signal(int sig)
+{
+	if (caught)
+		_exit(CMD_SIGNAL + sig); /* the second one does not wait */
+	caught = sig;
+	WRITE_ONCE(cmd_stop, 1);
+}
+
+void cmd_catch_signals(void)
+{
+	struct sigaction action = { .sa_handler = on_signal }; /* no SA_RESTART: sleeps end */
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+int cmd_complain(int status, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	fprintf(stderr, "tain: ");
+	vfprintf(stderr, fmt, args);
+	fputc('\n', stderr);
+	va_end(args);
+	return status;
+}
+
+static void print_line(const char *text, void *arg)
+{
+	fprintf(arg, "%s\n", text);
+}
+
+bool cmd_parse(const struct command_spec *spec, int argc, char **argv, int *first_arg, int *status)
+{
+	struct err err = { "" };
+	int ret = option_parse(spec, argc, argv, first_arg, &err);
+
+	if (!ret)
+		return true;
+	if (ret == 1) {
+		option_help(spec, print_line, stdout);
+		*status = cmd_finish(CMD_OK);
+	} else {
+		*status = cmd_complain(CMD_MISUSE, "%s", err.text);
+	}
+	return false;
+}
+
+int cmd_status(int ret)
+{
+	switch (ret) {
+	case 0:
+		return CMD_OK;
+	case -EINVAL:
+	case -ENOENT:
+	case -ENOEXEC:
+	case -ERANGE:
+		return CMD_MISUSE;
+	case -EOPNOTSUPP:
+	case -ENOSYS:
+	case -ENODEV:
+	case -ENXIO:
+	case -EACCES:
+	case -EPERM:
+		return CMD_SKIPPED;
+	default:
+		return CMD_FAILED;
+	}
+}
+
+const struct engine *cmd_engine(const char *name, int *status)
+{
+	const char *names[16] = { NULL }, *near;
+	const struct engine *const *all = engine_all();
+	struct err why = { "" };
+	size_t n;
+
+	for (n = 0; all[n] && n < ARRAY_SIZE(names) - 1; n++) {
+		names[n] = all[n]->name;
+		if (strcmp(all[n]->name, name))
+			continue;
+		if (!all[n]->probe(&why))
+			return all[n];
+		*status = cmd_complain(CMD_SKIPPED, "engine %s cannot run here: %s", name, why.text);
+		return NULL;
+	}
+	near = option_nearest(name, names);
+	*status = cmd_complain(CMD_MISUSE, "unknown engine '%s'%s%s%s; `tain list engines` names them", name,
+			       near ? ", did you mean '" : "", near ?: "", near ? "'?" : "");
+	return NULL;
+}
+
+int cmd_check_json(const char *path)
+{
+	char copy[PATH_MAX], *dir;
+	struct stat st;
+
+	cmd_out = path && !strcmp(path, "-") ? stderr : stdout;
+	if (!path || !strcmp(path, "-"))
+		return 0;
+	if (!*path)
+		return cmd_complain(CMD_MISUSE, "--json: an empty file name");
+	if (!stat(path, &st)) {
+		if (S_ISDIR(st.st_mode))
+			return cmd_complain(CMD_MISUSE, "--json: %s is a directory", path);
+		if (access(path, W_OK))
+			return cmd_complain(CMD_MISUSE, "--json: cannot write %s: %s", path, strerror(errno));
+		return 0;
+	}
+	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
+		return cmd_complain(CMD_MISUSE, "--json: %s", strerror(ENAMETOOLONG));
+	dir = dirname(copy);
+	if (access(dir, W_OK | X_OK))
+		return cmd_complain(CMD_MISUSE, "--json: cannot write to %s: %s", dir, strerror(errno));
+	return 0;
+}
+
+int cmd_save_json(json_t *doc, const char *path, int status)
+{
+	struct err err = { "" };
+	int ret = 0;
+
+	if (path)
+		ret = json_save(doc, path, &err);
+	json_decref(doc);
+	if (!ret)
+		return status;
+	cmd_complain(CMD_FAILED, "%s", err.text);
+	return status ? status : CMD_FAILED;
+}
+
+int cmd_finish(int status)
+{
+	if ((fflush(stdout) || ferror(stdout)) && !status)
+		status = cmd_complain(CMD_FAILED, "cannot write to standard output: %s", strerror(errno));
+	return caught ? CMD_SIGNAL + caught : status;
+}
+
+u64 cmd_seed(bool given, u64 seed)
+{
+	/* Short enough to be typed again, and for every JSON reader. */
+	return given ? seed : rng_random_seed() >> 16 ?: 1;
+}

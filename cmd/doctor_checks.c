@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/* The findings of tain doctor. Each looks and changes nothing. */
+#include "cmd/doctor.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lab/machine.h"
+
+#define TRACEFS "/sys/kernel/tracing"
+#define MIN_BYTES (512ull << 20)
+
+static void finding(struct finding *f, enum finding_state state, const char *fmt, ...) format_printf(3, 4);
+static void finding(struct finding *f, enum finding_state state, const char *fmt, ...)
+{
+	va_list args;
+
+	f->state = state;
+	va_start(args, fmt);
+	vsnprintf(f->text, sizeof(f->text), fmt, args);
+	va_end(args);
+}
+
+static void repair(struct finding *f, const char *command)
+{
+	snprintf(f->repair, sizeof(f->repair), "%s", command);
+}
+
+/* First line of a file, without its end. Return: false when it cannot be read. */
+static bool read_line(const char *path, char *line, size_t n)
+{
+	FILE *file = fopen(path, "re");
+	bool ok;
+
+	if (!file)
+		return false;
+	ok = fgets(line, (int)n, file) != NULL;
+	fclose(file);
+	if (ok)
+		line[strcspn(line, "\n")] = 0;
+	return ok;
+}
+
+/* "a [b] c" -> "b" in place. */
+static const char *chosen(char *line)
+{
+	char *open = strchr(line, '['), *close = strchr(line, ']');
+
+	if (!open || !close)
+		return line;
+	*close = 0;
+	return open + 1;
+}
+
+static bool in_path(const char *program)
+{
+	const char *path = getenv("PATH") ?: "/usr/bin:/bin";
+	char file[PATH_MAX];
+
+	while (*path) {
+		size_t len = strcspn(path, ":");
+
+		snprintf(file, sizeof(file), "%.*s/%s", (int)len, path, program);
+		if (!access(file, X_OK))
+			return true;
+		path += len + (path[len] == ':');
+	}
+	return false;
+}
+
+/* --- engines ------------------------------------------------------------------------ */
+
+static void check_engine(struct finding *f, const char *name)
+{
+	const struct engine *engine = engine_find(name);
+	struct machine_config config = { .engine = engine, .vcpus = 1, .bytes = 1 << 20 };
+	static struct machine m;
+	struct err why = { "" };
+
+	config.image = (struct guest_image){ .name = "hello" };
+	if (engine->probe(&why) || machine_create(&m, &config, &why)) {
+		finding(f, DOCTOR_MISSING, "%s", why.text);
+		return;
+	}
+	finding(f, DOCTOR_OK, "runs; MMU %s, host mm %s, CPU %s", m.id.mmu, m.id.host_mm, m.id.cpu);
+	machine_destroy(&m);
+}
+
+static void check_soft(struct finding *f)
+{
+	check_engine(f, "soft");
+}
+
+static void check_kvm(struct finding *f)
+{
+	check_engine(f, "kvm");
+	if (f->state == DOCTOR_OK)
+		return;
+	if (access("/dev/kvm", F_OK))
+		repair(f, "sudo modprobe kvm_intel || sudo modprobe kvm_amd   # and virtualisation on in the firmware");
+	else if (access("/dev/kvm", R_OK | W_OK))
+		repair(f, "sudo usermod -aG kvm \"$USER\"   # then log in again");
+}
+
+/* --- the machine ---------------------------------------------------------------------- */
+
+static void check_cpus(struct finding *f)
+{
+	cpu_set_t set;
+	int n;
+
+	sched_getaffinity(0, sizeof(set), &set);
+	n = CPU_COUNT(&set);
+	if (n >= 2)
+		finding(f, DOCTOR_OK, "%d processors: vCPUs and the host's thread can run at the same time", n);
+	else
+		finding(f, DOCTOR_NOTE, "one processor: vCPU and host take turns, races are rarer");
+}
+
+static void check_memory(struct finding *f)
+{
+	u64 bytes = machine_available_bytes();
+
+	finding(f, bytes >= MIN_BYTES ? DOCTOR_OK : DOCTOR_NOTE, "%llu MiB available", (unsigned long long)bytes >> 20);
+}
+
+static void check_memlock(struct finding *f)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (limit.rlim_cur == RLIM_INFINITY) {
+		finding(f, DOCTOR_OK, "unlimited");
+		return;
+	}
+	finding(f, limit.rlim_cur >= MIN_BYTES || !geteuid() ? DOCTOR_OK : DOCTOR_NOTE,
+		"%llu KiB of locked memory allowed", (unsigned long long)limit.rlim_cur >> 10);
+	if (f->state == DOCTOR_NOTE)
+		repair(f, "ulimit -l unlimited   # or a memlock line in /etc/security/limits.conf");
+}
+
+static void check_maps(struct finding *f)
+{
+	char line[64] = "65530";
+
+	read_line("/proc/sys/vm/max_map_count", line, sizeof(line));
+	finding(f, atol(line) >= 65530 ? DOCTOR_OK : DOCTOR_NOTE, "%s mappings per process", line);
+	if (f->state == DOCTOR_NOTE)
+		repair(f, "sudo sysctl vm.max_map_count=65530");
+}
+
+static void check_overcommit(struct finding *f)
+{
+	char line[64] = "?";
+
+	read_line("/proc/sys/vm/overcommit_memory", line, sizeof(line));
+	if (strcmp(line, "2"))
+		finding(f, DOCTOR_OK, "vm.overcommit_memory is %s", line);
+	else
+		finding(f, DOCTOR_NOTE, "vm.overcommit_memory is 2: mappings may fail although memory is free");
+	if (f->state == DOCTOR_NOTE)
+		repair(f, "sudo sysctl vm.overcommit_memory=0");
+}
+
+static void check_swap(struct finding *f)
+{
+	FILE *file = fopen("/proc/swaps", "re");
+	char line[256];
+	int n = -1; /* a heading */
+
+	while (file && fgets(line, sizeof(line), file))
+		n++;
+	if (file)
+		fclose(file);
+	if (n > 0) {
+		finding(f, DOCTOR_OK, "%d swap area%s", n, n == 1 ? "" : "s");
+		return;
+	}
+	finding(f, DOCTOR_MISSING, "no swap: anonymous memory cannot be paged out");
+	repair(f,
+	       "sudo sh -c 'fallocate -l 1G /swapfile && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile'");
+}
+
+/* --- the kernel ------------------------------------------------------------------------- */
+
+static void check_memfd(struct finding *f)
+{
+	int fd = memfd_create("tain-doctor", MFD_CLOEXEC);
+
+	if (fd < 0)
+		finding(f, DOCTOR_MISSING, "memfd_create: %s", strerror(errno));
+	else
+		finding(f, DOCTOR_OK, "works");
+	if (fd >= 0)
+		close(fd);
+}
+
+static void check_thp(struct finding *f)
+{
+	char line[128];
+
+	if (!read_line("/sys/kernel/mm/transparent_hugepage/enabled", line, sizeof(line))) {
+		finding(f, DOCTOR_MISSING, "the kernel has no transparent huge pages");
+		return;
+	}
+	finding(f, DOCTOR_OK, "transparent huge pages: %s; tain's anonymous backing goes without", chosen(line));
+}
+
+static void check_hugepages(struct finding *f)
+{
+	char line[64];
+
+	if (!read_line("/proc/sys/vm/nr_hugepages", line, sizeof(line))) {
+		finding(f, DOCTOR_MISSING, "the kernel has no hugetlbfs");
+		return;
+	}
+	if (atol(line) > 0) {
+		finding(f, DOCTOR_OK, "%s reserved", line);
+		return;
+	}
+	finding(f, DOCTOR_MISSING, "none reserved");
+	repair(f, "sudo sysctl vm.nr_hugepages=64");
+}
+
+static void check_ksm(struct finding *f)
+{
+	char line[64];
+
+	if (!read_line("/sys/kernel/mm/ksm/run", line, sizeof(line)))
+		finding(f, DOCTOR_MISSING, "the kernel has no KSM");
+	else
+		finding(f, DOCTOR_OK, "present, %s", strcmp(line, "1") ? "off" : "on");
+}
+
+static void check_userfaultfd(struct finding *f)
+{
+	long fd = syscall(SYS_userfaultfd, 0);
+
+	if (fd >= 0) {
+		finding(f, DOCTOR_OK, "works");
+		close((int)fd);
+		return;
+	}
+	finding(f, DOCTOR_MISSING, "%s", strerror(errno));
+	if (errno == EPERM)
+		repair(f, "sudo sysctl vm.unprivileged_userfaultfd=1");
+}
+
+static void check_tracefs(struct finding *f)
+{
+	if (!access(TRACEFS "/events", R_OK)) {
+		finding(f, DOCTOR_OK, TRACEFS " is readable");
+	} else if (!access(TRACEFS, F_OK) && geteuid()) {
+		finding(f, DOCTOR_MISSING, TRACEFS " is not readable for this user");
+		repair(f, "run as root");
+	} else {
+		finding(f, DOCTOR_MISSING, "tracefs is not mounted");
+		repair(f, "sudo mount -t tracefs nodev " TRACEFS);
+	}
+}
+
+/* --- other programs ----------------------------------------------------------------------- */
+
+static void check_program(struct finding *f, const char *program, const char *package)
+{
+	if (in_path(program)) {
+		finding(f, DOCTOR_OK, "%s is installed", program);
+		return;
+	}
+	finding(f, DOCTOR_MISSING, "%s is not installed", program);
+	snprintf(f->repair, sizeof(f->repair), "sudo apt-get install %s", package);
+}
+
+static void check_qemu(struct finding *f)
+{
+	check_program(f, "qemu-system-x86_64", "qemu-system-x86");
+}
+
+static void check_libvirt(struct finding *f)
+{
+	check_program(f, "libvirtd", "libvirt-daemon-system");
+	if (f->state != DOCTOR_OK || !access("/run/libvirt/libvirt-sock", F_OK))
+		return;
+	finding(f, DOCTOR_MISSING, "libvirtd is installed and not running");
+	repair(f, "sudo systemctl start libvirtd");
+}
+
+static void check_build(struct finding *f)
+{
+	finding(f, CHECKING ? DOCTOR_NOTE : DOCTOR_OK, "%s",
+		CHECKING ? "a checking build: mutants and race points are in, times mean nothing"
+			 : "a release build: for measuring; mutants need `make prove`");
+}
+
+const struct finding_check doctor_checks[] = {
+	{ "engine soft", true, check_soft }, { "engine kvm", true, check_kvm },
+	{ "build", false, check_build },     { "processors", false, check_cpus },
+	{ "memory", false, check_memory },   { "memlock", false, check_memlock },
+	{ "mappings", false, check_maps },   { "overcommit", false, check_overcommit },
+	{ "memfd", false, check_memfd },     { "swap", false, check_swap },
+	{ "huge pages", false, check_thp },  { "hugetlb", false, check_hugepages },
+	{ "ksm", false, check_ksm },	     { "userfaultfd", false, check_userfaultfd },
+	{ "tracefs", false, check_tracefs }, { "qemu", false, check_qemu },
+	{ "libvirt", false, check_libvirt }, { NULL, false, NULL },
+};

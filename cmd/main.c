@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* tain: which command? */
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "lib/thread.h"
+
+const struct command command_table[] = {
+	{ "run", &cmd_run_spec, cmd_run },	    { "stress", &cmd_stress_spec, cmd_stress },
+	{ "bench", &cmd_bench_spec, cmd_bench },    { "list", &cmd_list_spec, cmd_list },
+	{ "doctor", &cmd_doctor_spec, cmd_doctor }, { "version", &cmd_version_spec, cmd_version },
+	{ "man", &cmd_man_spec, cmd_man },	    { NULL, NULL, NULL },
+};
+
+static void help(FILE *out)
+{
+	fprintf(out,
+		"Usage: tain COMMAND [OPTIONS]\n"
+		"Launch test guests, stress the host's side of their memory, measure their faults.\n\nCommands:\n");
+	for (const struct command *c = command_table; c->name; c++)
+		fprintf(out, "  %-10s %s\n", c->name, c->spec->summary);
+	fprintf(out, "\n`tain COMMAND --help` says more; `tain doctor` says what runs on this machine.\n");
+}
+
+static const struct command *find(const char *name)
+{
+	for (const struct command *c = command_table; c->name; c++)
+		if (!strcmp(c->name, name))
+			return c;
+	return NULL;
+}
+
+static int unknown(const char *name)
+{
+	const char *names[ARRAY_SIZE(command_table)] = { NULL }, *near;
+
+	for (size_t i = 0; command_table[i].name; i++)
+		names[i] = command_table[i].name;
+	near = option_nearest(name, names);
+	return cmd_complain(CMD_MISUSE, "unknown command '%s'%s%s%s; see tain --help", name,
+			    near ? ", did you mean '" : "", near ?: "", near ? "'?" : "");
+}
+
+static int dispatch(int argc, char **argv)
+{
+	const struct command *c;
+	char *help_argv[] = { NULL, (char *)"--help", NULL };
+
+	if (argc < 2) {
+		help(stderr);
+		return CMD_MISUSE;
+	}
+	if (!strcmp(argv[1], "--version"))
+		argv[1] = (char *)"version";
+	if (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help") || (!strcmp(argv[1], "help") && argc == 2)) {
+		help(stdout);
+		return cmd_finish(CMD_OK);
+	}
+	if (!strcmp(argv[1], "help")) {
+		c = find(argv[2]);
+		help_argv[0] = argv[2];
+		return c ? c->main(2, help_argv) : unknown(argv[2]);
+	}
+	c = find(argv[1]);
+	return c ? c->main(argc - 1, argv + 1) : unknown(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	cmd_out = stdout;
+	thread_enter("main");
+	status = dispatch(argc, argv);
+	thread_exit();
+	return status;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* tain man: the manual page, its options from the same tables as --help. docs/tain.1 is its output. */
+#include <ctype.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+
+const struct command_spec cmd_man_spec = {
+	.name = "tain man",
+	.summary = "Print the manual page, as mdoc; docs/tain.1 is this output.",
+};
+
+static const struct command_spec *const specs[] = {
+	&cmd_run_spec,	&cmd_stress_spec, &cmd_bench_fault_spec, &cmd_bench_figures_spec,
+	&cmd_list_spec, &cmd_doctor_spec, &cmd_version_spec,	 &cmd_man_spec,
+};
+
+static const char head[] =
+	".\\\" SPDX-License-Identifier: MIT\n"
+	".\\\" Made by `tain man` from the option tables; do not edit.\n"
+	".Dd 2026-11-21\n"
+	".Dt TAIN 1\n"
+	".Os\n"
+	".Sh NAME\n"
+	".Nm tain\n"
+	".Nd launch test guests, stress the host's side of their memory, measure their faults\n"
+	".Sh SYNOPSIS\n"
+	".Nm\n"
+	".Ar command\n"
+	".Op Ar options\n"
+	".Sh DESCRIPTION\n"
+	"A hypervisor's second MMU mirrors the host's address space.\n"
+	".Nm\n"
+	"runs small guests while the host unmaps, replaces, protects and moves the memory behind them,\n"
+	"checks that no stale translation is ever used, and times each fault as the guest sees it.\n"
+	"It does so on two engines:\n"
+	".Cm soft ,\n"
+	"the program's own address space, second MMU and software processor, which needs nothing; and\n"
+	".Cm kvm ,\n"
+	"Linux's address space and KVM.\n"
+	"The first line of every run names the engine, the MMU, the host's memory management, the processor and the "
+	"seed.\n";
+
+static const char tail[] = ".Sh ENVIRONMENT\n"
+			   "Each long option of a command can be set as\n"
+			   ".Ev TAIN_NAME ,\n"
+			   "in capitals and with underscores for dashes; the command line wins.\n"
+			   "Not so\n"
+			   ".Fl -json\n"
+			   "and\n"
+			   ".Fl -quiet .\n"
+			   "With\n"
+			   ".Ev NO_COLOR\n"
+			   "set, nothing is coloured.\n"
+			   ".Sh EXIT STATUS\n"
+			   ".Bl -tag -width 130,143 -compact\n"
+			   ".It 0\n"
+			   "passed\n"
+			   ".It 1\n"
+			   "a violation, or something failed\n"
+			   ".It 2\n"
+			   "misuse: an unknown name, a bad number, a bad file\n"
+			   ".It 4\n"
+			   "skipped: nothing of what was asked for can run here\n"
+			   ".It 124\n"
+			   "out of time, or no progress\n"
+			   ".It 130,143\n"
+			   "ended by SIGINT or SIGTERM; what was measured until then is printed\n"
+			   ".El\n"
+			   ".Pp\n"
+			   ".Nm tain Cm run\n"
+			   "passes the guest's exit code on.\n"
+			   ".Sh FILES\n"
+			   ".Bl -tag -width /dev/kvm -compact\n"
+			   ".It Pa /dev/kvm\n"
+			   "engine\n"
+			   ".Cm kvm\n"
+			   ".El\n"
+			   ".Sh EXAMPLES\n"
+			   "What runs here:\n"
+			   ".Dl tain doctor\n"
+			   "Ten seconds of every host operation under a KVM guest with two vCPUs:\n"
+			   ".Dl tain stress --engine kvm --ops all -v 2\n"
+			   "The same plan again:\n"
+			   ".Dl tain stress --engine kvm --ops all -v 2 --seed 1234\n"
+			   "Fault latencies as a document:\n"
+			   ".Dl tain bench fault --engine kvm --json faults.json\n"
+			   ".Sh DIAGNOSTICS\n"
+			   "A violation names the page, the generations seen and allowed, the operation and step that "
+			   "changed the page last,\n"
+			   "the vCPU and the seed, followed by the last trace events of each thread.\n"
+			   ".Sh SEE ALSO\n"
+			   "The format of results is described in docs/results.md.\n";
+
+/* Text for mdoc: no line starts with a control character. */
+static void prose(const char *s)
+{
+	for (bool start = true; *s; s++) {
+		if (start && (*s == '.' || *s == '\''))
+			fputs("\\&", stdout);
+		if (*s == '\\')
+			fputs("\\e", stdout);
+		else
+			putchar(*s);
+		start = *s == '\n';
+	}
+	putchar('\n');
+}
+
+static void print_option(const struct option_spec *o)
+{
+	printf(".It ");
+	if (o->short_name)
+		printf("Fl %c%s", o->short_name, o->long_name ? " , " : "");
+	if (o->long_name)
+		printf("Fl -%s", o->long_name);
+	if (o->kind != OPTION_FLAG)
+		printf(" Ar %s", o->value_name);
+	putchar('\n');
+	prose(o->help);
+}
+
+static void print_command(const struct command_spec *spec)
+{
+	printf(".Ss %s%s%s%s\n", spec->name, spec->nr_options ? " [OPTIONS]" : "", spec->args ? " " : "",
+	       spec->args ?: "");
+	prose(spec->summary);
+	if (spec->description)
+		prose(spec->description);
+	if (!spec->nr_options)
+		return;
+	printf(".Bl -tag -width Ds\n");
+	for (unsigned int i = 0; i < spec->nr_options; i++)
+		print_option(&spec->options[i]);
+	printf(".El\n");
+}
+
+int cmd_man(int argc, char **argv)
+{
+	int first, status;
+
+	if (!cmd_parse(&cmd_man_spec, argc, argv, &first, &status))
+		return status;
+	fputs(head, stdout);
+	printf(".Sh COMMANDS\nEvery command knows\n.Fl h , -help .\n");
+	for (size_t i = 0; i < ARRAY_SIZE(specs); i++)
+		print_command(specs[i]);
+	fputs(tail, stdout);
+	return cmd_finish(CMD_OK);
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/* tain stress */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "lab/result.h"
+#include "lab/stress.h"
+#include "lib/mutant.h"
+#include "lib/race.h"
+#include "lib/time.h"
+#include "lib/trace.h"
+
+static struct {
+	const char *engine, *ops, *backing, *mutant, *json, *cpus;
+	unsigned int vcpus, write_percent;
+	u64 bytes, time_ns, seed, delay_us, steps, arena, audit, max_violations, stall_ns;
+	bool seed_given, delay_given, audit_given, quiet, no_trace;
+} opt = {
+	.engine = "soft",
+	.ops = "all",
+	.backing = "anonymous",
+	.vcpus = 1,
+	.write_percent = 25,
+	.bytes = 16ull << 20,
+	.time_ns = 10 * NSEC_PER_SEC,
+	.max_violations = VIOLATION_RECORDS,
+	.stall_ns = 20 * NSEC_PER_SEC,
+};
+
+static const struct option_spec options[] = {
+	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default) or kvm"),
+	CMD_OPTION(0, "ops", "LIST", OPTION_STRING, &opt.ops,
+		   "host operations, separated by commas: munmap, remap, mprotect, dontneed, mremap, or all (default)"),
+	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus, "virtual processors (default 1)", .min = 1,
+		   .max = GUEST_MAX_VCPUS),
+	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory under test (default 16M)"),
+	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd"),
+	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns, "how long (default 10s)", .min = 1,
+		   .max = INT64_MAX),
+	CMD_OPTION('i', "iterations", "N", OPTION_U64, &opt.steps, "stop after N host operations (default: no limit)"),
+	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "repeat the plan of another run (default: random)", .min = 0,
+		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
+	CMD_OPTION('d', "delay", "US", OPTION_U64, &opt.delay_us,
+		   "microseconds between host operations (default 20 on soft, 100 on kvm)", .min = 0, .max = 60000000,
+		   .given = &opt.delay_given),
+	CMD_OPTION('w', "write-percent", "N", OPTION_UINT, &opt.write_percent,
+		   "share of guest accesses that write (default 25)", .min = 0, .max = 100),
+	CMD_OPTION(
+		'c', "cpus", "LIST", OPTION_STRING, &opt.cpus,
+		"processors, such as 0,2,4-7: one vCPU on each in turn, the host on the last (default: all allowed)"),
+	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)"),
+	CMD_OPTION(0, "audit", "N", OPTION_U64, &opt.audit,
+		   "engine soft: compare the mirror with the host exactly after every N operations, 0: at the end only "
+		   "(default 256, prove build 1)",
+		   .given = &opt.audit_given),
+	CMD_OPTION(0, "mutant", "NAME", OPTION_STRING, &opt.mutant,
+		   "put a historical bug back (prove, asan and tsan builds)"),
+	CMD_OPTION(0, "max-violations", "N", OPTION_U64, &opt.max_violations, "stop after N violations (default 32)",
+		   .min = 1, .max = INT64_MAX),
+	CMD_OPTION(0, "stall", "TIME", OPTION_TIME, &opt.stall_ns,
+		   "report who makes no progress for so long (default 20s)", .min = NSEC_PER_SEC, .max = INT64_MAX),
+	CMD_OPTION(0, "no-trace", NULL, OPTION_FLAG, &opt.no_trace, "keep no trace events to print with a violation"),
+	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
+		   .no_env = true),
+	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
+};
+
+const struct command_spec cmd_stress_spec = {
+	.name = "tain stress",
+	.summary = "Change the host's memory under a running guest; was a stale translation ever used?",
+	.description = "The guest reads stamps and writes to slots of its own while the host unmaps, replaces,\n"
+		       "protects and moves the pages behind them. Exit status: 0 no violation, 1 a violation or\n"
+		       "a failure, 2 misuse, 4 cannot run here, 124 somebody made no progress.",
+	.options = options,
+	.nr_options = ARRAY_SIZE(options),
+};
+
+static struct cmd_progress progress_line;
+
+static void started(const struct machine_identity *id, void *arg)
+{
+	const struct stress_config *c = arg;
+
+	cmd_print_identity(cmd_out, "stress", id, c->machine.seed);
+	if (!opt.quiet)
+		fprintf(cmd_out, "%u vCPU%s, %s %s, operations %s, %s\n", opt.vcpus, opt.vcpus == 1 ? "" : "s",
+			cmd_bytes(opt.bytes), opt.backing, opt.ops, cmd_seconds(opt.time_ns));
+	if (!opt.quiet && opt.mutant)
+		fprintf(cmd_out, "mutant %s is on\n", opt.mutant);
+	fflush(cmd_out);
+}
+
+static void progress(const struct stress_progress *p, void *arg)
+{
+	if (cmd_progress_due(&progress_line))
+		cmd_progress_show(&progress_line,
+				  "tain stress: %s: %s accesses checked, %s host operations, %s violations",
+				  cmd_seconds(p->elapsed_ns), cmd_count(p->checked), cmd_count(p->steps),
+				  cmd_count(p->violations));
+}
+
+static void print_table(const struct stress_result *r)
+{
+	double seconds = (double)r->elapsed_ns / 1e9, rate = seconds > 0 ? (double)r->checked / seconds : 0;
+
+	fprintf(cmd_out, "\n  %-24s %15s   %s/s, %s/s per vCPU\n", "checked accesses", cmd_count(r->checked),
+		cmd_rate(rate), cmd_rate(rate / opt.vcpus));
+	fprintf(cmd_out, "  %-24s %15s\n", "guest writes", cmd_count(r->writes));
+	fprintf(cmd_out, "  %-24s %15s\n", "second-MMU faults", cmd_count(r->faults));
+	fprintf(cmd_out, "  %-24s %15s   found no memory or no right, and repeated\n", "failed accesses",
+		cmd_count(r->retried));
+	fprintf(cmd_out, "  %-24s %15s   %s/s\n", "host operations", cmd_count(r->steps),
+		cmd_rate(seconds > 0 ? (double)r->steps / seconds : 0));
+	for (int i = 0; i < PLAN_OP_NR; i++)
+		if (r->host_ops[i])
+			fprintf(cmd_out, "    %-22s %15s\n", plan_op_table[i].name, cmd_count(r->host_ops[i]));
+	if (r->audits)
+		fprintf(cmd_out, "  %-24s %15s\n", "exact audits", cmd_count(r->audits));
+	fprintf(cmd_out, "  %-24s %15s\n\n", "violations", cmd_count(r->log.total));
+}
+
+static void print_violations(const struct stress_result *r, u64 seed)
+{
+	for (u32 i = 0; i < r->log.nr; i++)
+		cmd_print_violation(cmd_out, i + 1, &r->log.record[i]);
+	if (r->log.total > r->log.nr)
+		fprintf(cmd_out, "\nand %s more\n", cmd_count(r->log.total - r->log.nr));
+	fprintf(cmd_out, "\nthe same plan again: tain stress -e %s --ops %s -v %u -b %llu -s %s --seed %llu%s%s\n",
+		opt.engine, opt.ops, opt.vcpus, (unsigned long long)opt.bytes, opt.backing, (unsigned long long)seed,
+		opt.mutant ? " --mutant " : "", opt.mutant ?: "");
+}
+
+static json_t *document(const struct stress_config *c, const struct stress_result *r)
+{
+	json_t *doc = result_new("stress", &r->id, c->machine.seed);
+
+	result_counts(doc, r->elapsed_ns, r->checked, r->faults);
+	result_option_text(doc, "ops", opt.ops);
+	result_option_u64(doc, "vcpus", opt.vcpus);
+	result_option_u64(doc, "bytes", opt.bytes);
+	result_option_text(doc, "backing", opt.backing);
+	result_option_u64(doc, "time_ns", opt.time_ns);
+	result_option_u64(doc, "iterations", opt.steps);
+	result_option_u64(doc, "delay_ns", c->delay_ns);
+	result_option_u64(doc, "write_percent", opt.write_percent);
+	result_option_u64(doc, "audit", c->audit_every);
+	result_option_text(doc, "mutant", opt.mutant);
+	for (int i = 0; i < PLAN_OP_NR; i++) {
+		if (r->unsupported & BIT(i))
+			result_skip(doc, plan_op_table[i].name, "this host mm does not have the operation");
+		else if (c->ops & BIT(i))
+			result_host_op(doc, plan_op_table[i].name, r->host_ops[i]);
+	}
+	for (u32 i = 0; i < r->log.nr; i++)
+		result_violation(doc, &r->log.record[i]);
+	return doc;
+}
+
+static int set_mutant(void)
+{
+	const char *near;
+	int ret;
+
+	if (!opt.mutant || !strcmp(opt.mutant, "none"))
+		return CMD_OK;
+	ret = mutant_set(opt.mutant);
+	if (ret == -ENOSYS)
+		return cmd_complain(CMD_MISUSE,
+				    "mutant %s: this build has none; `make prove` makes build/prove/tain, which has "
+				    "(so have the asan and tsan builds)",
+				    opt.mutant);
+	if (ret) {
+		near = option_nearest(opt.mutant, mutant_names());
+		return cmd_complain(CMD_MISUSE, "unknown mutant '%s'%s%s%s; `tain list mutants` names them", opt.mutant,
+				    near ? ", did you mean '" : "", near ?: "", near ? "'?" : "");
+	}
+	return CMD_OK;
+}
+
+/* What the words mean. Return: 0 or the exit status after a complaint. */
+static int configure(struct stress_config *c)
+{
+	const struct engine *engine;
+	struct err err = { "" };
+	int status = CMD_OK, ret;
+	u32 ops;
+
+	ret = plan_parse_ops(opt.ops, &ops, &err);
+	if (ret)
+		return cmd_complain(CMD_MISUSE, "--ops: %s", err.text);
+	status = set_mutant();
+	if (status)
+		return status;
+	engine = cmd_engine(opt.engine, &status);
+	if (!engine)
+		return status;
+	stress_config_init(c, engine);
+	if (host_parse_backing(opt.backing, &c->machine.backing, &err))
+		return cmd_complain(CMD_MISUSE, "%s", err.text);
+	c->machine.vcpus = opt.vcpus;
+	c->machine.bytes = opt.bytes;
+	c->machine.arena_bytes = opt.arena;
+	c->machine.cpus = opt.cpus;
+	c->machine.seed = cmd_seed(opt.seed_given, opt.seed);
+	c->ops = ops;
+	c->time_ns = opt.time_ns;
+	c->steps = opt.steps;
+	c->write_percent = opt.write_percent;
+	c->max_violations = opt.max_violations;
+	c->stall_ns = opt.stall_ns;
+	if (opt.delay_given)
+		c->delay_ns = opt.delay_us * NSEC_PER_USEC;
+	if (opt.audit_given)
+		c->audit_every = opt.audit;
+	if (machine_check(&c->machine, &err))
+		return cmd_complain(CMD_MISUSE, "%s", err.text);
+	return cmd_check_json(opt.json);
+}
+
+/* What the run says as a whole. */
+static int verdict(const struct stress_result *r)
+{
+	for (u32 i = 0; i < r->log.nr; i++)
+		if (r->log.record[i].kind != VIOLATION_STALL)
+			return CMD_FAILED;
+	return r->log.nr ? CMD_TIMEOUT : CMD_OK;
+}
+
+static int report(const struct stress_config *c, const struct stress_result *r, int ret, const struct err *err)
+{
+	int status = verdict(r);
+
+	if (!opt.quiet)
+		print_table(r);
+	for (int i = 0; i < PLAN_OP_NR; i++)
+		if (r->unsupported & BIT(i))
+			fprintf(cmd_out, "skipped: %s: this host mm does not have the operation\n",
+				plan_op_table[i].name);
+	if (r->log.nr)
+		print_violations(r, c->machine.seed);
+	if (ret)
+		status = status ?: cmd_complain(cmd_status(ret), "%s", err->text);
+	if (!opt.quiet && !status) {
+		cmd_print_colored(cmd_out, CMD_GREEN, cmd_stop ? "stopped; no violation so far" : "passed");
+		fputc('\n', cmd_out);
+	}
+	return cmd_finish(cmd_save_json(document(c, r), opt.json, status));
+}
+
+int cmd_stress(int argc, char **argv)
+{
+	struct stress_config config;
+	struct stress_result result;
+	struct err err = { "" };
+	int first, status, ret;
+
+	if (!cmd_parse(&cmd_stress_spec, argc, argv, &first, &status))
+		return status;
+	status = configure(&config);
+	if (status)
+		return status;
+	cmd_catch_signals();
+	cmd_progress_init(&progress_line, opt.quiet);
+	config.started = started;
+	config.progress = progress;
+	config.arg = &config;
+	config.stop = &cmd_stop;
+	trace_set(!opt.no_trace);
+#if CHECKING
+	if (opt.mutant)
+		race_delays(config.machine.seed, 20);
+#endif
+	ret = stress_run(&config, &result, &err);
+	trace_set(false);
+	cmd_progress_end(&progress_line);
+	if (!result.ran)
+		return cmd_finish(cmd_complain(cmd_status(ret), "%s", err.text));
+	status = report(&config, &result, ret, &err);
+	if (result.stalled)
+		_Exit(status); /* threads are stuck: nothing can be taken down */
+	violation_log_destroy(&result.log);
+	return status;
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench figures: the project's yardsticks, see lab/bench.h. Each round measures all
+ * of them, so that value and peer of a ratio come from the same minutes.
+ */
+#include "lab/bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lab/stress.h"
+#include "lab/touch.h"
+#include "lib/time.h"
+
+enum {
+	FIGURE_TLB_HIT,
+	FIGURE_SOFT_FIRST_TOUCH,
+	FIGURE_SOFT_STRESS,
+	FIGURE_SOFT_OVERHEAD,
+	FIGURE_KVM_COLD,
+	FIGURE_KVM_OVERHEAD,
+	FIGURE_NR
+};
+
+static const struct figure figure_table[FIGURE_NR] = {
+	[FIGURE_TLB_HIT] = { .name = "soft: guest access, TLB hit",
+			     .what = "64 warm pages, mean of a pass, untimed",
+			     .unit = "ns",
+			     .at_most = true,
+			     .bound = 5 },
+	[FIGURE_SOFT_FIRST_TOUCH] = { .name = "soft: first-touch fault, p50",
+				      .what = "zeroing included, sequential, as the guest times it",
+				      .unit = "ns",
+				      .peer = "Linux anonymous fault, p50",
+				      .at_most = true,
+				      .bound = 0.5 },
+	[FIGURE_SOFT_STRESS] = { .name = "soft: stress with the oracle on",
+				 .what = "checked accesses a second per vCPU, all operations, 1 vCPU",
+				 .unit = "/s",
+				 .bound = 2e6 },
+	[FIGURE_SOFT_OVERHEAD] = { .name = "soft: own overhead per measured fault",
+				   .what = "a warm page timed the same way, p50",
+				   .unit = "ns" },
+	[FIGURE_KVM_COLD] = { .name = "kvm: cold guest faults",
+			      .what = "pages a second, anonymous, 1 vCPU, sequential",
+			      .unit = "/s",
+			      .peer = "demand_paging_test -v 1",
+			      .bound = 4 },
+	[FIGURE_KVM_OVERHEAD] = { .name = "kvm: own overhead per measured fault",
+				  .what = "a warm page timed the same way, p50",
+				  .unit = "ns" },
+};
+
+#define TLB_PAGES 64
+#define TLB_PASSES 2000
+#define STRESS_NS (2 * NSEC_PER_SEC)
+
+struct figures {
+	const struct figures_config *config;
+	struct figures_result *result;
+	u64 done;
+};
+
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double median(const double *values, u32 n)
+{
+	double sorted[FIGURE_ROUNDS_MAX];
+
+	if (!n)
+		return 0;
+	memcpy(sorted, values, n * sizeof(*sorted));
+	qsort(sorted, n, sizeof(*sorted), compare_doubles);
+	return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+double figure_median(const struct figure *figure, const double *values)
+{
+	return median(values, figure->rounds);
+}
+
+double figure_measure(const struct figure *figure)
+{
+	double ratio[FIGURE_ROUNDS_MAX];
+
+	if (!figure->peer)
+		return median(figure->value, figure->rounds);
+	for (u32 i = 0; i < figure->rounds; i++)
+		ratio[i] = figure->other[i] > 0 ? figure->value[i] / figure->other[i] : 0;
+	return median(ratio, figure->rounds);
+}
+
+bool figure_met(const struct figure *figure)
+{
+	double m = figure_measure(figure);
+
+	if (!figure->rounds)
+		return false;
+	return !figure->bound || (figure->at_most ? m <= figure->bound : m >= figure->bound);
+}
+
+static void add(struct figures *f, int which, double value, double other)
+{
+	struct figure *figure = &f->result->figure[which];
+
+	if (figure->rounds == FIGURE_ROUNDS_MAX)
+		return;
+	figure->value[figure->rounds] = value;
+	figure->other[figure->rounds] = other;
+	figure->rounds++;
+}
+
+static void skip(struct figures *f, int which, const char *why)
+{
+	snprintf(f->result->figure[which].skip, sizeof(f->result->figure[which].skip), "%s", why);
+}
+
+static int tell(struct figures *f)
+{
+	const struct figures_config *c = f->config;
+
+	if (c->progress)
+		c->progress(f->done++, (u64)c->rounds * 4, c->arg);
+	return c->stop && READ_ONCE(*c->stop) ? -EINTR : 0;
+}
+
+static struct machine_config machine_of(struct figures *f, const char *engine)
+{
+	return (struct machine_config){
+		.engine = engine_find(engine),
+		.vcpus = 1,
+		.bytes = f->config->bytes,
+		.seed = f->config->seed,
+	};
+}
+
+/* A pass over pages that stay in the TLB: the whole pass is timed, not each access. */
+static int measure_tlb_hit(struct figures *f, struct err *err)
+{
+	struct guest_command command = { .pages = TLB_PAGES, .write = 0 };
+	struct machine_config config = machine_of(f, "soft");
+	struct hist pass;
+	struct touch t;
+	u64 ns;
+	int ret;
+
+	ret = hist_init(&pass) ?: touch_start(&t, &config, f->config->stop, err);
+	if (ret)
+		return ret;
+	for (int i = 0; i < TLB_PASSES && !ret; i++) {
+		ret = touch_run(&t, &command, &ns, NULL, NULL, err);
+		hist_add(&pass, vm_guest_vcpu(t.machine.vm, 0)->command_cycles);
+	}
+	if (!ret)
+		add(f, FIGURE_TLB_HIT, (double)hist_percentile(&pass, 50) * 1e6 / (double)cycles_khz() / TLB_PAGES, 0);
+	hist_destroy(&pass);
+	return touch_end(&t, ret ? NULL : err) ?: ret;
+}
+
+static int measure_soft_faults(struct figures *f, struct err *err)
+{
+	struct bench_fault_config config;
+	struct bench_fault_result r;
+	int ret;
+
+	bench_fault_config_init(&config, engine_find("soft"));
+	config.machine = machine_of(f, "soft");
+	config.passes = 1;
+	config.stop = f->config->stop;
+	ret = bench_fault_run(&config, &r, err);
+	if (!ret) {
+		add(f, FIGURE_SOFT_FIRST_TOUCH,
+		    (double)hist_percentile(&r.row[BENCH_FIRST_TOUCH][BENCH_SEQUENTIAL].ns, 50),
+		    (double)hist_percentile(&r.row[BENCH_HOST_FAULT][BENCH_SEQUENTIAL].ns, 50));
+		add(f, FIGURE_SOFT_OVERHEAD, (double)hist_percentile(&r.row[BENCH_OVERHEAD][BENCH_SEQUENTIAL].ns, 50),
+		    0);
+	}
+	bench_fault_destroy(&r);
+	return ret;
+}
+
+static int measure_stress(struct figures *f, struct err *err)
+{
+	struct stress_config config;
+	struct stress_result r;
+	int ret;
+
+	stress_config_init(&config, engine_find("soft"));
+	config.machine.seed = f->config->seed + f->result->figure[FIGURE_SOFT_STRESS].rounds;
+	config.time_ns = STRESS_NS;
+	config.stop = f->config->stop;
+	ret = stress_run(&config, &r, err);
+	if (!ret && r.log.total)
+		ret = err_set(err, -EIO, "stress: %llu violations; run `tain stress`", (unsigned long long)r.log.total);
+	if (!ret)
+		add(f, FIGURE_SOFT_STRESS, (double)r.checked * 1e9 / (double)r.elapsed_ns, 0);
+	violation_log_destroy(&r.log);
+	return ret;
+}
+
+/* demand_paging_test says "Overall demand paging rate:  26035.1 pgs/sec". */
+static int run_demand_paging(struct figures *f, double *rate, struct err *err)
+{
+	static const char key[] = "demand paging rate:";
+	char size[32], output[4096];
+	char *argv[] = { (char *)f->config->demand_paging_test, (char *)"-v", (char *)"1", (char *)"-b", size, NULL };
+	const char *at;
+	int ret;
+
+	snprintf(size, sizeof(size), "%lluM", (unsigned long long)(f->config->bytes >> 20));
+	ret = bench_peer_output(argv, output, sizeof(output), err);
+	if (ret)
+		return ret;
+	at = strstr(output, key);
+	*rate = at ? strtod(at + strlen(key), NULL) : 0;
+	return *rate > 0 ? 0 : err_set(err, -EIO, "%s printed no rate", argv[0]);
+}
+
+static int measure_kvm_cold(struct figures *f, double *rate, struct err *err)
+{
+	struct guest_command all = { .pages = ~0ull, .write = 1 };
+	struct machine_config config = machine_of(f, "kvm");
+	struct guest_command warm = { .pages = 16, .write = 1, .timed = 1 };
+	struct hist overhead;
+	struct touch t;
+	u64 ns, pages;
+	int ret;
+
+	ret = hist_init(&overhead) ?: touch_start(&t, &config, f->config->stop, err);
+	if (ret)
+		return ret;
+	ret = touch_run(&t, &all, &ns, &pages, NULL, err);
+	*rate = ret ? 0 : (double)pages * 1e9 / (double)ns;
+	for (int i = 0; i < 64 && !ret; i++)
+		ret = touch_run(&t, &warm, NULL, NULL, &overhead, err);
+	if (!ret)
+		add(f, FIGURE_KVM_OVERHEAD, (double)hist_percentile(&overhead, 50), 0);
+	hist_destroy(&overhead);
+	return touch_end(&t, ret ? NULL : err) ?: ret;
+}
+
+static int measure_kvm(struct figures *f, struct err *err)
+{
+	struct err why = { "" };
+	double rate, peer = 0;
+	int ret;
+
+	if (engine_find("kvm")->probe(&why)) {
+		skip(f, FIGURE_KVM_COLD, why.text);
+		skip(f, FIGURE_KVM_OVERHEAD, why.text);
+		return 0;
+	}
+	ret = measure_kvm_cold(f, &rate, err);
+	if (ret)
+		return ret;
+	if (!f->config->demand_paging_test) {
+		skip(f, FIGURE_KVM_COLD, "the peer is not built: scripts/peers builds it, `make bench` runs both");
+		add(f, FIGURE_KVM_COLD, rate, 0);
+		return 0;
+	}
+	ret = run_demand_paging(f, &peer, &why);
+	if (ret)
+		skip(f, FIGURE_KVM_COLD, why.text);
+	add(f, FIGURE_KVM_COLD, rate, peer);
+	return 0;
+}
+
+int figures_run(const struct figures_config *config, struct figures_result *result, struct err *err)
+{
+	static int (*const measure[])(struct figures * f, struct err * err) = {
+		measure_tlb_hit,
+		measure_soft_faults,
+		measure_stress,
+		measure_kvm,
+	};
+	struct figures f = { .config = config, .result = result };
+	u64 start = clock_ns();
+	int ret = 0;
+
+	memset(result, 0, sizeof(*result));
+	result->nr = FIGURE_NR;
+	memcpy(result->figure, figure_table, sizeof(figure_table));
+	for (u32 round = 0; round < min(config->rounds, (u32)FIGURE_ROUNDS_MAX) && !ret; round++)
+		for (size_t i = 0; i < ARRAY_SIZE(measure) && !ret; i++)
+			ret = tell(&f) ?: measure[i](&f, err);
+	result->elapsed_ns = clock_ns() - start;
+	return ret;
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* The peers: Linux's own anonymous fault, and other people's programs. */
+#include "lab/bench.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/alloc.h"
+#include "lib/rng.h"
+#include "lib/time.h"
+
+#define PEER_NS (120 * NSEC_PER_SEC)
+
+extern char **environ;
+
+/* The order of the pages: 0, 1, 2 ..., shuffled for RANDOM. */
+static u32 *page_order(u64 pages, enum bench_order order, u64 seed)
+{
+	u32 *page = mem_alloc(pages * sizeof(*page));
+	struct rng rng;
+
+	if (!page)
+		return NULL;
+	for (u64 i = 0; i < pages; i++)
+		page[i] = (u32)i;
+	if (order == BENCH_SEQUENTIAL)
+		return page;
+	rng_seed(&rng, seed);
+	for (u64 i = pages - 1; i > 0; i--) {
+		u64 j = rng_below(&rng, i + 1);
+		u32 swap = page[i];
+
+		page[i] = page[j];
+		page[j] = swap;
+	}
+	return page;
+}
+
+/* Stamps as guest/touch.c takes them. */
+static inline u64 stamp_begin(void)
+{
+	u64 now = cycles();
+
+#if defined(__x86_64__)
+	__builtin_ia32_lfence();
+#endif
+	return now;
+}
+
+static inline u64 stamp_end(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_lfence();
+#endif
+	return cycles();
+}
+
+int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench_row *row)
+{
+	u64 pages = bytes / PAGE_SIZE, start;
+	u32 *page = page_order(pages, order, seed);
+	char *p;
+
+	if (!page)
+		return -ENOMEM;
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED) {
+		mem_free(page);
+		return -ENOMEM;
+	}
+	madvise(p, bytes, MADV_NOHUGEPAGE);
+	start = clock_ns();
+	for (u64 i = 0; i < pages; i++) {
+		u64 begin = stamp_begin();
+
+		WRITE_ONCE(*(u64 *)(p + (u64)page[i] * PAGE_SIZE), i + 1);
+		hist_add(&row->ns, cycles_to_ns(stamp_end() - begin));
+	}
+	row->elapsed_ns += clock_ns() - start;
+	row->accesses += pages;
+	row->faults += pages;
+	row->ran = true;
+	munmap(p, bytes);
+	mem_free(page);
+	return 0;
+}
+
+/* Read until the end, the limit of @output, or the time. */
+static int read_output(int fd, char *output, size_t bytes)
+{
+	u64 start = clock_ns();
+	size_t used = 0;
+	char rest[256];
+
+	for (;;) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		u64 spent = clock_ns() - start;
+		ssize_t n;
+
+		if (spent > PEER_NS)
+			return -ETIMEDOUT;
+		if (poll(&p, 1, 200) <= 0)
+			continue;
+		n = used + 1 < bytes ? read(fd, output + used, bytes - used - 1) : read(fd, rest, sizeof(rest));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : 0;
+		if (used + 1 < bytes)
+			used += (size_t)n;
+		output[used] = 0;
+	}
+}
+
+int bench_peer_output(char *const argv[], char *output, size_t bytes, struct err *err)
+{
+	posix_spawn_file_actions_t actions;
+	int fds[2], status, ret;
+	pid_t pid;
+
+	output[0] = 0;
+	if (pipe2(fds, O_CLOEXEC))
+		return err_set(err, -errno, "pipe: %s", strerror(errno));
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, fds[1], STDERR_FILENO);
+	ret = -posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	close(fds[1]);
+	if (ret) {
+		close(fds[0]);
+		return err_set(err, ret, "%s: %s", argv[0], strerror(-ret));
+	}
+	ret = read_output(fds[0], output, bytes);
+	close(fds[0]);
+	if (ret)
+		kill(pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (ret)
+		return err_set(err, ret, "%s: %s", argv[0], strerror(-ret));
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		return err_set(err, -EIO, "%s failed: %.120s", argv[0], output);
+	return 0;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a plan can do to the memory behind DATA, once over tain's mm and once over
+ * Linux. Offsets and lengths are bytes from the start of DATA, page aligned.
+ *
+ * Limbo. After unmap, remap and move_away the pages that stood in the range are no
+ * longer DATA; where the host can still reach them they are in limbo, and the
+ * oracle watches them there: a guest that writes into limbo used a translation
+ * that had been taken away.
+ *
+ *   operation              anonymous          memfd
+ *   unmap, remap           freed at once      limbo: the old pages of the file
+ *   move_away              limbo: the quarantine address
+ *   release                unmapped there     holes punched there
+ *
+ * One thread operates on a host; only read64 and write64 race with guests.
+ */
+#ifndef LAB_HOST_H
+#define LAB_HOST_H
+
+#include "lib/base.h"
+#include "lib/err.h"
+#include "mm/mm.h"
+
+enum host_backing { HOST_ANONYMOUS, HOST_MEMFD, HOST_BACKING_NR };
+
+struct host_backing_info {
+	const char *name;
+	const char *summary;
+	bool keeps; /* DONTNEED does not destroy contents */
+};
+
+extern const struct host_backing_info host_backing_table[HOST_BACKING_NR + 1]; /* name NULL ends it */
+
+enum host_limbo { LIMBO_NONE, LIMBO_QUARANTINE, LIMBO_FILE };
+
+struct host;
+
+/*
+ * Every function returns 0 or -errno. -EOPNOTSUPP: this host cannot do it, nothing
+ * happened. Any other error of unmap, remap, map or a move leaves the range in an
+ * unknown state: the run cannot go on.
+ */
+struct host_ops {
+	const char *name;
+	/* Can it give this backing? 0, or -EOPNOTSUPP and the reason. */
+	int (*supports)(enum host_backing backing, struct err *why);
+	int (*create)(struct host *host, struct err *err);
+	void (*destroy)(struct host *host);
+	int (*map)(struct host *host, u64 off, u64 len);   /* fresh memory into a hole */
+	int (*remap)(struct host *host, u64 off, u64 len); /* fresh memory over what is there, in one step */
+	int (*unmap)(struct host *host, u64 off, u64 len);
+	int (*protect)(struct host *host, u64 off, u64 len, int prot); /* TAIN_PROT_* */
+	int (*dontneed)(struct host *host, u64 off, u64 len);
+	int (*populate)(struct host *host, u64 off, u64 len);  /* contents kept */
+	int (*move_away)(struct host *host, u64 off, u64 len); /* to the quarantine; at most limbo_bytes */
+	int (*move_back)(struct host *host);		       /* what move_away took, to where it was */
+	int (*release)(struct host *host);		       /* end of limbo */
+	/* Aligned, atomic. The address must be mapped and allowed. */
+	int (*read64)(struct host *host, u64 off, u64 *value);
+	int (*write64)(struct host *host, u64 off, u64 value);
+	/* The same in limbo; @off is the offset in DATA where the page was. */
+	int (*limbo_read64)(struct host *host, u64 off, u64 *value);
+	int (*limbo_write64)(struct host *host, u64 off, u64 value);
+};
+
+struct host {
+	/* set by the caller */
+	enum host_backing backing;
+	u64 bytes;	      /* size of DATA */
+	u64 limbo_bytes;      /* longest range that move_away takes */
+	struct mm_struct *mm; /* over tain's mm; NULL: Linux, this process */
+	/* set by host_create() */
+	const struct host_ops *ops;
+	hva_t data; /* DATA, mapped, fresh */
+	hva_t quarantine;
+	enum host_limbo limbo;
+	u64 limbo_off;
+	u64 limbo_len;
+	void *private;
+};
+
+extern const struct host_ops host_mm_ops;
+extern const struct host_ops host_linux_ops;
+
+/* Map DATA and find a place for the quarantine. Return: 0; -EOPNOTSUPP, -ENOMEM, -errno with one line in @err. */
+int host_create(struct host *host, struct err *err);
+void host_destroy(struct host *host);
+
+/* Return: 0; -EINVAL with the nearest name in @err. */
+int host_parse_backing(const char *name, enum host_backing *backing, struct err *err);
+
+/*
+ * Move a range by @move, in halves where the range is not one mapping and the mm
+ * moves one mapping at a time (-EFAULT). For the two implementations.
+ */
+typedef int host_move_fn(struct host *host, hva_t from, hva_t to, u64 len);
+int host_move_range(struct host *host, hva_t from, hva_t to, u64 len, host_move_fn *move);
+
+#endif /* LAB_HOST_H */

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/* A running guest: see lab/machine.h. */
+#include "lab/machine.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/time.h"
+
+/* How long a vCPU rests before it repeats an access that the host does not allow now. */
+#define FAULT_PAUSE_NS 20000
+
+u64 machine_available_bytes(void)
+{
+	unsigned long long kib = 0;
+	FILE *f = fopen("/proc/meminfo", "re");
+	char line[128];
+
+	if (!f)
+		return ~0ull;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+			break;
+	fclose(f);
+	return kib ? kib << 10 : ~0ull;
+}
+
+static void size_text(char *text, size_t n, u64 bytes)
+{
+	if (bytes >= 1ull << 30)
+		snprintf(text, n, "%.1f GiB", (double)bytes / (1ull << 30));
+	else
+		snprintf(text, n, "%.1f MiB", (double)bytes / (1ull << 20));
+}
+
+static int check_bytes(const struct machine_config *c, struct err *err)
+{
+	u64 available = machine_available_bytes();
+	char want[32], have[32];
+
+	if (!c->bytes)
+		return err_set(err, -EINVAL, "a guest memory of 0 bytes; give at least one page (4K)");
+	if (!is_aligned(c->bytes, PAGE_SIZE))
+		return err_set(err, -EINVAL, "%llu bytes is not a multiple of the page size, 4K",
+			       (unsigned long long)c->bytes);
+	if (!is_aligned(c->arena_bytes, PAGE_SIZE))
+		return err_set(err, -EINVAL, "an arena of %llu bytes is not a multiple of the page size, 4K",
+			       (unsigned long long)c->arena_bytes);
+	if (c->arena_bytes && !c->engine->own_mm)
+		return err_set(err, -EINVAL, "engine %s has no arena: its host memory is Linux's", c->engine->name);
+	if (c->arena_bytes && c->bytes >= c->arena_bytes)
+		return err_set(err, -EINVAL, "%llu bytes of guest memory do not fit into an arena of %llu bytes",
+			       (unsigned long long)c->bytes, (unsigned long long)c->arena_bytes);
+	if (c->bytes > available || c->arena_bytes > available) {
+		size_text(want, sizeof(want), max(c->bytes, c->arena_bytes));
+		size_text(have, sizeof(have), available);
+		return err_set(err, -EINVAL, "%s is more than this machine has available, %s", want, have);
+	}
+	return 0;
+}
+
+/* "0,2,4-7" into @cpu. Return: how many; -EINVAL. */
+static int parse_cpus(const char *text, int *cpu, u32 room)
+{
+	u32 n = 0;
+
+	while (*text) {
+		char *end;
+		unsigned long first = strtoul(text, &end, 10), last = first;
+
+		if (end == text)
+			return -EINVAL;
+		if (*end == '-') {
+			text = end + 1;
+			last = strtoul(text, &end, 10);
+			if (end == text)
+				return -EINVAL;
+		}
+		if (last < first || last >= CPU_SETSIZE || (*end && *end != ',') || (*end == ',' && !end[1]))
+			return -EINVAL;
+		for (; first <= last && n < room; first++)
+			cpu[n++] = (int)first;
+		text = *end ? end + 1 : end;
+	}
+	return n ? (int)n : -EINVAL;
+}
+
+/* The processors to use: those asked for, all of them allowed; or all allowed. */
+static int pick_cpus(const char *list, int *cpu, struct err *err)
+{
+	cpu_set_t allowed;
+	int n = 0;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return err_set(err, -errno, "sched_getaffinity: %s", strerror(errno));
+	if (list) {
+		n = parse_cpus(list, cpu, MACHINE_MAX_CPUS);
+		if (n < 0)
+			return err_set(err, -EINVAL, "'%s' is no list of processors such as 0,2,4-7", list);
+		for (int i = 0; i < n; i++)
+			if (!CPU_ISSET(cpu[i], &allowed))
+				return err_set(err, -EINVAL, "processor %d does not exist or is not allowed here",
+					       cpu[i]);
+		return n;
+	}
+	for (int i = 0; i < CPU_SETSIZE && n < MACHINE_MAX_CPUS; i++)
+		if (CPU_ISSET(i, &allowed))
+			cpu[n++] = i;
+	return n;
+}
+
+int machine_check(const struct machine_config *config, struct err *err)
+{
+	int cpu[MACHINE_MAX_CPUS];
+	int ret;
+
+	if (!config->vcpus || config->vcpus > GUEST_MAX_VCPUS)
+		return err_set(err, -EINVAL, "%u vCPUs; 1 to %d are possible", config->vcpus, GUEST_MAX_VCPUS);
+	ret = check_bytes(config, err);
+	if (ret)
+		return ret;
+	ret = pick_cpus(config->cpus, cpu, err);
+	return ret < 0 ? ret : 0;
+}
+
+static void identify(struct machine *m)
+{
+	struct vm_identity id = { 0 };
+
+	vm_identify(m->vm, &id);
+	snprintf(m->id.engine, sizeof(m->id.engine), "%s", id.engine);
+	snprintf(m->id.mmu, sizeof(m->id.mmu), "%s", id.mmu);
+	snprintf(m->id.host_mm, sizeof(m->id.host_mm), "%s", id.host_mm);
+	snprintf(m->id.cpu, sizeof(m->id.cpu), "%s", id.cpu);
+}
+
+static int create_vm(struct machine *m, struct err *err)
+{
+	const struct machine_config *c = &m->config;
+	struct vm_config config = {
+		.vcpus = c->vcpus,
+		.arena_bytes = c->arena_bytes,
+		.data_bytes = c->bytes,
+	};
+	u64 fixed = sizeof(struct guest_shared) + c->vcpus * sizeof(struct guest_vcpu);
+	int ret;
+
+	config.shared_bytes = align_up(fixed + c->extra_bytes, PAGE_SIZE);
+	ret = vm_create(c->engine, &config, &m->vm, err);
+	if (ret)
+		return ret;
+	m->shared = vm_shared(m->vm);
+	m->extra_offset = align_up(m->shared->vcpu_offset + c->vcpus * sizeof(struct guest_vcpu), PAGE_SIZE);
+	BUG_ON(m->extra_offset + c->extra_bytes > config.shared_bytes);
+	m->extra = (char *)vm_shared(m->vm) + m->extra_offset;
+	m->shared->seed = c->seed;
+	if (!m->shared->tsc_khz)
+		m->shared->tsc_khz = cycles_khz();
+	identify(m);
+	return 0;
+}
+
+int machine_create(struct machine *m, const struct machine_config *config, struct err *err)
+{
+	int ret;
+
+	memset(m, 0, sizeof(*m));
+	m->config = *config;
+	init_waitqueue(&m->changed);
+	ret = machine_check(config, err);
+	if (ret)
+		return ret;
+	m->cpus = pick_cpus(config->cpus, m->cpu, err);
+	ret = create_vm(m, err);
+	if (ret)
+		return ret;
+	m->host = (struct host){
+		.backing = config->backing,
+		.bytes = config->bytes,
+		.limbo_bytes = config->limbo_bytes,
+		.mm = vm_mm(m->vm),
+	};
+	ret = host_create(&m->host, err);
+	if (ret) {
+		m->host.ops = NULL;
+		goto fail;
+	}
+	ret = vm_set_data(m->vm, m->host.data, config->bytes, err);
+	if (!ret)
+		ret = vm_load(m->vm, &config->image, config->argc, config->argv, err);
+	if (ret)
+		goto fail;
+	for (u32 i = 0; i < config->vcpus; i++) {
+		m->vcpu[i].machine = m;
+		m->vcpu[i].id = i;
+		m->vcpu[i].vcpu = vm_vcpu(m->vm, i);
+		m->vcpu[i].cpu = m->cpu[i % m->cpus];
+	}
+	return 0;
+fail:
+	machine_destroy(m);
+	return ret;
+}
+
+static bool machine_fault(struct machine_vcpu *v, const struct vcpu_exit *exit)
+{
+	if (READ_ONCE(v->machine->stop))
+		return false;
+	if (v->machine->config.retry_faults) {
+		WRITE_ONCE(v->retried, v->retried + 1);
+		thread_sleep_ns(FAULT_PAUSE_NS);
+		return true;
+	}
+	v->ret = err_set(&v->err, -EFAULT, "vCPU %u: %s of %#llx, which is not backed now", v->id,
+			 exit->write ? "write" : "access", (unsigned long long)exit->gpa);
+	return false;
+}
+
+static bool machine_exit(struct vcpu *vcpu, const struct vcpu_exit *exit, void *arg)
+{
+	struct machine_vcpu *v = arg;
+	struct machine *m = v->machine;
+
+	switch (exit->reason) {
+	case VCPU_EXIT_DONE:
+		v->exited = true;
+		v->code = exit->code;
+		return false;
+	case VCPU_EXIT_TEXT:
+		if (m->config.text)
+			m->config.text(v->id, exit->data, exit->bytes, m->config.arg);
+		return !READ_ONCE(m->stop);
+	case VCPU_EXIT_FAULT:
+		return machine_fault(v, exit);
+	case VCPU_EXIT_MMIO:
+		v->ret = err_set(&v->err, -EFAULT, "vCPU %u: %s of %#llx, where there is no memory", v->id,
+				 exit->write ? "write" : "read", (unsigned long long)exit->gpa);
+		return false;
+	case VCPU_EXIT_KICK:
+		return !READ_ONCE(m->stop);
+	case VCPU_EXIT_CRASH:
+		v->ret = err_set(&v->err, -EIO, "vCPU %u: %s", v->id, exit->err.text);
+		return false;
+	}
+	return false;
+}
+
+static void machine_vcpu_thread(void *arg)
+{
+	struct machine_vcpu *v = arg;
+	struct err err = { "" };
+	int ret;
+
+	thread_block_signals();
+	ret = vcpu_run(v->vcpu, machine_exit, v, &err);
+	if (ret && !v->ret)
+		v->ret = err_set(&v->err, ret, "vCPU %u: %s", v->id, err.text);
+	/* Pairs with the load-acquire of who reads the result. */
+	smp_store_release(&v->state, MACHINE_VCPU_ENDED);
+	wake_up_all(&v->machine->changed);
+}
+
+int machine_start(struct machine *m, struct err *err)
+{
+	char name[THREAD_NAME_BYTES];
+	int ret;
+
+	for (u32 i = 0; i < m->config.vcpus; i++) {
+		struct machine_vcpu *v = &m->vcpu[i];
+
+		snprintf(name, sizeof(name), "vcpu%u", i);
+		v->state = MACHINE_VCPU_RUNNING;
+		ret = thread_create(&v->thread, name, v->cpu, machine_vcpu_thread, v);
+		if (ret)
+			return err_set(err, ret, "cannot start a thread for vCPU %u: %s", i, strerror(-ret));
+		v->started = true;
+	}
+	return 0;
+}
+
+static bool vcpu_ended(const struct machine_vcpu *v)
+{
+	return !v->started || smp_load_acquire(&v->state) == MACHINE_VCPU_ENDED;
+}
+
+static bool all_ended(const struct machine *m)
+{
+	for (u32 i = 0; i < m->config.vcpus; i++)
+		if (!vcpu_ended(&m->vcpu[i]))
+			return false;
+	return true;
+}
+
+bool machine_wait(struct machine *m, u64 ns)
+{
+	return wait_event_timeout(&m->changed, all_ended(m), ns);
+}
+
+int machine_stop(struct machine *m, u64 ns, u32 *culprit)
+{
+	WRITE_ONCE(m->stop, 1);
+	WRITE_ONCE(m->shared->stop, 1);
+	for (u32 i = 0; i < m->config.vcpus; i++)
+		if (m->vcpu[i].started)
+			vcpu_kick(m->vcpu[i].vcpu);
+	if (!machine_wait(m, ns)) {
+		for (*culprit = 0; vcpu_ended(&m->vcpu[*culprit]); (*culprit)++)
+			;
+		return -ETIMEDOUT;
+	}
+	for (u32 i = 0; i < m->config.vcpus; i++) {
+		if (m->vcpu[i].started)
+			thread_join(&m->vcpu[i].thread);
+		m->vcpu[i].started = false;
+	}
+	return 0;
+}
+
+const struct machine_vcpu *machine_failed(const struct machine *m)
+{
+	for (u32 i = 0; i < m->config.vcpus; i++)
+		if (smp_load_acquire(&m->vcpu[i].state) == MACHINE_VCPU_ENDED && m->vcpu[i].ret)
+			return &m->vcpu[i];
+	return NULL;
+}
+
+int machine_host_cpu(const struct machine *m)
+{
+	return m->cpu[m->cpus - 1];
+}
+
+void machine_destroy(struct machine *m)
+{
+	host_destroy(&m->host);
+	if (m->vm)
+		vm_destroy(m->vm);
+	m->vm = NULL;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A running guest: a VM, the host memory behind its DATA, and one thread per vCPU.
+ * What run, stress and bench share.
+ */
+#ifndef LAB_MACHINE_H
+#define LAB_MACHINE_H
+
+#include "lab/host.h"
+#include "lib/base.h"
+#include "lib/err.h"
+#include "lib/lock.h"
+#include "lib/thread.h"
+#include "vmm/engine.h"
+
+#define MACHINE_MAX_CPUS 256
+
+struct machine_config {
+	const struct engine *engine;
+	struct guest_image image;
+	int argc; /* the guest's own arguments */
+	char *const *argv;
+	u32 vcpus;
+	u64 bytes; /* of DATA */
+	enum host_backing backing;
+	u64 arena_bytes; /* engines with tain's mm; 0: the engine's choice */
+	u64 limbo_bytes; /* longest range moved away; 0: none */
+	u64 extra_bytes; /* in SHARED, for the caller */
+	u64 seed;
+	const char *cpus;  /* "0,2,4-7": vCPU i runs on the i-th, the host on the last; NULL: all allowed */
+	bool retry_faults; /* the host changes DATA: a failed access is repeated. Else it ends the vCPU */
+	/* Console bytes of any vCPU; NULL: dropped. Several threads. */
+	void (*text)(u32 vcpu, const void *data, size_t bytes, void *arg);
+	void *arg;
+};
+
+enum machine_vcpu_state { MACHINE_VCPU_NEW, MACHINE_VCPU_RUNNING, MACHINE_VCPU_ENDED };
+
+struct machine;
+
+/* vm_identify()'s answer, copied: it outlives the VM. */
+struct machine_identity {
+	char engine[16];
+	char mmu[32];
+	char host_mm[64];
+	char cpu[64];
+};
+
+struct machine_vcpu {
+	struct machine *machine;
+	struct vcpu *vcpu;
+	u32 id;
+	int cpu;
+	u32 state; /* enum machine_vcpu_state; ENDED is stored last, with release */
+	bool started;
+	u64 retried; /* accesses repeated because DATA was not there; written by the vCPU's thread */
+	/* valid when ENDED */
+	bool exited; /* the guest ended by itself, with code */
+	u32 code;
+	int ret; /* 0, or -errno with err */
+	struct err err;
+	struct thread thread;
+};
+
+struct machine {
+	struct machine_config config;
+	struct vm *vm;
+	struct host host;
+	struct machine_identity id;
+	struct guest_shared *shared;
+	u64 extra_offset; /* from the start of SHARED */
+	void *extra;
+	u32 stop;		   /* set: vCPUs leave at their next exit */
+	struct wait_queue changed; /* a vCPU ended */
+	int cpu[MACHINE_MAX_CPUS];
+	u32 cpus;
+	struct machine_vcpu vcpu[GUEST_MAX_VCPUS];
+};
+
+/*
+ * What is wrong with the numbers, before anything is created.
+ * Return: 0; -EINVAL with one line in @err.
+ */
+int machine_check(const struct machine_config *config, struct err *err);
+
+/* Return: 0; -EINVAL, -EOPNOTSUPP (this engine cannot), -ENOMEM, -errno with one line in @err. */
+int machine_create(struct machine *m, const struct machine_config *config, struct err *err);
+
+/* Start every vCPU's thread. Return: 0; -errno with text; some may run then: machine_stop(). */
+int machine_start(struct machine *m, struct err *err);
+
+/* Wait until all vCPUs ended, at most @ns. Return: did they? */
+bool machine_wait(struct machine *m, u64 ns);
+
+/*
+ * Ask all to leave, and join them. Return: 0; -ETIMEDOUT: vCPU *@culprit did not leave
+ * within @ns; the machine must then be left as it is.
+ */
+int machine_stop(struct machine *m, u64 ns, u32 *culprit);
+
+/* A vCPU that ended with an error, or NULL. */
+const struct machine_vcpu *machine_failed(const struct machine *m);
+
+/* Processor for the thread that operates on the host. */
+int machine_host_cpu(const struct machine *m);
+
+void machine_destroy(struct machine *m);
+
+/* Bytes this machine could give to a guest now. */
+u64 machine_available_bytes(void);
+
+#endif /* LAB_MACHINE_H */

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Plans: which host operation happens to which pages at step i. Step i is a pure
+ * function of the plan, so one seed names a whole run and any step of it can be
+ * computed without the steps before it.
+ */
+#ifndef LAB_PLAN_H
+#define LAB_PLAN_H
+
+#include "lib/base.h"
+#include "lib/err.h"
+
+enum plan_op {
+	PLAN_MUNMAP,   /* unmap, leave the hole a moment, map fresh memory */
+	PLAN_REMAP,    /* MAP_FIXED of fresh memory over what is there */
+	PLAN_MPROTECT, /* read-only or no access for a moment, then back; contents kept */
+	PLAN_DONTNEED, /* contents go (shared memory: kept), the mapping stays */
+	PLAN_MREMAP,   /* pages move away; they come back, or fresh memory takes their place */
+	PLAN_OP_NR
+};
+
+#define PLAN_OPS_ALL (BIT(PLAN_OP_NR) - 1)
+
+struct plan_op_info {
+	const char *name;
+	const char *summary;
+};
+
+extern const struct plan_op_info plan_op_table[PLAN_OP_NR + 1]; /* name NULL ends it */
+
+struct plan {
+	u64 seed;
+	u64 pages;     /* size of DATA */
+	u32 ops;       /* BIT(enum plan_op), not empty */
+	u64 max_pages; /* longest range of one step, in pages; at least 1 */
+	u64 hold_ns;   /* longest hold of one step */
+};
+
+struct plan_step {
+	u64 index;
+	enum plan_op op;
+	u64 first;    /* first page */
+	u64 pages;    /* how many, at least 1 */
+	u64 hold_ns;  /* how long the intermediate state lasts */
+	bool restamp; /* destroyed pages get stamps of their new generation; else they stay zero */
+	bool fresh;   /* mremap: the pages do not come back, fresh memory takes their place */
+	bool deny;    /* mprotect: no access at all, not read-only */
+};
+
+/* The defaults for a DATA of @pages pages. */
+void plan_init(struct plan *plan, u64 seed, u64 pages, u32 ops);
+
+/* Compute step @index. */
+void plan_step(const struct plan *plan, u64 index, struct plan_step *step);
+
+/*
+ * Parse "munmap,remap" or "all".
+ * Return: 0; -EINVAL with the nearest name in @err.
+ */
+int plan_parse_ops(const char *list, u32 *ops, struct err *err);
+
+#endif /* LAB_PLAN_H */

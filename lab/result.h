@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Results: one JSON document per run, "tain.result/1"; docs/results.md is its schema.
+ * Every key of the schema is there from result_new() on.
+ */
+#ifndef LAB_RESULT_H
+#define LAB_RESULT_H
+
+#include <jansson.h>
+
+#include "lab/machine.h"
+#include "lab/violation.h"
+#include "lib/base.h"
+#include "lib/hist.h"
+
+#define RESULT_SCHEMA "tain.result/1"
+
+/* @command: "stress", "bench fault". @id: may be NULL where nothing ran. Lifetime: json_decref(). */
+json_t *result_new(const char *command, const struct machine_identity *id, u64 seed);
+
+void result_counts(json_t *doc, u64 elapsed_ns, u64 checked_accesses, u64 faults);
+void result_host_op(json_t *doc, const char *name, u64 count);
+void result_skip(json_t *doc, const char *what, const char *why);
+void result_violation(json_t *doc, const struct violation *v);
+void result_histogram(json_t *doc, const char *name, const char *unit, const struct hist *hist);
+
+/* How the run was asked for. */
+void result_option_u64(json_t *doc, const char *name, u64 value);
+void result_option_text(json_t *doc, const char *name, const char *value); /* NULL: null */
+
+/* The kernel's release, "6.18.1"; valid for ever. */
+const char *result_kernel(void);
+
+#endif /* LAB_RESULT_H */

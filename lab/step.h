@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* One step of a plan, done to a host under the oracle's eyes. */
+#ifndef LAB_STEP_H
+#define LAB_STEP_H
+
+#include "lab/oracle.h"
+#include "lab/plan.h"
+
+/*
+ * Carry out @step. When it returns 0, all of DATA is mapped, readable and writable.
+ * Context: the one thread that operates on the host; sleeps.
+ * Return: 0; -EOPNOTSUPP (this host has no such operation; nothing happened);
+ * any other -errno: the host refused, the state of the range is unknown and the run
+ * cannot go on.
+ */
+int step_run(struct oracle *o, const struct plan_step *step);
+
+#endif /* LAB_STEP_H */

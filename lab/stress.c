@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stress: see lab/stress.h. Three kinds of threads: vCPUs (lab/machine.c), one host
+ * thread that carries out the plan, and the caller, who watches the clock.
+ */
+#include "lab/stress.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lab/step.h"
+#include "lib/alloc.h"
+#include "lib/time.h"
+#include "lib/trace.h"
+
+#define WATCH_NS (100 * NSEC_PER_MSEC)
+#define LEAVE_NS (10 * NSEC_PER_SEC) /* a vCPU that was kicked leaves within that */
+#define MAX_BYTES (1ull << 36)	     /* a stamp names a page in 24 bits */
+
+struct stress {
+	const struct stress_config *config;
+	struct stress_result *result;
+	struct machine machine;
+	struct oracle oracle;
+	struct plan plan;
+	struct thread thread;
+	struct wait_queue done_wait;
+	/* written by the host thread, read by the watcher */
+	u64 step; /* index of the step under way */
+	u64 steps_done;
+	u32 op; /* of the step under way */
+	u64 ops_done[PLAN_OP_NR];
+	u32 unsupported;
+	u64 audits;
+	u32 done; /* the host thread has ended; stored last, with release */
+	int ret;  /* valid then, with err */
+	struct err err;
+	u32 stop; /* asks the host thread to end; written by the watcher */
+};
+
+void stress_config_init(struct stress_config *config, const struct engine *engine)
+{
+	*config = (struct stress_config){
+		.machine = { .engine = engine, .vcpus = 1, .bytes = 16ull << 20, .retry_faults = true },
+		.ops = PLAN_OPS_ALL,
+		.time_ns = 10 * NSEC_PER_SEC,
+		/* Invalidations without a pause starve a guest under KVM. */
+		.delay_ns = engine->own_mm ? 20 * NSEC_PER_USEC : 100 * NSEC_PER_USEC,
+		.audit_every = PROVE ? 1 : 256,
+		.max_violations = VIOLATION_RECORDS,
+		.stall_ns = 20 * NSEC_PER_SEC,
+		.write_percent = 25,
+	};
+}
+
+/* --- host thread --------------------------------------------------------------- */
+
+static void audit(struct stress *s)
+{
+	struct err err = { "" };
+	u64 bad = vm_audit(s->machine.vm, &err);
+
+	if (bad == -1ull)
+		return;
+	s->audits++;
+	if (!bad)
+		return;
+	oracle_report(&s->oracle, VIOLATION_MIRROR, VIOLATION_NO_PAGE, VIOLATION_NO_VCPU, 0, 0, err.text);
+	violation_count(&s->oracle.log, bad - 1);
+}
+
+static void collect(struct stress *s)
+{
+	for (u32 v = 0; v < s->config->machine.vcpus; v++)
+		oracle_collect(&s->oracle, v, vm_guest_vcpu(s->machine.vm, v));
+	if (violation_total(&s->oracle.log))
+		violation_trace(&s->oracle.log);
+}
+
+static int one_step(struct stress *s, u64 index)
+{
+	struct plan_step step;
+	int ret;
+
+	plan_step(&s->plan, index, &step);
+	WRITE_ONCE(s->step, index);
+	WRITE_ONCE(s->op, step.op);
+	if (s->unsupported & BIT(step.op))
+		return 0;
+	ret = step_run(&s->oracle, &step);
+	if (ret == -EOPNOTSUPP) {
+		s->unsupported |= BIT(step.op);
+		if (s->unsupported != s->plan.ops)
+			return 0;
+		return err_set(&s->err, ret, "the host has none of the operations asked for");
+	}
+	if (ret)
+		return err_set(&s->err, ret, "step %llu, %s of %llu pages at page %llu: %s", (unsigned long long)index,
+			       plan_op_table[step.op].name, (unsigned long long)step.pages,
+			       (unsigned long long)step.first, strerror(-ret));
+	WRITE_ONCE(s->ops_done[step.op], s->ops_done[step.op] + 1);
+	return 0;
+}
+
+static bool must_stop(struct stress *s, u64 index)
+{
+	return READ_ONCE(s->stop) || (s->config->steps && index >= s->config->steps) ||
+	       violation_total(&s->oracle.log) >= s->config->max_violations;
+}
+
+static void stress_host_thread(void *arg)
+{
+	struct stress *s = arg;
+	const struct stress_config *c = s->config;
+
+	thread_block_signals();
+	for (u64 i = 0; !must_stop(s, i) && !s->ret; i++) {
+		s->ret = one_step(s, i);
+		collect(s);
+		if (c->audit_every && i % c->audit_every == c->audit_every - 1)
+			audit(s);
+		WRITE_ONCE(s->steps_done, i + 1);
+		if (c->delay_ns)
+			thread_sleep_ns(c->delay_ns);
+	}
+	/* Pairs with the watcher's load-acquire. */
+	smp_store_release(&s->done, 1);
+	wake_up_all(&s->done_wait);
+}
+
+/* --- watcher --------------------------------------------------------------------- */
+
+struct watch {
+	u64 start, last_progress[GUEST_MAX_VCPUS + 1]; /* the last entry is the host thread's */
+	u64 seen[GUEST_MAX_VCPUS + 1];
+};
+
+static u64 sum_accesses(struct stress *s)
+{
+	u64 sum = 0;
+
+	for (u32 v = 0; v < s->config->machine.vcpus; v++)
+		sum += READ_ONCE(vm_guest_vcpu(s->machine.vm, v)->accesses);
+	return sum;
+}
+
+/* A page number for reports from what a guest says it was about to touch. */
+static u64 target_page(struct stress *s, u32 vcpu)
+{
+	u64 gpa = READ_ONCE(vm_guest_vcpu(s->machine.vm, vcpu)->target);
+
+	if (gpa < GUEST_DATA_GPA || gpa - GUEST_DATA_GPA >= s->config->machine.bytes)
+		return VIOLATION_NO_PAGE;
+	return (gpa - GUEST_DATA_GPA) / PAGE_SIZE;
+}
+
+static void report_stall(struct stress *s, u32 who)
+{
+	unsigned long long seconds = s->config->stall_ns / NSEC_PER_SEC;
+	bool host = who == s->config->machine.vcpus;
+	char text[160];
+
+	if (host)
+		snprintf(text, sizeof(text), "the host's operation %s of step %llu did not return for %llu s",
+			 plan_op_table[READ_ONCE(s->op)].name, (unsigned long long)READ_ONCE(s->step), seconds);
+	else
+		snprintf(text, sizeof(text), "vCPU %u made no progress for %llu s; it was about to touch %#llx", who,
+			 seconds, (unsigned long long)READ_ONCE(vm_guest_vcpu(s->machine.vm, who)->target));
+	oracle_report(&s->oracle, VIOLATION_STALL, host ? VIOLATION_NO_PAGE : target_page(s, who),
+		      host ? VIOLATION_NO_VCPU : who, 0, 0, text);
+}
+
+/* Return: false when somebody has made no progress for too long. */
+static bool watch_progress(struct stress *s, struct watch *w, u64 now)
+{
+	u32 n = s->config->machine.vcpus;
+
+	for (u32 i = 0; i <= n; i++) {
+		u64 beat = i < n ? READ_ONCE(vm_guest_vcpu(s->machine.vm, i)->heartbeat) : READ_ONCE(s->steps_done);
+
+		if (beat != w->seen[i] || !w->last_progress[i]) {
+			w->seen[i] = beat;
+			w->last_progress[i] = now;
+		} else if (now - w->last_progress[i] > s->config->stall_ns) {
+			report_stall(s, i);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool host_done(struct stress *s)
+{
+	return smp_load_acquire(&s->done);
+}
+
+/* Until the time is over, somebody says stop, the host thread ends, or a vCPU does. Return: false on a stall. */
+static bool watch(struct stress *s)
+{
+	const struct stress_config *c = s->config;
+	struct watch w = { .start = clock_ns() };
+	u64 now;
+
+	do {
+		wait_event_timeout(&s->done_wait, host_done(s), WATCH_NS);
+		now = clock_ns();
+		if (c->progress)
+			c->progress(&(struct stress_progress){ .elapsed_ns = now - w.start,
+							       .checked = sum_accesses(s),
+							       .steps = READ_ONCE(s->steps_done),
+							       .violations = violation_total(&s->oracle.log) },
+				    c->arg);
+		if (!watch_progress(s, &w, now))
+			return false;
+	} while (!host_done(s) && !(c->stop && READ_ONCE(*c->stop)) && (!c->time_ns || now - w.start < c->time_ns) &&
+		 !machine_failed(&s->machine));
+	return true;
+}
+
+/* --- the run ------------------------------------------------------------------------ */
+
+static void frame_corrupted(struct frame_arena *arena, pfn_t pfn, unsigned int offset, u64 found, void *arg)
+{
+	struct stress *s = arg;
+	u32 vcpu = (offset - GUEST_WSLOT_OFFSET) / sizeof(u64);
+	char text[96];
+
+	snprintf(text, sizeof(text), "frame %llu holds %#llx at byte %u after it was freed", (unsigned long long)pfn,
+		 (unsigned long long)found, offset);
+	oracle_report(&s->oracle, VIOLATION_FRAME, VIOLATION_NO_PAGE,
+		      vcpu < s->config->machine.vcpus ? vcpu : VIOLATION_NO_VCPU, found, 0, text);
+}
+
+static int prepare(struct stress *s, struct err *err)
+{
+	const struct stress_config *c = s->config;
+	struct machine_config config = c->machine;
+	struct mm_struct *mm;
+	u64 pages = config.bytes / PAGE_SIZE;
+	int ret;
+
+	if (config.bytes > MAX_BYTES)
+		return err_set(err, -EINVAL, "%llu bytes; the oracle's stamps reach 64 GiB",
+			       (unsigned long long)config.bytes);
+	plan_init(&s->plan, config.seed, pages, c->ops);
+	config.image = (struct guest_image){ .name = "stamp" };
+	config.retry_faults = true;
+	config.limbo_bytes = s->plan.max_pages * PAGE_SIZE;
+	config.extra_bytes = pages * sizeof(struct guest_page_rule);
+	ret = machine_create(&s->machine, &config, err);
+	if (ret)
+		return ret;
+	s->result->id = s->machine.id;
+	s->machine.shared->rule_offset = s->machine.extra_offset;
+	s->machine.shared->write_percent = c->write_percent;
+	ret = oracle_create(&s->oracle, &s->machine.host, s->machine.extra, pages, config.vcpus, config.seed,
+			    s->plan.max_pages);
+	if (ret) {
+		err_set(err, ret, "cannot stamp %llu pages: %s", (unsigned long long)pages, strerror(-ret));
+		machine_destroy(&s->machine);
+		return ret;
+	}
+	mm = vm_mm(s->machine.vm);
+	if (mm)
+		frame_set_corruption_handler(mm_arena(mm), frame_corrupted, s);
+	return 0;
+}
+
+static void fill_result(struct stress *s, u64 start)
+{
+	struct stress_result *r = s->result;
+	struct vm_stats stats = { 0 };
+
+	r->ran = true;
+	r->elapsed_ns = clock_ns() - start;
+	r->checked = sum_accesses(s);
+	for (u32 v = 0; v < s->config->machine.vcpus; v++) {
+		r->writes += READ_ONCE(vm_guest_vcpu(s->machine.vm, v)->writes);
+		r->retried += READ_ONCE(s->machine.vcpu[v].retried);
+	}
+	vm_get_stats(s->machine.vm, &stats);
+	r->faults = stats.faults;
+	r->steps = READ_ONCE(s->steps_done);
+	for (int i = 0; i < PLAN_OP_NR; i++)
+		r->host_ops[i] = READ_ONCE(s->ops_done[i]);
+	r->unsupported = s->unsupported;
+	r->audits = s->audits;
+}
+
+/* All threads have ended: look once more, from every side. */
+static void look_again(struct stress *s, struct err *err, int *ret)
+{
+	const struct machine_vcpu *failed = machine_failed(&s->machine);
+	int verify;
+
+	collect(s);
+	audit(s);
+	verify = s->ret ? 0 : oracle_verify(&s->oracle);
+	if (s->ret)
+		*ret = err_set(err, s->ret, "%s", s->err.text);
+	else if (verify)
+		*ret = err_set(err, verify, "cannot read DATA back: %s", strerror(-verify));
+	else if (failed)
+		*ret = err_set(err, failed->ret, "%s", failed->err.text);
+	violation_trace(&s->oracle.log);
+}
+
+/* Move the log out of the oracle, which is about to go. */
+static void take_log(struct stress *s)
+{
+	s->result->log = s->oracle.log;
+	s->oracle.log.nr = 0;
+}
+
+static int stress_go(struct stress *s, struct err *err)
+{
+	u64 start = clock_ns();
+	u32 culprit;
+	int ret;
+	bool ok;
+
+	ret = machine_start(&s->machine, err);
+	if (!ret) {
+		ret = thread_create(&s->thread, "host", machine_host_cpu(&s->machine), stress_host_thread, s);
+		if (ret)
+			err_set(err, ret, "cannot start the host's thread: %s", strerror(-ret));
+	}
+	if (ret) {
+		machine_stop(&s->machine, LEAVE_NS, &culprit);
+		return ret;
+	}
+	ok = watch(s);
+	WRITE_ONCE(s->stop, 1);
+	ok = wait_event_timeout(&s->done_wait, host_done(s), LEAVE_NS) && ok;
+	fill_result(s, start);
+	if (machine_stop(&s->machine, LEAVE_NS, &culprit)) {
+		if (ok)
+			report_stall(s, culprit);
+		ok = false;
+	}
+	if (!host_done(s) || s->machine.vcpu[0].started) {
+		s->result->stalled = true;
+		take_log(s);
+		return err_set(err, -ETIMEDOUT, "threads are stuck; nothing more can be measured");
+	}
+	thread_join(&s->thread);
+	look_again(s, err, &ret);
+	return ret;
+}
+
+int stress_run(const struct stress_config *config, struct stress_result *result, struct err *err)
+{
+	/* Not on the stack: threads that are stuck may still look at it. */
+	struct stress *s = mem_zalloc(sizeof(*s));
+	int ret;
+
+	if (!s)
+		return err_set(err, -ENOMEM, "no memory");
+	memset(result, 0, sizeof(*result));
+	violation_log_init(&result->log);
+	s->config = config;
+	s->result = result;
+	init_waitqueue(&s->done_wait);
+	ret = prepare(s, err);
+	if (ret) {
+		mem_free(s);
+		return ret;
+	}
+	if (config->started)
+		config->started(&s->machine.id, config->arg);
+	ret = stress_go(s, err);
+	if (result->stalled)
+		return ret;
+	/* The arena's end checks the frames that wait in its quarantine: the log goes last. */
+	machine_destroy(&s->machine);
+	violation_trace(&s->oracle.log);
+	take_log(s);
+	oracle_destroy(&s->oracle);
+	mem_free(s);
+	return ret;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* Stress: a plan changes the host's memory under a running guest, the oracle watches. */
+#ifndef LAB_STRESS_H
+#define LAB_STRESS_H
+
+#include "lab/machine.h"
+#include "lab/oracle.h"
+#include "lab/plan.h"
+#include "lib/base.h"
+#include "lib/err.h"
+
+struct stress_progress {
+	u64 elapsed_ns;
+	u64 checked; /* accesses, all vCPUs */
+	u64 steps;
+	u64 violations;
+};
+
+struct stress_config {
+	struct machine_config machine; /* image and extra_bytes are set by stress_run() */
+	u32 ops;		       /* BIT(enum plan_op) */
+	u64 time_ns;		       /* how long; 0: until told to stop */
+	u64 steps;		       /* stop after so many; 0: no limit */
+	u64 delay_ns;		       /* between two steps */
+	u64 audit_every;	       /* exact audit after every so many steps; 0: at the end only */
+	u64 max_violations;	       /* stop then; at least 1 */
+	u64 stall_ns;		       /* no progress for so long is a violation */
+	u32 write_percent;	       /* of the guest's accesses */
+	const u32 *stop;	       /* set from outside: end the run */
+	/* Called by the thread that called stress_run(); may be NULL. */
+	void (*started)(const struct machine_identity *id, void *arg);
+	void (*progress)(const struct stress_progress *progress, void *arg); /* about ten times a second */
+	void *arg;
+};
+
+struct stress_result {
+	struct machine_identity id;
+	bool ran; /* the guest ran: what follows is filled in */
+	u64 elapsed_ns;
+	u64 checked;
+	u64 writes;
+	u64 faults;
+	u64 retried; /* accesses that found DATA not backed, and were repeated */
+	u64 steps;
+	u64 host_ops[PLAN_OP_NR];
+	u32 unsupported; /* operations asked for that this host does not have */
+	u64 audits;
+	bool stalled;		  /* threads are stuck: nothing was taken down, the process should end */
+	struct violation_log log; /* violation_log_destroy() when done */
+};
+
+/* The defaults of an engine. */
+void stress_config_init(struct stress_config *config, const struct engine *engine);
+
+/*
+ * Run. @result is filled in as far as the run got, whatever is returned.
+ * Context: sleeps for the length of the run.
+ * Return: 0 (look at result->log for violations); -EINVAL (numbers); -EOPNOTSUPP
+ * (nothing of this can run on the engine); -errno: the run broke off, @err says why.
+ */
+int stress_run(const struct stress_config *config, struct stress_result *result, struct err *err);
+
+#endif /* LAB_STRESS_H */

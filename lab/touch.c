@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* Driving the guest workload `touch`: see lab/touch.h. */
+#include "lab/touch.h"
+
+#include "lib/time.h"
+
+#define ANSWER_NS (120 * NSEC_PER_SEC)
+#define LEAVE_NS (10 * NSEC_PER_SEC)
+#define POLL_NS (50 * NSEC_PER_USEC) /* seldom enough to disturb no measurement */
+
+u64 touch_part(const struct touch *t)
+{
+	return t->machine.config.bytes / PAGE_SIZE / t->machine.config.vcpus;
+}
+
+int touch_start(struct touch *t, const struct machine_config *config, const u32 *stop, struct err *err)
+{
+	struct machine_config c = *config;
+	int ret;
+
+	*t = (struct touch){ .stop = stop };
+	if (!c.vcpus || c.bytes / PAGE_SIZE < c.vcpus)
+		return err_set(err, -EINVAL, "fewer pages than vCPUs");
+	t->sample_count = c.bytes / PAGE_SIZE / c.vcpus;
+	c.image = (struct guest_image){ .name = "touch" };
+	c.extra_bytes = c.vcpus * t->sample_count * sizeof(u32);
+	c.retry_faults = true;
+	ret = machine_create(&t->machine, &c, err);
+	if (ret)
+		return ret;
+	t->machine.shared->sample_offset = t->machine.extra_offset;
+	t->machine.shared->sample_count = t->sample_count;
+	ret = machine_start(&t->machine, err);
+	if (ret && !touch_end(t, NULL))
+		return ret;
+	return ret;
+}
+
+int touch_end(struct touch *t, struct err *err)
+{
+	u32 culprit;
+	int ret = machine_stop(&t->machine, LEAVE_NS, &culprit);
+
+	if (ret)
+		return err_set(err, ret, "vCPU %u does not leave its guest", culprit);
+	machine_destroy(&t->machine);
+	return 0;
+}
+
+static void post(struct touch *t, u32 vcpu, const struct guest_command *command)
+{
+	struct guest_vcpu *gv = vm_guest_vcpu(t->machine.vm, vcpu);
+	u64 part = touch_part(t), first = min(command->first, part);
+
+	WRITE_ONCE(gv->command.first, vcpu * part + first);
+	WRITE_ONCE(gv->command.pages, min(command->pages, part - first));
+	WRITE_ONCE(gv->command.stride, command->stride);
+	WRITE_ONCE(gv->command.seed, command->seed);
+	WRITE_ONCE(gv->command.order, command->order);
+	WRITE_ONCE(gv->command.write, command->write);
+	WRITE_ONCE(gv->command.timed, command->timed);
+	WRITE_ONCE(gv->command.quit, command->quit);
+	/* Pairs with the guest's load-acquire: who sees it sees the command. */
+	smp_store_release(&gv->posted, ++t->posted[vcpu]);
+}
+
+/* All answered? What a vCPU wrote before `done` is visible then. */
+static bool answered(struct touch *t)
+{
+	for (u32 v = 0; v < t->machine.config.vcpus; v++)
+		if (smp_load_acquire(&vm_guest_vcpu(t->machine.vm, v)->done) < t->posted[v])
+			return false;
+	return true;
+}
+
+static int wait_for_answer(struct touch *t, struct err *err)
+{
+	u64 start = clock_ns();
+
+	while (!answered(t)) {
+		const struct machine_vcpu *failed = machine_failed(&t->machine);
+
+		if (failed)
+			return err_set(err, -EIO, "%s", failed->err.text);
+		if (t->stop && READ_ONCE(*t->stop))
+			return err_set(err, -EINTR, "stopped");
+		if (clock_ns() - start > ANSWER_NS)
+			return err_set(err, -ETIMEDOUT, "the guest has not finished a command for %llu s",
+				       ANSWER_NS / NSEC_PER_SEC);
+		thread_sleep_ns(POLL_NS);
+	}
+	return 0;
+}
+
+static void add_samples(struct touch *t, u32 vcpu, u64 n, struct hist *samples)
+{
+	const u32 *sample = (const u32 *)t->machine.extra + vcpu * t->sample_count;
+
+	n = min(n, t->sample_count); /* the guest's word */
+	for (u64 i = 0; i < n; i++)
+		hist_add(samples, cycles_to_ns(READ_ONCE(sample[i])));
+}
+
+int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64 *accesses, struct hist *samples,
+	      struct err *err)
+{
+	u64 slowest = 0, sum = 0;
+	int ret;
+
+	for (u32 v = 0; v < t->machine.config.vcpus; v++)
+		post(t, v, command);
+	ret = wait_for_answer(t, err);
+	if (ret)
+		return ret;
+	for (u32 v = 0; v < t->machine.config.vcpus; v++) {
+		struct guest_vcpu *gv = vm_guest_vcpu(t->machine.vm, v);
+
+		slowest = max(slowest, READ_ONCE(gv->command_cycles));
+		sum += READ_ONCE(gv->command.pages);
+		if (samples && command->timed)
+			add_samples(t, v, READ_ONCE(gv->samples), samples);
+	}
+	if (ns)
+		*ns = cycles_to_ns(slowest);
+	if (accesses)
+		*accesses = sum;
+	return 0;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* Driving the guest workload `touch`: commands in, times out. */
+#ifndef LAB_TOUCH_H
+#define LAB_TOUCH_H
+
+#include "lab/machine.h"
+#include "lib/base.h"
+#include "lib/err.h"
+#include "lib/hist.h"
+
+struct touch {
+	struct machine machine;
+	u64 posted[GUEST_MAX_VCPUS];
+	u64 sample_count; /* room per vCPU */
+	const u32 *stop;  /* set from outside */
+};
+
+/*
+ * Start a machine that runs `touch`. @config: image, extra_bytes and retry_faults are
+ * set here. @stop: may be NULL.
+ * Return: as machine_create() and machine_start().
+ */
+int touch_start(struct touch *t, const struct machine_config *config, const u32 *stop, struct err *err);
+
+/* Return: 0; -ETIMEDOUT: a vCPU did not leave, nothing was taken down. */
+int touch_end(struct touch *t, struct err *err);
+
+/*
+ * Every vCPU obeys @command on its own part of DATA: page command->first of the part on,
+ * at most as many pages as the part has.
+ * @ns: time of the slowest vCPU, as the guest measured it; may be NULL.
+ * @accesses: of all vCPUs; may be NULL.
+ * @samples: if command->timed, every sample, in nanoseconds, is added; may be NULL.
+ * Return: 0; -EINTR (told to stop); -EIO (a vCPU failed), -ETIMEDOUT (no answer for
+ * long) with one line in @err.
+ */
+int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64 *accesses, struct hist *samples,
+	      struct err *err);
+
+/* Pages of one vCPU's part of DATA. */
+u64 touch_part(const struct touch *t);
+
+#endif /* LAB_TOUCH_H */
