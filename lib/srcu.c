@@ -66,6 +66,20 @@ static void wait_for_readers(struct srcu_struct *ss, u32 idx)
 	}
 }
 
+/*
+ * Why the index that is not current is waited for first (test srcu_straggler):
+ *
+ *   reader                        updater 1, then 2
+ *   samples index 0
+ *                                 1: flips to 1, nobody counted in 0, returns
+ *   counts itself in 0
+ *   reads pointer p
+ *                                 2: unpublishes p
+ *                                 2: flips to 0, nobody counted in 1, frees p
+ *   uses p
+ *
+ * So 2 must see 0 empty before it makes 0 the current index again.
+ */
 void synchronize_srcu_site(struct srcu_struct *ss, const struct lock_site *site)
 {
 	lock_check_might_sleep(site);
@@ -74,19 +88,13 @@ void synchronize_srcu_site(struct srcu_struct *ss, const struct lock_site *site)
 	lock_check_release(&ss->map.dep, LOCK_WRITE, site);
 
 	mutex_lock(&ss->mutex);
-	/*
-	 * A reader may have sampled the index long ago and count itself only now, under
-	 * the index that is not current. Such stragglers must be gone before that index
-	 * becomes the one that is waited for next time: else new readers and old would
-	 * share it and the wait might never end, or end too early.
-	 */
 	wait_for_readers(ss, !(ss->idx & 1));
-	smp_mb(); /* E, pairs with B: a reader that still sees the old index after this flip is counted by the scan below */
+	smp_mb(); /* E, pairs with B: who was missed just now counts under the old index, or sees the flip */
 	WRITE_ONCE(ss->idx, ss->idx + 1);
-	smp_mb(); /* D, pairs with B: a reader missed by the scan below has seen the flip, so it counts elsewhere next time */
+	smp_mb(); /* D, pairs with B: who is missed by the next scan sees the flip the next time it enters */
 	wait_for_readers(ss, !(ss->idx & 1));
 	mutex_unlock(&ss->mutex);
-	smp_mb(); /* what the caller does now comes after the sections waited for; pairs with C */
+	smp_mb(); /* pairs with C: what the caller does now comes after the sections waited for */
 }
 
 void call_srcu(struct srcu_struct *ss, struct rcu_head *head, void (*fn)(struct rcu_head *head))

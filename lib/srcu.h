@@ -13,6 +13,7 @@
 #include "lib/base.h"
 #include "lib/grace.h"
 #include "lib/lock.h"
+#include "lib/race.h"
 #include "lib/rcu.h"
 #include "lib/thread.h"
 
@@ -46,6 +47,7 @@ static inline int must_check srcu_read_lock_site(struct srcu_struct *ss, const s
 	u64 *count = &ss->slots[thread_id()].lock[idx];
 
 	lock_check_acquire(&ss->map.dep, 0, LOCK_READ, site);
+	race_point("srcu_read_lock:sampled"); /* the straggler of lib/srcu.c stands here */
 	WRITE_ONCE(*count, *count + 1);
 	/*
 	 * B, pairs with A and D in lib/srcu.c: either the updater counts us, or we see

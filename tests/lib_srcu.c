@@ -3,6 +3,7 @@
 #include "lib/alloc.h"
 #include "lib/atomic.h"
 #include "lib/lock.h"
+#include "lib/race.h"
 #include "lib/rng.h"
 #include "lib/srcu.h"
 #include "lib/thread.h"
@@ -210,6 +211,57 @@ static void thread_ids_come_and_go(void)
 	cleanup_srcu_struct(&ss);
 }
 
+#if CHECKING
+static void straggler(void *arg)
+{
+	int idx = srcu_read_lock(&ss);
+	struct object *object = srcu_dereference(current, &ss);
+
+	complete(&entered);
+	while (!READ_ONCE(stop))
+		thread_sleep_ns(1000);
+	for (int i = 0; i < 200; i++)
+		thread_yield();
+	if (READ_ONCE(object->state) != ALIVE)
+		fetch_add(&bad, 1);
+	srcu_read_unlock(&ss, idx);
+}
+
+/* The timeline above synchronize_srcu(). */
+static void srcu_straggler(void)
+{
+	struct race_gate gate;
+	struct object *first;
+	struct thread thread;
+
+	stop = bad = 0;
+	init_completion(&entered);
+	REQUIRE_EQ(init_srcu_struct(&ss), 0);
+	first = current = object_new();
+	race_arm(&gate, "srcu_read_lock:sampled", 1);
+	REQUIRE_EQ(thread_create(&thread, "straggler", -1, straggler, NULL), 0);
+	race_wait(&gate);
+	synchronize_srcu(&ss);
+	race_release(&gate);
+	wait_for_completion(&entered);
+	rcu_assign_pointer(current, object_new());
+	WRITE_ONCE(stop, 1);
+	synchronize_srcu(&ss);
+	WRITE_ONCE(first->state, DEAD);
+	thread_join(&thread);
+	race_disarm(&gate);
+	CHECK_EQ(bad, 0);
+	mem_free(first);
+	mem_free(current);
+	cleanup_srcu_struct(&ss);
+}
+#else
+static void srcu_straggler(void)
+{
+	test_skip("race points are in checking builds only");
+}
+#endif
+
 static void init_may_fail(void)
 {
 #if CHECKING
@@ -228,6 +280,7 @@ const struct test_case lib_srcu_tests[] = {
 	TEST(domains_are_independent),
 	TEST(call_is_not_early_and_barrier_waits),
 	TEST(thread_ids_come_and_go),
+	TEST(srcu_straggler),
 	TEST(init_may_fail),
 	TEST(readers_never_see_freed_memory),
 	TEST_END,
