@@ -43,6 +43,15 @@ GUEST_SRCS := $(sort $(wildcard guest/*.c))
 CMD_SRCS := $(sort $(wildcard cmd/*.c))
 TEST_ROOMS := $(patsubst tests/%_test.c,%,$(sort $(wildcard tests/*_test.c)))
 
+# What runs is named in a word; V=1 shows the whole command.
+ifeq ($(V),1)
+say =
+hush =
+else
+say = @printf '  %-7s %s\n' '$(1)' '$(2)';
+hush = @
+endif
+
 .PHONY: all check bench install uninstall clean asan tsan prove format lint tests
 .DEFAULT_GOAL := all
 .SECONDARY:
@@ -58,24 +67,24 @@ OUT_$(1) := $(if $(filter release,$(1)),$(B),$(B)/$(1))
 
 $(B)/obj/$(1)/guest/%.o: guest/%.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(COMMON) $$(CFLAGS_$(1)) $$(CFLAGS) -DGUEST_NATIVE -c $$< -o $$@
+	$$(call say,CC,$$@)$$(CC) $$(COMMON) $$(CFLAGS_$(1)) $$(CFLAGS) -DGUEST_NATIVE -c $$< -o $$@
 
 $(B)/obj/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(COMMON) $$(CFLAGS_$(1)) $$(CFLAGS) -c $$< -o $$@
+	$$(call say,CC,$$@)$$(CC) $$(COMMON) $$(CFLAGS_$(1)) $$(CFLAGS) -c $$< -o $$@
 
 $$(OUT_$(1))/libtain.a: $$(OBJ_$(1))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	$$(AR) rcs $$@ $$^
+	$$(call say,AR,$$@)$$(AR) rcs $$@ $$^
 
 $$(OUT_$(1))/tain: $$(CMD_OBJ_$(1)) $$(OUT_$(1))/libtain.a
-	$$(CC) $$(LDFLAGS_$(1)) $$(LDFLAGS) $$(CMD_OBJ_$(1)) $$(OUT_$(1))/libtain.a $$(LIBS) -o $$@
+	$$(call say,LINK,$$@)$$(CC) $$(LDFLAGS_$(1)) $$(LDFLAGS) $$(CMD_OBJ_$(1)) $$(OUT_$(1))/libtain.a $$(LIBS) -o $$@
 
 # tests/ROOM_test.c and tests/ROOM_*.c make one program
 $$(OUT_$(1))/tests/%_test: $$(OUT_$(1))/libtain.a
 	@mkdir -p $$(@D)
-	$$(CC) $$(LDFLAGS_$(1)) $$(LDFLAGS) $$(filter %.o,$$^) $$(OUT_$(1))/libtain.a $$(LIBS) $$(TEST_LIBS) -o $$@
+	$$(call say,LINK,$$@)$$(CC) $$(LDFLAGS_$(1)) $$(LDFLAGS) $$(filter %.o,$$^) $$(OUT_$(1))/libtain.a $$(LIBS) $$(TEST_LIBS) -o $$@
 endef
 $(foreach v,$(VARIANTS),$(eval $(call variant,$(v))))
 
@@ -94,12 +103,12 @@ tests: $(TEST_ROOMS:%=$(B)/prove/tests/%_test)
 SONAME := libtain.so.$(firstword $(subst ., ,$(VERSION)))
 
 $(B)/libtain.so: $(OBJ_release) lib/libtain.map
-	$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=lib/libtain.map -Wl,-z,defs \
+	$(call say,LINK,$@)$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=lib/libtain.map -Wl,-z,defs \
 		$(OBJ_release) $(LIBS) -o $@
 
 $(B)/tain.pc: lib/tain.pc.in Makefile
 	@mkdir -p $(@D)
-	sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' -e 's|@requires@|$(PKGS)|' $< > $@
+	$(hush)sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' -e 's|@requires@|$(PKGS)|' $< > $@
 
 # --- install -----------------------------------------------------------------
 PUBLIC := $(sort $(wildcard include/tain/*.h))

@@ -14,7 +14,9 @@ struct completion {
 	u32 word; /* count, COMPLETION_WAITERS, COMPLETION_ALL; a futex */
 };
 
+/* clang-format off */
 #define COMPLETION_INIT { 0 }
+/* clang-format on */
 
 static inline void init_completion(struct completion *c)
 {
@@ -33,10 +35,12 @@ bool completion_wait(struct completion *c, u64 ns, const struct lock_site *site)
 
 struct wait_queue {
 	u32 seq;     /* futex; changes with each wake-up somebody waits for */
-	u32 waiters; /* threads between wait_queue_prepare() and _finish() */
+	u32 waiters; /* threads between wait_queue_prepare() and wait_queue_finish() */
 };
 
+/* clang-format off */
 #define WAIT_QUEUE_INIT { 0 }
+/* clang-format on */
 
 static inline void init_waitqueue(struct wait_queue *q)
 {
@@ -96,7 +100,7 @@ static inline void wake_up_all(struct wait_queue *q)
 			u32 wait_seq = wait_queue_prepare(wait_q);                                                     \
                                                                                                                        \
 			if (!(cond))                                                                                   \
-				wait_queue_sleep(wait_q, wait_seq, WAIT_FOREVER);                                                 \
+				wait_queue_sleep(wait_q, wait_seq, WAIT_FOREVER);                                      \
 			wait_queue_finish(wait_q);                                                                     \
 		}                                                                                                      \
 	} while (0)
