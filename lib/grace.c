@@ -6,8 +6,8 @@
 
 struct grace_worker {
 	const char *name;
-	struct lock_core lock;		     /* guards all below and the queues of the domains */
-	struct grace_domain *first, **last;  /* domains with callbacks queued */
+	struct lock_core lock;		    /* guards all below and the queues of the domains */
+	struct grace_domain *first, **last; /* domains with callbacks queued */
 	bool started;
 	struct wait_queue work, done;
 	struct thread thread;

@@ -12,16 +12,18 @@ struct grace_worker;
 
 struct grace_domain {
 	struct rcu_head *first, **last; /* guarded by the worker's lock, like all here */
-	u64 queued; /* callbacks so far */
-	u64 done;   /* of them, run; written by the worker's thread alone */
+	u64 queued;			/* callbacks so far */
+	u64 done;			/* of them, run; written by the worker's thread alone */
 	bool listed;
 	struct grace_domain *next;
 	struct grace_worker *worker;
 	void (*synchronize)(struct grace_domain *domain);
 };
 
-#define GRACE_DOMAIN_INIT(domain, grace_worker, sync)                                                                  \
+/* clang-format off */
+#define GRACE_DOMAIN_INIT(domain, grace_worker, sync) \
 	{ .last = &(domain).first, .worker = (grace_worker), .synchronize = (sync) }
+/* clang-format on */
 
 /* @worker: one static object per kind; its thread starts with the first callback and lives for ever. */
 void grace_domain_init(struct grace_domain *domain, struct grace_worker *worker,

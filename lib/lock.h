@@ -9,20 +9,30 @@
  * bug report, once, with both acquisition sites. In a release build a lock is its
  * futex word and nothing else.
  *
- * All void unless noted; see docs/locking.md for the lock tree:
- * struct mutex:        mutex_init(m, class) mutex_lock mutex_trylock(bool) mutex_unlock            may sleep
- * struct spinlock:     spin_lock_init(l, class) spin_lock spin_trylock(bool) spin_unlock           short sections
- * struct rwlock:       rwlock_init(l, class) read_lock read_unlock write_lock write_unlock         short sections
- * struct rw_semaphore: init_rwsem(s, class) down_read down_read_trylock(bool) up_read
- *                      down_write down_write_trylock(bool) up_write downgrade_write                may sleep, writers not starved
- * struct completion:   init_completion(c) complete(c) complete_all(c) wait_for_completion(c)
- *                      bool wait_for_completion_timeout(c, u64 ns)
- * struct wait_queue:   init_waitqueue(q); wait_event(q, cond); wait_event_timeout(q, cond, ns); wake_up_all(q)
- * struct lock_map:     lock_map_init(map, class) lock_map_acquire(map) lock_map_release(map)       a pseudo-lock, guards nothing
- * X_nested(l, subclass): one more of the same class, subclass 1..7 in a fixed order.
- * X_nest_lock(l, nest):  any number of one class in any order, because @nest is held for write by all who do so.
- * lockdep_assert_held(l), lockdep_assert_held_write(l), lockdep_assert_none_held()
- * non_block_start(), non_block_end(), might_sleep()                                                per-thread may-not-block count
+ * All void unless noted; docs/locking.md has the lock tree.
+ *
+ *   struct mutex         mutex_init(m, class) mutex_lock mutex_trylock(bool) mutex_unlock
+ *                        May sleep.
+ *   struct spinlock      spin_lock_init(l, class) spin_lock spin_trylock(bool) spin_unlock
+ *                        Short sections that never sleep.
+ *   struct rwlock        rwlock_init(l, class) read_lock read_unlock write_lock write_unlock
+ *                        The same with readers.
+ *   struct rw_semaphore  init_rwsem(s, class) down_read down_read_trylock(bool) up_read
+ *                        down_write down_write_trylock(bool) up_write downgrade_write
+ *                        May sleep; first come first served.
+ *   struct lock_map      lock_map_init(map, class) lock_map_acquire lock_map_release
+ *                        A pseudo-lock, guards nothing; _read: shared.
+ *   struct completion    init_completion(c) complete complete_all wait_for_completion
+ *                        bool wait_for_completion_timeout(c, ns)
+ *   struct wait_queue    init_waitqueue(q) wait_event(q, cond) wake_up_all(q)
+ *                        bool wait_event_timeout(q, cond, ns)
+ *
+ *   X_nested(l, subclass)  one more of the same class, subclasses 1..7 in a fixed order
+ *   X_nest_lock(l, nest)   any number of one class in any order, because all who do so
+ *                          hold @nest for write
+ *   lockdep_assert_held(l) lockdep_assert_held_write(l) lockdep_assert_none_held()
+ *   non_block_start() non_block_end() might_sleep()
+ *                          per-thread may-not-block count
  */
 #ifndef LIB_LOCK_H
 #define LIB_LOCK_H
@@ -55,7 +65,9 @@ struct mutex {
 	struct lock_dep dep;
 };
 
+/* clang-format off */
 #define MUTEX_INIT(class) { .dep = LOCK_DEP_INIT(class, LOCK_SLEEPING) }
+/* clang-format on */
 
 static inline void mutex_init(struct mutex *m, struct lock_class *class)
 {
@@ -104,7 +116,9 @@ struct spinlock {
 	struct lock_dep dep;
 };
 
+/* clang-format off */
 #define SPINLOCK_INIT(class) { .dep = LOCK_DEP_INIT(class, LOCK_SPINNING) }
+/* clang-format on */
 
 static inline void spin_lock_init(struct spinlock *l, struct lock_class *class)
 {
@@ -151,7 +165,9 @@ struct rwlock {
 	struct lock_dep dep;
 };
 
+/* clang-format off */
 #define RWLOCK_INIT(class) { .dep = LOCK_DEP_INIT(class, LOCK_SPINNING) }
+/* clang-format on */
 
 static inline void rwlock_init(struct rwlock *l, struct lock_class *class)
 {
@@ -198,7 +214,9 @@ struct rw_semaphore {
 	struct lock_dep dep;
 };
 
+/* clang-format off */
 #define RWSEM_INIT(class) { .dep = LOCK_DEP_INIT(class, LOCK_SLEEPING) }
+/* clang-format on */
 
 static inline void init_rwsem(struct rw_semaphore *s, struct lock_class *class)
 {
@@ -297,7 +315,9 @@ struct lock_map {
 	struct lock_dep dep;
 };
 
+/* clang-format off */
 #define LOCK_MAP_INIT(class) { .dep = LOCK_DEP_INIT(class, LOCK_PSEUDO) }
+/* clang-format on */
 
 static inline void lock_map_init(struct lock_map *map, struct lock_class *class)
 {
@@ -306,7 +326,10 @@ static inline void lock_map_init(struct lock_map *map, struct lock_class *class)
 
 #define lock_map_acquire(map) lock_check_acquire(&(map)->dep, 0, LOCK_WRITE, LOCK_HERE)
 #define lock_map_release(map) lock_check_release(&(map)->dep, LOCK_WRITE, LOCK_HERE)
-/* Shared: enters without waiting, so it orders nothing before itself, and may nest in itself; not in or around the exclusive one. */
+/*
+ * Shared: enters without waiting, so it orders nothing before itself; may nest in
+ * itself, not in or around the exclusive one.
+ */
 #define lock_map_acquire_read(map) lock_check_acquire(&(map)->dep, 0, LOCK_READ, LOCK_HERE)
 #define lock_map_release_read(map) lock_check_release(&(map)->dep, LOCK_READ, LOCK_HERE)
 

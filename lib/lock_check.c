@@ -315,8 +315,8 @@ void lock_check_release(struct lock_dep *dep, enum lock_mode mode, const struct 
 	struct held *h = find_held(dep);
 
 	if (!h) {
-		reportf(site, "%s released at %s:%d is not held by this thread", dep->class ? dep->class->name : "a lock",
-			site->file, site->line);
+		reportf(site, "%s released at %s:%d is not held by this thread",
+			dep->class ? dep->class->name : "a lock", site->file, site->line);
 		return;
 	}
 	if (h->mode != mode)

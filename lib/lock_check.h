@@ -41,7 +41,9 @@ struct lock_dep {
 	enum lock_kind kind;
 };
 
+/* clang-format off */
 #define LOCK_DEP_INIT(lock_class, lock_kind) { .class = (lock_class), .kind = (lock_kind) }
+/* clang-format on */
 #define LOCK_HERE                                                                                                      \
 	({                                                                                                             \
 		static const struct lock_site lock_here = { __FILE__, __LINE__ };                                      \
@@ -81,7 +83,9 @@ void lockdep_set_report(void (*fn)(const char *text));
 struct lock_dep {
 };
 
+/* clang-format off */
 #define LOCK_DEP_INIT(lock_class, lock_kind) {}
+/* clang-format on */
 #define LOCK_HERE NULL
 
 static inline void lock_dep_init(struct lock_dep *dep, struct lock_class *class, enum lock_kind kind)

@@ -152,8 +152,7 @@ void rw_core_wake(struct rw_core *rw)
 		if (!rw->first->write) {
 			/* All readers at once, those behind a writer too: it is next, and newcomers queue behind it. */
 			granted = rw_core_take_readers(rw, &nr);
-			__atomic_fetch_add(&rw->state, nr * RW_READER - (rw->first ? 0 : RW_WAITERS),
-					   __ATOMIC_ACQ_REL);
+			__atomic_fetch_add(&rw->state, nr * RW_READER - (rw->first ? 0 : RW_WAITERS), __ATOMIC_ACQ_REL);
 		} else if (state == RW_WAITERS) {
 			granted = rw->first;
 			rw->first = granted->next;

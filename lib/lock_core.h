@@ -80,8 +80,7 @@ static inline bool rw_core_try_write(struct rw_core *rw)
 {
 	u32 expected = 0;
 
-	return __atomic_compare_exchange_n(&rw->state, &expected, RW_WRITER, false, __ATOMIC_ACQUIRE,
-					   __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(&rw->state, &expected, RW_WRITER, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 static inline void rw_core_read_unlock(struct rw_core *rw)

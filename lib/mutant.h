@@ -32,7 +32,8 @@ extern u32 mutant_active; /* enum mutant */
 #define mutant(id) ((void)sizeof(id), false)
 #endif
 
-/* Switch on one mutant, all others off; NULL or "none": all off. Return: 0; -ENOENT; -ENOSYS in a build without mutants. */
+/* Switch on one mutant, all others off; NULL or "none": all off. Return: 0; -ENOENT; -ENOSYS in a build without
+ * mutants. */
 int mutant_set(const char *name);
 
 /* Always compiled in; ends with name NULL. */

@@ -76,8 +76,7 @@ int parse_time(const char *text, u64 *ns)
 	if (!isdigit((unsigned char)*c))
 		return -EINVAL;
 	for (; isdigit((unsigned char)*c); c++) {
-		if (__builtin_mul_overflow(whole, 10, &whole) ||
-		    __builtin_add_overflow(whole, (u64)(*c - '0'), &whole))
+		if (__builtin_mul_overflow(whole, 10, &whole) || __builtin_add_overflow(whole, (u64)(*c - '0'), &whole))
 			return -ERANGE;
 	}
 	if (*c == '.') {
@@ -128,13 +127,14 @@ void format_time(u64 ns, char *text, size_t len)
 
 static void help_left(const struct option_spec *spec, char *text, size_t len)
 {
+	const char *value = spec->value_name ? spec->value_name : "VALUE";
 	char short_part[8] = "    ";
+	bool flag = spec->kind == OPTION_FLAG;
 
 	if (spec->short_name)
 		snprintf(short_part, sizeof(short_part), "-%c%s", spec->short_name, spec->long_name ? ", " : "");
 	snprintf(text, len, "  %s%s%s%s%s", short_part, spec->long_name ? "--" : "",
-		 spec->long_name ? spec->long_name : "", spec->kind == OPTION_FLAG ? "" : " ",
-		 spec->kind == OPTION_FLAG ? "" : spec->value_name ? spec->value_name : "VALUE");
+		 spec->long_name ? spec->long_name : "", flag ? "" : " ", flag ? "" : value);
 }
 
 /* @left, then @help folded at blanks into the column from @column on. */

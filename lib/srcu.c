@@ -43,7 +43,7 @@ static bool readers_gone(struct srcu_struct *ss, u32 idx)
 	high = READ_ONCE(thread_high);
 	for (u32 i = 0; i < high; i++)
 		left += smp_load_acquire(&ss->slots[i].unlock[idx]);
-	smp_mb(); /* A, pairs with B in srcu_read_lock() */
+	smp_mb();		       /* A, pairs with B in srcu_read_lock() */
 	high = READ_ONCE(thread_high); /* only grows: whoever was counted out is among them */
 	for (u32 i = 0; i < high; i++)
 		entered += READ_ONCE(ss->slots[i].lock[idx]);

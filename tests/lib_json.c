@@ -154,10 +154,7 @@ static void failure_keeps_the_old_file(void)
 }
 
 const struct test_case lib_json_tests[] = {
-	TEST(saves_and_replaces),
-	TEST(symbolic_link_is_kept),
-	TEST(full_device_is_reported),
-	TEST(unwritable_places_are_reported),
-	TEST(failure_keeps_the_old_file),
-	TEST_END,
+	TEST(saves_and_replaces),	  TEST(symbolic_link_is_kept),
+	TEST(full_device_is_reported),	  TEST(unwritable_places_are_reported),
+	TEST(failure_keeps_the_old_file), TEST_END,
 };

@@ -189,25 +189,24 @@ static void collect(const char *text, void *arg)
 
 static void help_is_aligned(void)
 {
-	static const char expected[] =
-		"Usage: tain test [OPTIONS] GUEST [ARGS]\n"
-		"Try the options.\n"
-		"\n"
-		"First line.\n"
-		"Second line.\n"
-		"\n"
-		"Options:\n"
-		"  -e, --engine NAME  engine to run on (default soft)\n"
-		"  -v, --vcpus N      virtual processors, 1 to 16\n"
-		"  -b, --bytes BYTES  memory under test: a help text that is too long for one\n"
-		"                     line of eighty columns and is folded\n"
-		"      --seed N       what the plan is drawn from\n"
-		"  -t, --time TIME    how long\n"
-		"  -q, --quiet        say less\n"
-		"  -a, --all-of-them  everything\n"
-		"  -h, --help         show this text\n"
-		"\n"
-		"An option can also be set in the environment: --some-name as TAIN_SOME_NAME.\n";
+	static const char expected[] = "Usage: tain test [OPTIONS] GUEST [ARGS]\n"
+				       "Try the options.\n"
+				       "\n"
+				       "First line.\n"
+				       "Second line.\n"
+				       "\n"
+				       "Options:\n"
+				       "  -e, --engine NAME  engine to run on (default soft)\n"
+				       "  -v, --vcpus N      virtual processors, 1 to 16\n"
+				       "  -b, --bytes BYTES  memory under test: a help text that is too long for one\n"
+				       "                     line of eighty columns and is folded\n"
+				       "      --seed N       what the plan is drawn from\n"
+				       "  -t, --time TIME    how long\n"
+				       "  -q, --quiet        say less\n"
+				       "  -a, --all-of-them  everything\n"
+				       "  -h, --help         show this text\n"
+				       "\n"
+				       "An option can also be set in the environment: --some-name as TAIN_SOME_NAME.\n";
 	char all[4096] = "";
 
 	option_help(&command, collect, all);
@@ -284,9 +283,18 @@ static void nearest_names(void)
 	static const struct {
 		const char *word, *near;
 	} table[] = {
-		{ "munmp", "munmap" },	{ "mumnap", "munmap" }, { "kmv", "kvm" },    { "KVM", "kvm" },
-		{ "sfot", "soft" },	{ "dont", "dontneed" }, { "mprot", "mprotect" }, { "remapp", "remap" },
-		{ "qemu", NULL },	{ "", NULL },		{ "x", NULL },	     { "zzzzzzzzzz", NULL },
+		{ "munmp", "munmap" },
+		{ "mumnap", "munmap" },
+		{ "kmv", "kvm" },
+		{ "KVM", "kvm" },
+		{ "sfot", "soft" },
+		{ "dont", "dontneed" },
+		{ "mprot", "mprotect" },
+		{ "remapp", "remap" },
+		{ "qemu", NULL },
+		{ "", NULL },
+		{ "x", NULL },
+		{ "zzzzzzzzzz", NULL },
 		{ "a word far too long to be any of them at all", NULL },
 	};
 

@@ -133,14 +133,10 @@ static void delays_lose_nothing(void)
 }
 
 const struct test_case lib_race_tests[] = {
-	TEST(unarmed_points_hold_nobody),
-	TEST(gate_holds_the_nth_passage),
-	TEST(other_points_are_not_held),
-	TEST(disarming_lets_go),
-	TEST(released_before_anyone_came),
-	TEST(gates_force_a_lost_update),
-	TEST(delays_lose_nothing),
-	TEST_END,
+	TEST(unarmed_points_hold_nobody),  TEST(gate_holds_the_nth_passage),
+	TEST(other_points_are_not_held),   TEST(disarming_lets_go),
+	TEST(released_before_anyone_came), TEST(gates_force_a_lost_update),
+	TEST(delays_lose_nothing),	   TEST_END,
 };
 
 #else

@@ -68,7 +68,7 @@ static void junit_text(const char *text)
 		else if (c == '"')
 			fputs("&quot;", junit.cases);
 		else
-			fputc(c >= ' ' && c < 0x7f ? c : ' ', junit.cases); /* others may not be in XML, or not be UTF-8 */
+			fputc(c >= ' ' && c < 0x7f ? c : ' ', junit.cases); /* what else may not be in XML */
 	}
 }
 
@@ -202,7 +202,8 @@ static void check_leftovers(const struct test_case *test, u64 outstanding)
 	rcu_barrier();
 	if (!test->leaks)
 		test_check(mem_outstanding() == outstanding, __FILE__, __LINE__,
-			   "allocations outstanding: %lld more than before", (long long)(mem_outstanding() - outstanding));
+			   "allocations outstanding: %lld more than before",
+			   (long long)(mem_outstanding() - outstanding));
 #endif
 }
 
@@ -211,6 +212,7 @@ static void run_one(void)
 	const struct test_suite *suite;
 	const struct test_case *test = current_case(&suite);
 	u64 outstanding = 0, start = clock_ns();
+	const char *outcome;
 
 	snprintf(now.name, sizeof(now.name), "%s.%s", suite->name, test->name);
 	now.checks = 0;
@@ -230,16 +232,20 @@ static void run_one(void)
 	check_leftovers(test, outstanding);
 	smp_store_release(&now.deadline, 0);
 
-	if (now.failures)
+	if (now.failures) {
 		nr_failed++;
-	else if (now.skipped)
+		outcome = "FAILED";
+	} else if (now.skipped) {
 		nr_skipped++;
-	else
+		outcome = "skipped";
+	} else {
 		nr_passed++;
+		outcome = "ok";
+	}
 	junit_case(suite->name, test->name, clock_ns() - start);
-	CU_assertImplementation(CU_TRUE, __LINE__, now.skipped ? "skipped" : "checks passed", __FILE__, "", CU_FALSE);
-	printf("  %-7s %s (%u checks, %llu ms)\n", now.failures ? "FAILED" : now.skipped ? "skipped" : "ok", now.name,
-	       now.checks, (unsigned long long)((clock_ns() - start) / NSEC_PER_MSEC));
+	CU_assertImplementation(CU_TRUE, __LINE__, outcome, __FILE__, "", CU_FALSE);
+	printf("  %-7s %s (%u checks, %llu ms)\n", outcome, now.name, now.checks,
+	       (unsigned long long)((clock_ns() - start) / NSEC_PER_MSEC));
 	fflush(stdout);
 }
 

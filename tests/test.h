@@ -29,9 +29,11 @@ struct test_suite {
 	void (*teardown)(void);
 };
 
+/* clang-format off */
 #define TEST(fn) { #fn, fn, false }
 #define TEST_LEAKS(fn) { #fn, fn, true }
 #define TEST_END { NULL, NULL, false }
+/* clang-format on */
 
 /* Run them; prints `ROOM: N passed, N failed, N skipped`. Return: the exit status. */
 int test_main(const char *room, const struct test_suite *suites, int argc, char **argv);
