@@ -134,6 +134,7 @@ static int fault_present(struct vm_fault *vmf, struct page *leaf)
 	int out = FAULT_RETRY;
 	pte_t pte;
 
+	race_point("mm_fault:before_present");
 	spin_lock(&leaf->ptl);
 	pte = pte_read(ptep);
 	/* Emptied since the look without the lock (DONTNEED): once more. */

@@ -8,9 +8,14 @@
 
 #include "lib/atomic.h"
 #include "lib/base.h"
+#include "lib/lock.h"
 #include "tain/notifier.h"
 
-struct mmu_notifier_subscriptions;
+/* Private to notifier/ but for the test of emptiness below. */
+struct mmu_notifier_subscriptions {
+	struct mmu_notifier *first; /* written under lock, walked under the notifier SRCU domain */
+	struct spinlock lock;	    /* guards the links of the list */
+};
 
 /* What the layer asks of the address space that embeds a struct notifier_mm. */
 struct notifier_mm_ops {
@@ -38,10 +43,12 @@ void notifier_mm_destroy(struct notifier_mm *mm); /* mm_count is zero: free the 
 void notifier_mm_grab(struct notifier_mm *mm);
 void notifier_mm_drop(struct notifier_mm *mm);
 
-/* Any subscriber? Needs no barrier under any lock of a section (rule N3). */
+/* Any subscriber? Needs no barrier under any lock of a section: none can come meanwhile (rule N3). */
 static inline bool mm_has_notifiers(const struct notifier_mm *mm)
 {
-	return READ_ONCE(mm->subscriptions) != NULL;
+	const struct mmu_notifier_subscriptions *subs = READ_ONCE(mm->subscriptions);
+
+	return subs && READ_ONCE(subs->first);
 }
 
 int mn_range_start(const struct mmu_notifier_range *range);
@@ -64,10 +71,14 @@ static inline void mmu_notifier_invalidate_range_end(const struct mmu_notifier_r
 		mn_range_end(range);
 }
 
-/* First act of exit (rule N8). Context: mm_users is zero, no lock held; sleeps. */
+/*
+ * First act of exit (rule N8). Waits for running callbacks even if nobody is listed
+ * any more: who unregisters at this moment may still be in one.
+ * Context: mm_users is zero, no lock held; sleeps.
+ */
 static inline void mmu_notifier_release(struct notifier_mm *mm)
 {
-	if (mm_has_notifiers(mm))
+	if (READ_ONCE(mm->subscriptions))
 		mn_release(mm);
 }
 

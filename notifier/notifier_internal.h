@@ -26,11 +26,6 @@
 #include "notifier/notifier.h"
 #include "notifier/trace.h"
 
-struct mmu_notifier_subscriptions {
-	struct spinlock lock;	    /* guards the links of the list */
-	struct mmu_notifier *first; /* read under mn_srcu */
-};
-
 extern struct srcu_struct mn_srcu;
 
 /* "Held" by callbacks, asked for by what waits for callbacks to end: the checker sees the deadlock. */

@@ -50,8 +50,6 @@ int mn_range_start(const struct mmu_notifier_range *range)
 	int idx;
 
 	ASSERT(range->start < range->end);
-	if (!READ_ONCE(subs->first))
-		return 0;
 	mn_trace(START, range->start, range->end, range->event, range->blockable);
 	idx = srcu_read_lock(&mn_srcu);
 	for (struct mmu_notifier *s = mn_first(subs); s; s = mn_next(s)) {
@@ -77,8 +75,6 @@ void mn_range_end(const struct mmu_notifier_range *range)
 	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
 	int idx;
 
-	if (!READ_ONCE(subs->first))
-		return;
 	mn_trace(END, range->start, range->end, range->event, 0);
 	idx = srcu_read_lock(&mn_srcu);
 	call_ends(subs, range);
