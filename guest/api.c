@@ -181,9 +181,11 @@ static uint64_t parse_number(const char *text)
 		text += 2;
 	}
 	for (;; text++) {
-		uint64_t digit = (uint64_t)(*text >= 'a' ? *text - 'a' + 10 : *text - '0');
+		uint32_t digit = (uint32_t)(*text - '0');
 
-		if (*text < '0' || digit >= base)
+		if (digit > 9)
+			digit = (uint32_t)((*text | 0x20) - 'a') + 10;
+		if (digit >= base)
 			return value;
 		value = value * base + digit;
 	}

@@ -38,6 +38,13 @@ $(VARIANTS:%=$(B)/obj/%/guest/images.o): guest/images.S guest/workloads.h $(GUES
 	@mkdir -p $(@D)
 	$(CC) -I. -Wa,-I$(B)/guest -c $< -o $@
 
+# The tests' own guest goes into their program alone.
+$(B)/obj/guest/test/image.o: guest/test/image.S $(B)/guest/test/probe.elf
+	@mkdir -p $(@D)
+	$(CC) -Wa,-I$(B)/guest -c $< -o $@
+
+$(B)/tests/vmm_test $(VARIANTS:%=$(B)/%/tests/vmm_test): $(B)/obj/guest/test/image.o
+
 $(B)/tain-guest.pc: guest/tain-guest.pc.in Makefile
 	@mkdir -p $(@D)
 	sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' $< > $@

@@ -50,9 +50,10 @@ static int check_header(const char *name, const GElf_Ehdr *header, size_t bytes,
 	if (header->e_phentsize != sizeof(Elf64_Phdr) && header->e_phnum)
 		return err_set(err, -ENOEXEC, "%s: program headers of %u bytes; expected %zu", name,
 			       header->e_phentsize, sizeof(Elf64_Phdr));
-	if (header->e_phnum && (header->e_phoff >= bytes || (bytes - header->e_phoff) / sizeof(Elf64_Phdr) == 0))
-		return err_set(err, -ENOEXEC, "%s: program headers at offset 0x%llx; the file ends at 0x%zx", name,
-			       hex(header->e_phoff), bytes);
+	if (header->e_phnum &&
+	    (header->e_phoff > bytes || header->e_phnum > (bytes - header->e_phoff) / sizeof(Elf64_Phdr)))
+		return err_set(err, -ENOEXEC, "%s: %u program headers at offset 0x%llx; the file ends at 0x%zx", name,
+			       header->e_phnum, hex(header->e_phoff), bytes);
 	return 0;
 }
 
