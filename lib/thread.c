@@ -34,7 +34,7 @@ static int id_alloc(u32 *id)
 		if (ids_used[i])
 			continue;
 		ids_used[i] = true;
-		/* Before the thread's first count in a per-thread slot; see synchronize_srcu() for who relies on it. */
+		/* Before the thread's first count in a per-thread slot; readers_gone() in lib/srcu.c relies on it. */
 		if (i >= thread_high)
 			WRITE_ONCE(thread_high, i + 1);
 		*id = i;

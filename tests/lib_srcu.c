@@ -227,7 +227,7 @@ static void straggler(void *arg)
 	srcu_read_unlock(&ss, idx);
 }
 
-/* The timeline above synchronize_srcu(). */
+/* The timeline above synchronize_srcu_site(). */
 static void srcu_straggler(void)
 {
 	struct race_gate gate;
