@@ -88,6 +88,9 @@ $$(OUT_$(1))/tests/%_test: $$(OUT_$(1))/libtain.a
 endef
 $(foreach v,$(VARIANTS),$(eval $(call variant,$(v))))
 
+# cmd_test runs the command of its own variant.
+$(foreach v,$(VARIANTS),$(eval $(if $(filter release,$(v)),$(B),$(B)/$(v))/tests/cmd_test: $(if $(filter release,$(v)),$(B),$(B)/$(v))/tain))
+
 define test_program
 $(if $(filter release,$(1)),$(B),$(B)/$(1))/tests/$(2)_test: $(patsubst %.c,$(B)/obj/$(1)/%.o,$(sort tests/$(2)_test.c $(wildcard tests/$(2)_*.c)) $(wildcard tests/test.c))
 endef
