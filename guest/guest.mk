@@ -50,14 +50,12 @@ $(B)/tain-guest.pc: guest/tain-guest.pc.in Makefile
 	sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' $< > $@
 
 .PHONY: install-guest uninstall-guest
-install-guest: $(B)/libtain-guest.a $(B)/tain-guest.pc $(GUEST_ELFS)
-	install -d $(DESTDIR)$(prefix)/lib/pkgconfig $(DESTDIR)$(prefix)/include/tain $(DESTDIR)$(prefix)/lib/tain/guest
+install-guest: $(B)/libtain-guest.a $(B)/tain-guest.pc
+	install -d $(DESTDIR)$(prefix)/lib/pkgconfig $(DESTDIR)$(prefix)/include/tain
 	install -m 644 $(B)/libtain-guest.a guest/rt/tain-guest.ld $(DESTDIR)$(prefix)/lib
 	install -m 644 $(B)/tain-guest.pc $(DESTDIR)$(prefix)/lib/pkgconfig
 	install -m 644 include/tain/guest.h $(DESTDIR)$(prefix)/include/tain
-	install -m 644 $(GUEST_ELFS) $(DESTDIR)$(prefix)/lib/tain/guest
 
 uninstall-guest:
 	rm -f $(addprefix $(DESTDIR)$(prefix)/lib/,libtain-guest.a tain-guest.ld pkgconfig/tain-guest.pc)
 	rm -f $(DESTDIR)$(prefix)/include/tain/guest.h
-	rm -rf $(DESTDIR)$(prefix)/lib/tain

@@ -28,7 +28,7 @@
 
 DEFINE_LOCK_CLASS(kvm_kick_class, "kvm_kick");
 static struct mutex kick_mutex = MUTEX_INIT(&kvm_kick_class); /* guards the choice of kick_signal */
-static int kick_signal; /* 0: not chosen yet; then constant */
+static int kick_signal;					      /* 0: not chosen yet; then constant */
 
 static void ignore_signal(int number)
 {
