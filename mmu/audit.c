@@ -47,11 +47,13 @@ static void audit_tables(struct mmu *mmu, struct mmu_audit *audit)
 	struct pt_iter it;
 	u64 i;
 
-	for_each_spte (&it, mmu, 0, format_max_gfn(format)) {
+	for_each_spte(&it, mmu, 0, format_max_gfn(format))
+	{
 		if (!spte_leaf(format, it.old, it.level))
 			continue;
 		for (i = 0; i < pt_pages(it.level); i++) {
-			if (!host_agrees(mmu, it.gfn + i, spte_pfn(format, it.old) + i, spte_writable(format, it.old), &m))
+			if (!host_agrees(mmu, it.gfn + i, spte_pfn(format, it.old) + i, spte_writable(format, it.old),
+					 &m))
 				audit_report(audit, &m);
 		}
 	}
@@ -62,7 +64,8 @@ static u64 leaf_of(struct mmu *mmu, gfn_t gfn, unsigned int *level)
 {
 	struct pt_iter it;
 
-	for_each_spte (&it, mmu, gfn, gfn + 1) {
+	for_each_spte(&it, mmu, gfn, gfn + 1)
+	{
 		*level = it.level;
 		if (spte_leaf(mmu->format, it.old, it.level))
 			return it.old;

@@ -4,7 +4,8 @@
 #include "mmu/format.h"
 
 _Static_assert(!(EPT_FROZEN & EPT_RWX), "a frozen entry is not present");
-_Static_assert(!((EPT_HOST_WRITABLE | EPT_MMU_WRITABLE | EPT_FROZEN) & EPT_PFN_MASK), "software bits lie outside the frame");
+_Static_assert(!((EPT_HOST_WRITABLE | EPT_MMU_WRITABLE | EPT_FROZEN) & EPT_PFN_MASK),
+	       "software bits lie outside the frame");
 
 static bool ept_leaf_legal(u64 entry, unsigned int level)
 {

@@ -74,7 +74,8 @@ static u64 *fault_descend(struct mmu *mmu, const struct fault *fault, u64 *sptep
 			return NULL;
 		}
 		race_point("mmu_fault:before_link");
-		if (spte_try_change(mmu, sptep, fault->gfn, level, &old, spte_make_table(format, table_pfn(mmu, table))))
+		if (spte_try_change(mmu, sptep, fault->gfn, level, &old,
+				    spte_make_table(format, table_pfn(mmu, table))))
 			return table;
 		table_free(mmu, table); /* another vCPU was first; nobody has seen ours */
 	}
@@ -191,7 +192,8 @@ static int fault_resolve(struct mmu *mmu, struct fault *fault)
 	fault->writable &= host.writable;
 	ASSERT(fault->writable || fault->access != MM_WRITE);
 	ret = fault_hostile_retry() ? MMU_FAULT_RETRY : fault_install(mmu, fault);
-	/* The mirror keeps no reference: that the entry is gone before the page is rests on sections alone (rule N5). */
+	/* The mirror keeps no reference: that the entry is gone before the page is rests on sections alone (rule N5).
+	 */
 	put_page(host.page);
 	return ret;
 }

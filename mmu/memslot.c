@@ -120,8 +120,7 @@ static bool slot_overlaps(const struct memslots *slots, const struct memslot *ne
 	for (i = 0; i < slots->nr; i++) {
 		const struct memslot *slot = &slots->slot[i];
 
-		if (slot->id != new->id && slot->base < new->base + new->npages &&
-		    new->base < slot->base + slot->npages)
+		if (slot->id != new->id && slot->base < new->base + new->npages &&new->base < slot->base + slot->npages)
 			return true;
 	}
 	return false;

@@ -16,6 +16,9 @@ static const struct mmu_format *const formats[] = { &mmu_format_ept };
 #if PROVE
 bool mmu_hostile = true;
 #endif
+#if CHECKING
+unsigned int mmu_zap_batch = PROVE ? 32 : 4096;
+#endif
 
 static const struct mmu_format *format_find(const char *name)
 {

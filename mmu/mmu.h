@@ -34,10 +34,10 @@ struct mmu_vcpu {
 	struct mmu *mmu;
 	const struct mmu_vcpu_ops *ops;
 	u32 id;
-	u32 mode;        /* enum mmu_vcpu_mode; written by the vCPU; K23 */
-	u32 requests;    /* atomic bits; polled by the guest's accessor */
-	u64 flush_asked; /* tickets: a waiter is done when flush_done >= its ticket, or mode is OUTSIDE */
-	u64 flush_done;  /* written by the vCPU */
+	u32 mode;	       /* enum mmu_vcpu_mode; written by the vCPU; K23 */
+	u32 requests;	       /* atomic bits; polled by the guest's accessor */
+	u64 flush_asked;       /* tickets: a waiter is done when flush_done >= its ticket, or mode is OUTSIDE */
+	u64 flush_done;	       /* written by the vCPU */
 	struct mmu_vcpu *next; /* list of the mmu's vCPUs; under mmu's vcpu lock, read under its SRCU */
 } cacheline_aligned;
 
@@ -46,7 +46,7 @@ enum mmu_fault_result {
 	MMU_FAULT_FIXED,    /* an entry was installed or widened */
 	MMU_FAULT_SPURIOUS, /* the entry allows the access already */
 	MMU_FAULT_RETRY,    /* an invalidation raced; enter the guest and try again */
-	MMU_FAULT_MMIO,     /* no memslot, or a write to a read-only one */
+	MMU_FAULT_MMIO,	    /* no memslot, or a write to a read-only one */
 };
 
 struct mmu_translation {
@@ -91,7 +91,8 @@ void mmu_vcpu_remove(struct mmu_vcpu *vcpu);
 u32 mmu_vcpu_enter(struct mmu_vcpu *vcpu);
 void mmu_vcpu_exit(struct mmu_vcpu *vcpu);
 
-/* From guest mode at a poll: serve what is pending and stay in guest mode. Return: as mmu_vcpu_enter(); then OUTSIDE. */
+/* From guest mode at a poll: serve what is pending and stay in guest mode. Return: as mmu_vcpu_enter(); then OUTSIDE.
+ */
 u32 mmu_vcpu_poll(struct mmu_vcpu *vcpu);
 
 /* Ask the vCPU to leave guest mode at its next access. Does not wait. Any context. */
@@ -121,8 +122,8 @@ void mmu_flush_remote_tlbs(struct mmu *mmu);
 struct mmu_mismatch {
 	gfn_t gfn;
 	pfn_t mirrored;
-	pfn_t host; /* (pfn_t)-1: not mapped */
-	bool tlb;   /* found in a TLB, not in the tables */
+	pfn_t host;  /* (pfn_t)-1: not mapped */
+	bool tlb;    /* found in a TLB, not in the tables */
 	bool rights; /* same page, more rights than the host gives */
 	u32 vcpu;
 };

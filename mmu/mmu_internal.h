@@ -98,16 +98,16 @@ struct mmu {
 	struct wait_queue active_wait; /* slot updates wait for active == 0 */
 
 	struct mutex slots_lock; /* one slot update or audit at a time */
-	struct memslots *slots;  /* read under srcu */
+	struct memslots *slots;	 /* read under srcu */
 	struct srcu_struct srcu; /* readers: faults, sections, flushes */
 
-	struct mutex vcpu_lock; /* guards the list of vCPUs; an audit holds it while it holds them */
-	struct mmu_vcpu *vcpus; /* read under srcu */
+	struct mutex vcpu_lock;	      /* guards the list of vCPUs; an audit holds it while it holds them */
+	struct mmu_vcpu *vcpus;	      /* read under srcu */
 	struct wait_queue audit_wait; /* vCPUs sleep here while an audit holds them outside */
 
 	struct mmu_audit *audit; /* the one under way; written under vcpu_lock */
 
-	u32 poisoned;                  /* enum mmu_poisoned; anything but SOUND: this VM answers -EIO */
+	u32 poisoned;		       /* enum mmu_poisoned; anything but SOUND: this VM answers -EIO */
 	struct mmu_mismatch poisoning; /* why; written by who made it POISONING, constant once POISONED */
 };
 
@@ -172,7 +172,7 @@ void zap_slot(struct mmu *mmu, gfn_t start, gfn_t end);
 
 /* --- flush.c ------------------------------------------------------------- */
 
-/* Hold every vCPU outside guest mode until mmu_resume_vcpus(). Context: vcpu_lock held; sleeps. */
+/* Hold every vCPU outside guest mode until mmu_resume_vcpus_locked(). Context: vcpu_lock held; sleeps. */
 void mmu_pause_vcpus_locked(struct mmu *mmu);
 void mmu_resume_vcpus_locked(struct mmu *mmu);
 
@@ -203,6 +203,13 @@ static inline bool mmu_poisoned(const struct mmu *mmu)
 extern bool mmu_hostile;
 #else
 #define mmu_hostile false
+#endif
+
+/* Entries that a zap visits between two yields. */
+#if CHECKING
+extern unsigned int mmu_zap_batch;
+#else
+#define mmu_zap_batch 4096u
 #endif
 
 #endif /* MMU_MMU_INTERNAL_H */

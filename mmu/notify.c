@@ -52,6 +52,8 @@ static void section_open(struct mmu *mmu, const struct mmu_notifier_range *range
 		WRITE_ONCE(mmu->range_end, 0);
 	}
 	WRITE_ONCE(mmu->in_progress, mmu->in_progress + 1);
+	if (mutant(MUTANT_K2_SEQ_AT_START))
+		smp_store_release(&mmu->invalidate_seq, mmu->invalidate_seq + 1);
 	mmu_trace(invalidate_start, range->start, range->end, mmu->in_progress, mmu->invalidate_seq);
 }
 
@@ -77,7 +79,8 @@ static void section_close(struct mmu *mmu, const struct mmu_notifier_range *rang
 		return;
 	}
 	/* Release: pairs with the acquire in fault_prepare(). */
-	smp_store_release(&mmu->invalidate_seq, mmu->invalidate_seq + 1);
+	if (!mutant(MUTANT_K2_SEQ_AT_START))
+		smp_store_release(&mmu->invalidate_seq, mmu->invalidate_seq + 1);
 	smp_wmb(); /* pairs with the smp_rmb() in fault_stale_hint() */
 	WRITE_ONCE(mmu->in_progress, mmu->in_progress - 1);
 	mmu_trace(invalidate_end, range->start, range->end, mmu->in_progress, mmu->invalidate_seq);

@@ -45,7 +45,6 @@ static inline void pt_iter_yielded(struct pt_iter *it)
 	it->yielded_at = it->next;
 }
 
-#define for_each_spte(it, mmu, start, end)                                                                             \
-	for (pt_iter_start(it, mmu, start, end); (it)->valid; pt_iter_next(it))
+#define for_each_spte(it, mmu, start, end) for (pt_iter_start(it, mmu, start, end); (it)->valid; pt_iter_next(it))
 
 #endif /* MMU_PT_ITER_H */

@@ -19,7 +19,7 @@ enum mmu_event {
 #define TRACE_ENUM(name, format) MMU_TRACE_##name,
 	MMU_EVENTS(TRACE_ENUM)
 #undef TRACE_ENUM
-	MMU_TRACE_NR
+		MMU_TRACE_NR
 };
 
 extern const struct trace_room mmu_trace_room;

@@ -14,9 +14,6 @@
  */
 #include "mmu/pt_iter.h"
 
-/* Entries visited between two yields. */
-#define ZAP_BATCH (mmu_hostile ? 32 : 4096)
-
 /* rule K13: let faults and other sections in, owing nothing while the lock is away. */
 static void zap_yield(struct mmu *mmu, struct pt_iter *it, bool *flush)
 {
@@ -35,8 +32,9 @@ bool zap_range_locked(struct mmu *mmu, gfn_t start, gfn_t end, bool may_yield, b
 	struct pt_iter it;
 
 	lockdep_assert_held_write(&mmu->lock);
-	for_each_spte (&it, mmu, start, end) {
-		if (may_yield && ++visited >= ZAP_BATCH && pt_iter_progressed(&it)) {
+	for_each_spte(&it, mmu, start, end)
+	{
+		if (may_yield && ++visited >= mmu_zap_batch && pt_iter_progressed(&it)) {
 			zap_yield(mmu, &it, &flush);
 			visited = 0;
 			continue;
@@ -59,11 +57,11 @@ static bool retire_tables_locked(struct mmu *mmu, gfn_t start, gfn_t end)
 	bool retired = false;
 	struct pt_iter it;
 
-	for_each_spte (&it, mmu, start, end) {
+	for_each_spte(&it, mmu, start, end)
+	{
 		if (!spte_table(format, it.old, it.level) || it.gfn < start || it.gfn + pt_pages(it.level) > end)
 			continue;
-		spte_change_locked(mmu, it.sptep, it.gfn, it.level,
-				   spte_make_frozen(format, spte_pfn(format, it.old)));
+		spte_change_locked(mmu, it.sptep, it.gfn, it.level, spte_make_frozen(format, spte_pfn(format, it.old)));
 		retired = true;
 	}
 	return retired;
@@ -74,7 +72,8 @@ static void free_retired_locked(struct mmu *mmu, gfn_t start, gfn_t end)
 	const struct mmu_format *format = mmu->format;
 	struct pt_iter it;
 
-	for_each_spte (&it, mmu, start, end) {
+	for_each_spte(&it, mmu, start, end)
+	{
 		if (!spte_frozen(format, it.old))
 			continue;
 		spte_change_locked(mmu, it.sptep, it.gfn, it.level, 0);

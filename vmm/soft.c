@@ -20,19 +20,18 @@ static int soft_probe(struct err *why)
 }
 
 /* SHARED is frames that nobody can take away, so that the host may keep their address. */
-static int soft_create_shared(struct vm *vm, const struct vm_config *config, struct err *err)
+static int soft_map_shared(struct vm *vm, const struct vm_config *config, pfn_t first, struct err *err)
 {
 	struct soft_vm *soft = soft_vm(vm);
-	pfn_t first;
-	int ret = frame_reserve(soft->arena, config->shared_bytes, &first);
+	int ret;
 
-	if (!ret)
-		ret = mm_map_pfn(vm->mm, SOFT_SHARED_HVA, first, config->shared_bytes, TAIN_PROT_READ | TAIN_PROT_WRITE);
+	ret = mm_map_pfn(vm->mm, SOFT_SHARED_HVA, first, config->shared_bytes, TAIN_PROT_READ | TAIN_PROT_WRITE);
 	if (!ret)
 		ret = mmu_set_memslot(soft->mmu, VM_SLOT_SHARED, GUEST_SHARED_GPA >> PAGE_SHIFT,
 				      config->shared_bytes >> PAGE_SHIFT, SOFT_SHARED_HVA, 0);
 	if (ret)
-		return err_set(err, ret, "no room for %zu bytes shared with the guest", config->shared_bytes);
+		return err_set(err, ret, "cannot map %zu bytes shared with the guest: %s", config->shared_bytes,
+			       strerror(-ret));
 	vm->shared = (char *)frame_arena_base(soft->arena) + (first << PAGE_SHIFT);
 	return 0;
 }
@@ -57,12 +56,15 @@ static int soft_create(struct vm *vm, const struct vm_config *config, struct err
 	u64 physical = config->arena_bytes ? config->arena_bytes : 2 * config->data_bytes + SOFT_ARENA_MARGIN;
 	u64 bytes = physical + config->shared_bytes;
 	struct soft_vm *soft = mem_zalloc(sizeof(*soft));
+	pfn_t shared;
 	int ret;
 
 	if (!soft)
 		return err_set(err, -ENOMEM, "no memory for a VM");
 	vm->priv = soft;
 	ret = frame_arena_create(bytes, &soft->arena);
+	if (!ret)
+		ret = frame_reserve(soft->arena, config->shared_bytes, &shared); /* while the arena is fresh */
 	if (ret) {
 		err_set(err, ret, "cannot make an arena of %llu bytes: %s", (unsigned long long)bytes, strerror(-ret));
 		goto fail;
@@ -75,7 +77,7 @@ static int soft_create(struct vm *vm, const struct vm_config *config, struct err
 		goto fail;
 	}
 	snprintf(soft->mmu_label, sizeof(soft->mmu_label), "tain %s", mmu_format(soft->mmu));
-	ret = soft_create_shared(vm, config, err);
+	ret = soft_map_shared(vm, config, shared, err);
 	if (!ret)
 		return 0;
 fail:
@@ -115,7 +117,8 @@ static int soft_load(struct vm *vm, const struct guest_image *image, struct err 
 	const struct guest_native_entry *entry;
 
 	if (image->path)
-		return err_set(err, -ENOEXEC, "%s: the soft engine runs built-in guests only; use --engine kvm for ELF files",
+		return err_set(err, -ENOEXEC,
+			       "%s: the soft engine runs built-in guests only; use --engine kvm for ELF files",
 			       image->path);
 	for (entry = guest_native_table; entry->name; entry++) {
 		if (!strcmp(entry->name, image->name))

@@ -101,7 +101,8 @@ static unsigned int soft_tlb_audit(struct mmu_vcpu *mmu)
 		u64 page = entry->tag_read;
 
 		if (page != GUEST_TLB_EMPTY)
-			bad += !mmu_audit_translation(mmu, page >> PAGE_SHIFT, (page + entry->addend - base) >> PAGE_SHIFT,
+			bad += !mmu_audit_translation(mmu, page >> PAGE_SHIFT,
+						      (page + entry->addend - base) >> PAGE_SHIFT,
 						      entry->tag_write == page);
 	}
 	return bad;
@@ -121,13 +122,13 @@ static void soft_fault_failed(struct soft_vcpu *v, gpa_t gpa, int ret)
 	struct mmu_mismatch m;
 
 	if (ret == -ENOMEM)
-		err_set(v->err, ret, "vCPU %u: no frame left for gpa %#llx in an arena of %zu bytes", v->vcpu.id, at,
+		err_set(v->err, ret, "no frame left for gpa %#llx in an arena of %zu bytes", at,
 			frame_arena_bytes(soft->arena));
 	else if (ret == -EIO && mmu_get_poison(soft->mmu, &m))
-		err_set(v->err, ret, "vCPU %u: the second MMU is wrong: it maps gfn %#llx to frame %#llx, the host to %#llx",
-			v->vcpu.id, (unsigned long long)m.gfn, (unsigned long long)m.mirrored, (unsigned long long)m.host);
+		err_set(v->err, ret, "the second MMU is wrong: it maps gfn %#llx to frame %#llx, the host to %#llx",
+			(unsigned long long)m.gfn, (unsigned long long)m.mirrored, (unsigned long long)m.host);
 	else
-		err_set(v->err, ret, "vCPU %u: fault on gpa %#llx: %s", v->vcpu.id, at, strerror(-ret));
+		err_set(v->err, ret, "fault on gpa %#llx: %s", at, strerror(-ret));
 	soft_stop(v, ret);
 }
 

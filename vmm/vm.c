@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Virtual machines as every engine sees them: engines by name, creation, SHARED and its header, guests and arguments. */
+/* Virtual machines as every engine sees them: engines by name, creation, SHARED and its header, guests and arguments.
+ */
 #include "lib/alloc.h"
 #include "lib/atomic.h"
 #include "lib/time.h"
@@ -14,7 +15,7 @@ static const struct guest_info guests[] = {
 #define GUEST_INFO(name, summary) { #name, summary },
 	GUEST_WORKLOADS(GUEST_INFO)
 #undef GUEST_INFO
-	{ NULL, NULL }
+		{ NULL, NULL }
 };
 
 const struct engine *const *engine_all(void)
@@ -53,7 +54,8 @@ static int config_check(const struct vm_config *config, struct err *err)
 	    !is_aligned(config->arena_bytes, PAGE_SIZE))
 		return err_set(err, -EINVAL, "memory sizes must be multiples of %lu bytes", PAGE_SIZE);
 	if (config->shared_bytes < shared_bytes_min(config->vcpus) || config->shared_bytes > max_shared)
-		return err_set(err, -EINVAL, "%zu bytes of memory shared with the guest asked for; %zu to %zu are possible",
+		return err_set(err, -EINVAL,
+			       "%zu bytes of memory shared with the guest asked for; %zu to %zu are possible",
 			       config->shared_bytes, shared_bytes_min(config->vcpus), max_shared);
 	if (config->data_bytes > TAIN_TASK_SIZE / 2 || config->arena_bytes > TAIN_TASK_SIZE)
 		return err_set(err, -EINVAL, "%zu bytes of guest memory asked for; at most %llu are possible",

@@ -20,9 +20,9 @@
 struct vm {
 	const struct engine *engine;
 	struct vm_config config; /* checked by vm_create(), constant */
-	void *shared;            /* set by engine->create(): config.shared_bytes, zeroed, until engine->destroy() */
-	struct mm_struct *mm;    /* set by engine->create() if own_mm */
-	hva_t data_hva;          /* of the DATA slot; 0 bytes: none */
+	void *shared;		 /* set by engine->create(): config.shared_bytes, zeroed, until engine->destroy() */
+	struct mm_struct *mm;	 /* set by engine->create() if own_mm */
+	hva_t data_hva;		 /* of the DATA slot; 0 bytes: none */
 	size_t data_bytes;
 	bool loaded;
 	struct vcpu *vcpus[GUEST_MAX_VCPUS];
@@ -33,7 +33,7 @@ struct vm {
 struct vcpu {
 	struct vm *vm;
 	u32 id;
-	u32 running; /* atomic: inside vcpu_run() */
+	u32 running;	  /* atomic: inside vcpu_run() */
 	vcpu_exit_fn *fn; /* of the vcpu_run() under way */
 	void *arg;
 };

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One scripted interleaving per race of rules K1 to K13. Each is run twice: as the
+ * code stands it must pass; with the historical bug put back it must be noticed, at
+ * the same place every time.
+ */
+#include "mm/frame.h"
+#include "tests/mmu_env.h"
+
+#if CHECKING
+
+static void tv_fault_once(struct tv *tv)
+{
+	tv->result = mmu_fault(&tv->vcpu, env_gpa(tv->page), MM_READ);
+}
+
+/*
+ * K4-1 (catalogue 19, 19c, 19e): a whole section fits into a fault.
+ *
+ *   vCPU                                   host
+ *   ----                                   ----
+ *   seq, mm_fault_in() -> old frame
+ *   [held at @where]
+ *                                          munmap: start, clear, free, end; mmap, write
+ *   lock, check, install
+ *
+ * Noticed by: the outcome, the audit, the content, and a write that lands in a free frame.
+ */
+static void section_inside_a_fault(const char *where, bool bug)
+{
+	struct race_gate gate;
+	struct env env;
+	struct tv tv;
+	u64 word = 0;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
+	race_arm(&gate, where, 1);
+	tv_start(&tv, tv_fault_once);
+	race_wait(&gate);
+	env_replace(&env, 0, ENV_FRESH);
+	race_release(&gate);
+	tv_join(&tv);
+	race_disarm(&gate);
+
+	CHECK_EQ(tv.result, bug ? MMU_FAULT_FIXED : MMU_FAULT_RETRY);
+	CHECK_EQ(env_audit(&env, NULL), bug);
+	CHECK(tv_read(&tv, 0, &word));
+	CHECK_EQ(word == ENV_FRESH, !bug);
+	CHECK(tv_write(&tv, 0, 1));
+	CHECK_EQ(frame_arena_verify(env.arena), bug);
+	CHECK_EQ(env.corrupted, bug);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void k4_sequence_is_checked(void)
+{
+	section_inside_a_fault("mmu_fault:before_lock", false);
+	env_mutant("k4-no-seq-check");
+	section_inside_a_fault("mmu_fault:before_lock", true);
+}
+
+static void k4_check_is_under_the_lock(void)
+{
+	section_inside_a_fault("mmu_fault:before_lock", false);
+	env_mutant("k4-check-before-lock");
+	section_inside_a_fault("mmu_fault:before_lock", true);
+}
+
+static void k4_sequence_is_sampled_first(void)
+{
+	section_inside_a_fault("mmu_fault:after_gup", false);
+	env_mutant("k4-snapshot-after-gup");
+	section_inside_a_fault("mmu_fault:after_gup", true);
+}
+
+/*
+ * K4-2 (catalogue 19b): the fault ends inside the section, before the host clears.
+ *
+ *   vCPU                                   host (DONTNEED)
+ *   ----                                   ----
+ *   seq = n, mm_fault_in() -> old frame
+ *                                          start: in_progress = 1, zap
+ *   lock; seq is n still; in_progress!
+ *   retry (wrong: install)
+ *                                          clear, free, end: seq = n + 1
+ */
+static void fault_ends_inside_a_section(bool bug)
+{
+	struct race_gate fault, section;
+	struct host host;
+	struct env env;
+	struct tv tv;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
+	race_arm(&fault, "mmu_fault:before_lock", 1);
+	race_arm(&section, "mm_unmap:after_start", 1);
+	tv_start(&tv, tv_fault_once);
+	race_wait(&fault);
+	host_start(&host, &env, 0, host_dontneed);
+	race_wait(&section);
+	race_release(&fault);
+	tv_join(&tv);
+	CHECK_EQ(tv.result, bug ? MMU_FAULT_FIXED : MMU_FAULT_RETRY);
+	race_release(&section);
+	host_join(&host);
+	race_disarm(&fault);
+	race_disarm(&section);
+	CHECK_EQ(env_audit(&env, NULL), bug);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void k4_section_under_way_is_respected(void)
+{
+	fault_ends_inside_a_section(false);
+	env_mutant("k4-no-in-progress");
+	fault_ends_inside_a_section(true);
+}
+
+/*
+ * K2-1 (catalogue 19a): the fault begins inside the section.
+ *
+ *   vCPU                                   host (DONTNEED)
+ *   ----                                   ----
+ *                                          start: in_progress = 1 (wrong: seq = n + 1)
+ *   seq; mm_fault_in() -> old frame, still mapped
+ *                                          clear, free, end: seq = n + 1 (wrong: as it was); in_progress = 0
+ *   lock; seq has changed: retry
+ */
+static void fault_begins_inside_a_section(bool bug)
+{
+	struct race_gate fault, section;
+	struct host host;
+	struct env env;
+	struct tv tv;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
+	race_arm(&fault, "mmu_fault:after_gup", 1);
+	race_arm(&section, "mm_unmap:after_start", 1);
+	host_start(&host, &env, 0, host_dontneed);
+	race_wait(&section);
+	tv_start(&tv, tv_fault_once);
+	race_wait(&fault);
+	race_release(&section);
+	host_join(&host);
+	race_release(&fault);
+	tv_join(&tv);
+	race_disarm(&fault);
+	race_disarm(&section);
+	CHECK_EQ(tv.result, bug ? MMU_FAULT_FIXED : MMU_FAULT_RETRY);
+	CHECK_EQ(env_audit(&env, NULL), bug);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void k2_sequence_grows_at_the_end(void)
+{
+	fault_begins_inside_a_section(false);
+	env_mutant("k2-seq-at-start");
+	fault_begins_inside_a_section(true);
+}
+
+/*
+ * K12-1: a TLB entry outlives its zap. The vCPU is outside guest mode all the while:
+ * nobody waits for it, it must flush before its next access.
+ */
+static void zap_without_flush(bool bug)
+{
+	struct mmu_mismatch m = { 0 };
+	struct env env;
+	struct tv tv;
+	u64 word;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	CHECK(tv_write(&tv, 0, ENV_OLD));
+	env_replace(&env, 0, ENV_FRESH);
+	CHECK_EQ(env_audit(&env, &m), bug);
+	CHECK_EQ(m.tlb, bug);
+	CHECK(tv_read(&tv, 0, &word));
+	CHECK_EQ(word == ENV_FRESH, !bug);
+	CHECK(tv_write(&tv, 0, 1));
+	CHECK_EQ(frame_arena_verify(env.arena), bug);
+	CHECK_EQ(tv.flushed > 0, !bug);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void k12_zap_is_flushed(void)
+{
+	zap_without_flush(false);
+	env_mutant("k12-no-flush");
+	zap_without_flush(true);
+}
+
+/* Four pages mapped and cached, the zap of sixteen yields once among them: after the fourth, or inside. */
+static void zap_that_yields(unsigned int batch, u64 mismatches)
+{
+	unsigned int saved = mmu_zap_batch;
+	struct env env;
+	struct tv tv;
+	u64 page;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	for (page = 0; page < 4; page++)
+		CHECK(tv_write(&tv, page, ENV_OLD));
+	mmu_zap_batch = batch;
+	CHECK_EQ(mm_munmap(env.mm, ENV_HVA, 16 * PAGE_SIZE), 0);
+	mmu_zap_batch = saved;
+	CHECK_EQ(env_audit(&env, NULL), mismatches);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+/* K12-2 (catalogue 28). */
+static void k12_flush_survives_a_yield(void)
+{
+	unsigned int batch;
+
+	for (batch = 1; batch < 24; batch++)
+		zap_that_yields(batch, 0);
+	env_mutant("k12-flush-lost-on-yield");
+	zap_that_yields(8, 4); /* root, two tables, four leaves, yield: the rest is empty, nothing more to flush */
+}
+
+/* K13-1 (catalogue 27). After root, two tables and two leaves the rest of the root entry is skipped. */
+static void k13_restart_skips_nothing(void)
+{
+	unsigned int batch;
+
+	for (batch = 1; batch < 24; batch++)
+		zap_that_yields(batch, 0);
+	env_mutant("k13-iter-advance");
+	zap_that_yields(6, 2);
+}
+
+static void add_slot(struct host *host)
+{
+	host->result = mmu_set_memslot(host->env->mmu, 5, 0x200, ENV_PAGES, ENV_HVA, 0);
+}
+
+/*
+ * K3-1 (catalogue 20): a slot appears between start and end. mmu/memslot.c has the timeline.
+ * Noticed by: the audit of entries; the count of sections, which stops the VM.
+ */
+static void slot_appears_inside_a_section(bool bug)
+{
+	struct race_gate section;
+	struct mmu_mismatch m;
+	struct host host, adder;
+	struct env env;
+	struct tv tv;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	CHECK_EQ(mmu_set_memslot(env.mmu, 0, 0, 0, 0, 0), 0);
+	CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
+	race_arm(&section, "mm_unmap:after_start", 1);
+	host_start(&host, &env, 0, host_dontneed);
+	race_wait(&section);
+	host_start(&adder, &env, 0, add_slot);
+	if (bug) {
+		host_join(&adder);
+		CHECK_EQ(mmu_fault(&tv.vcpu, 0x200ull << PAGE_SHIFT, MM_READ), MMU_FAULT_FIXED);
+	} else {
+		CHECK(!host_done(&adder)); /* it cannot be, however long we wait */
+		CHECK_EQ(mmu_fault(&tv.vcpu, 0x200ull << PAGE_SHIFT, MM_READ), MMU_FAULT_MMIO);
+	}
+	race_release(&section);
+	host_join(&host);
+	if (!bug)
+		host_join(&adder);
+	race_disarm(&section);
+	CHECK_EQ(adder.result, 0);
+	CHECK_EQ(mmu_get_poison(env.mmu, &m), bug);
+	CHECK_EQ(env_audit(&env, NULL), bug ? 2 : 0);
+	CHECK_EQ(mmu_fault(&tv.vcpu, 0x200ull << PAGE_SHIFT, MM_READ), bug ? -EIO : MMU_FAULT_FIXED);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void k3_update_waits_for_sections(void)
+{
+	slot_appears_inside_a_section(false);
+	env_mutant("k3-no-wait-active");
+	slot_appears_inside_a_section(true);
+}
+
+/*
+ * K3-2: a fault that found the slot valid installs after it was marked. The update
+ * waits for it, and the zap that follows takes its entry along.
+ */
+static void delete_slot(struct host *host)
+{
+	host->result = mmu_set_memslot(host->env->mmu, 0, 0, 0, 0, 0);
+}
+
+static void k3_delete_waits_for_faults(void)
+{
+	struct race_gate fault;
+	struct mmu_stats stats;
+	struct host host;
+	struct env env;
+	struct tv tv;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	race_arm(&fault, "mmu_fault:before_lock", 1);
+	tv_start(&tv, tv_fault_once);
+	race_wait(&fault);
+	host_start(&host, &env, 0, delete_slot);
+	CHECK(!host_done(&host));
+	race_release(&fault);
+	tv_join(&tv);
+	host_join(&host);
+	race_disarm(&fault);
+	CHECK_EQ(tv.result, MMU_FAULT_FIXED);
+	CHECK_EQ(host.result, 0);
+	mmu_get_stats(env.mmu, &stats);
+	CHECK_EQ(stats.mapped, 1);
+	CHECK_EQ(stats.zapped, 1);
+	CHECK_EQ(env_audit(&env, NULL), 0);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+/* K3-3: between mark and end of the update the slot's faults retry. */
+static void k3_fault_on_a_leaving_slot_retries(void)
+{
+	struct race_gate marked;
+	struct host host;
+	struct env env;
+	struct tv tv;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	race_arm(&marked, "memslot:marked", 1);
+	host_start(&host, &env, 0, delete_slot);
+	race_wait(&marked);
+	CHECK_EQ(mmu_fault(&tv.vcpu, env_gpa(0), MM_READ), MMU_FAULT_RETRY);
+	CHECK(env.mmu->slots->generation & SLOTS_UPDATING);
+	race_release(&marked);
+	host_join(&host);
+	race_disarm(&marked);
+	CHECK_EQ(mmu_fault(&tv.vcpu, env_gpa(0), MM_READ), MMU_FAULT_MMIO);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void tv_write_once(struct tv *tv)
+{
+	tv->result = tv_write(tv, tv->page, tv->word) ? 0 : -1;
+}
+
+/*
+ * K9-1 (catalogue 32): the processor notes a write between the zapper's read and its
+ * store. The page must learn of it.
+ *
+ *   vCPU                                   host
+ *   ----                                   ----
+ *                                          old = *spte: W, not D
+ *   walk for a write: sets D
+ *                                          *spte = 0 (right: xchg), page told of old
+ */
+static void dirty_bit_between_read_and_store(bool bug)
+{
+	struct race_gate zapper;
+	struct mm_fault page;
+	struct host host;
+	struct env env;
+	struct tv tv;
+	u64 word;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	CHECK(tv_read(&tv, 0, &word));
+	CHECK_EQ(mm_fault_in(env.mm, env_hva(0), MM_READ, &page), 0);
+	if (bug)
+		race_arm(&zapper, "spte:plain_store", 1);
+	else
+		tv_write_once(&tv);
+	host_start(&host, &env, 0, host_munmap);
+	if (bug) {
+		race_wait(&zapper);
+		tv_start(&tv, tv_write_once);
+		tv_join(&tv);
+		race_release(&zapper);
+		race_disarm(&zapper);
+	}
+	host_join(&host);
+	CHECK_EQ(tv.result, 0);
+	CHECK_EQ(!(page.page->flags & PG_DIRTY), bug);
+	put_page(page.page);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void k9_dirty_bit_is_not_lost(void)
+{
+	dirty_bit_between_read_and_store(false);
+	env_mutant("k9-plain-store");
+	dirty_bit_between_read_and_store(true);
+}
+
+/* K11-1: two faults link the same table; the loser frees its own and goes on in the winner's. */
+static void k11_loser_frees_its_table(void)
+{
+	struct race_gate link;
+	struct mmu_stats stats;
+	struct env env;
+	struct tv a, b;
+
+	REQUIRE(env_init(&env));
+	tv_init(&a, &env, 0);
+	tv_init(&b, &env, 1);
+	a.page = 1;
+	race_arm(&link, "mmu_fault:before_link", 1);
+	tv_start(&a, tv_fault_once);
+	race_wait(&link);
+	CHECK_EQ(mmu_fault(&b.vcpu, env_gpa(0), MM_READ), MMU_FAULT_FIXED);
+	race_release(&link);
+	tv_join(&a);
+	race_disarm(&link);
+	CHECK_EQ(a.result, MMU_FAULT_FIXED);
+	mmu_get_stats(env.mmu, &stats);
+	CHECK_EQ(stats.tables, 4);
+	CHECK_EQ(stats.mapped, 2);
+	CHECK_EQ(env_audit(&env, NULL), 0);
+	tv_fini(&b);
+	tv_fini(&a);
+	env_fini(&env);
+}
+
+const struct test_case mmu_race_tests[] = {
+	TEST(k4_sequence_is_checked),
+	TEST(k4_check_is_under_the_lock),
+	TEST(k4_sequence_is_sampled_first),
+	TEST(k4_section_under_way_is_respected),
+	TEST(k2_sequence_grows_at_the_end),
+	TEST(k12_zap_is_flushed),
+	TEST(k12_flush_survives_a_yield),
+	TEST(k13_restart_skips_nothing),
+	TEST(k3_update_waits_for_sections),
+	TEST(k3_delete_waits_for_faults),
+	TEST(k3_fault_on_a_leaving_slot_retries),
+	TEST(k9_dirty_bit_is_not_lost),
+	TEST(k11_loser_frees_its_table),
+	TEST_END,
+};
+
+#else
+const struct test_case mmu_race_tests[] = { TEST_END };
+#endif
