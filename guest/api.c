@@ -4,21 +4,20 @@
 
 #include "guest/workload.h"
 
-static void guest_out(struct guest *g, uint16_t port, const void *data, uint64_t bytes)
+static void guest_out(struct guest *g, const char *text, uint64_t bytes)
 {
 #ifdef GUEST_NATIVE
-	g->native->out(g->native, port, data, 1, (uint32_t)bytes);
+	guest_native_text(g, text, bytes);
 #else
 	(void)g;
-	__asm__ __volatile__("rep outsb" : "+S"(data), "+c"(bytes) : "d"(port) : "memory");
+	__asm__ __volatile__("rep outsb" : "+S"(text), "+c"(bytes) : "d"((uint16_t)GUEST_PORT_TEXT) : "memory");
 #endif
 }
 
 void guest_exit(struct guest *g, int code)
 {
 #ifdef GUEST_NATIVE
-	g->native->out(g->native, GUEST_PORT_EXIT, &code, sizeof(code), 1);
-	__builtin_trap();
+	guest_native_exit(g, code);
 #else
 	(void)g;
 	for (;;)
@@ -33,7 +32,7 @@ void guest_text(struct guest *g, const char *text)
 	while (text[bytes])
 		bytes++;
 	if (bytes)
-		guest_out(g, GUEST_PORT_TEXT, text, bytes);
+		guest_out(g, text, bytes);
 }
 
 struct text_sink {
@@ -46,7 +45,7 @@ static void sink_char(struct text_sink *sink, char c)
 {
 	sink->text[sink->used++] = c;
 	if (sink->used == sizeof(sink->text)) {
-		guest_out(sink->g, GUEST_PORT_TEXT, sink->text, sink->used);
+		guest_out(sink->g, sink->text, sink->used);
 		sink->used = 0;
 	}
 }
@@ -169,7 +168,7 @@ void guest_printf(struct guest *g, const char *format, ...)
 	}
 	va_end(args);
 	if (sink.used)
-		guest_out(g, GUEST_PORT_TEXT, sink.text, sink.used);
+		guest_out(g, sink.text, sink.used);
 }
 
 static uint64_t parse_number(const char *text)

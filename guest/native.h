@@ -52,4 +52,8 @@ static inline void guest_pause(struct guest *g)
 int guest_native_call(struct guest_native *native, void *shared, uint32_t vcpu,
 		      int (*fn)(struct guest *g, int argc, char **argv));
 
+/* What api.c stands on. @g: from guest_native_call(). Text leaves in whole lines, so that vCPUs do not mix theirs. */
+void guest_native_text(struct guest *g, const char *text, uint64_t bytes);
+void guest_native_exit(struct guest *g, int code) __attribute__((noreturn));
+
 #endif /* GUEST_NATIVE_H */

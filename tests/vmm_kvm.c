@@ -190,7 +190,7 @@ static void triple_fault(void)
 		env_start(&e);
 		env_join(&e);
 		CHECK_EQ(e.vcpu[0].last.reason, VCPU_EXIT_CRASH);
-		CHECK_CONTAINS(e.vcpu[0].last.err.text, "vcpu 0: triple fault at rip 0x2001f6 rsp 0x8000000");
+		CHECK_CONTAINS(e.vcpu[0].last.err.text, "triple fault at rip 0x2001f6 rsp 0x8000000");
 	}
 	env_destroy(&e);
 }

@@ -29,6 +29,7 @@ static void hello(const struct engine *engine)
 	for (u32 i = 0; i < 2; i++) {
 		snprintf(greeting, sizeof(greeting), "hello from vcpu %u of 2: one exit=42\n", i);
 		CHECK_STR(e.vcpu[i].text, greeting);
+		CHECK_EQ(env_count(&e, i, VCPU_EXIT_TEXT), 1); /* one line, told at once */
 		CHECK_EQ(e.vcpu[i].last.code, 42);
 	}
 destroy:

@@ -182,7 +182,7 @@ static enum turn take_turn(struct kvm_vcpu *v, struct err *err)
 	case EFAULT:
 		return report_fault(v);
 	default:
-		err_set(err, -errno, "vcpu %u: KVM_RUN: %s", v->vcpu.id, strerror(errno));
+		err_set(err, -errno, "KVM_RUN: %s", strerror(errno));
 		return TURN_FAILED;
 	}
 }

@@ -143,12 +143,12 @@ void kvm_x86_describe(struct kvm_vcpu *v, const char *what, struct err *err)
 	struct kvm_sregs sregs;
 
 	if (ioctl(v->fd, KVM_GET_REGS, &regs) || ioctl(v->fd, KVM_GET_SREGS, &sregs)) {
-		err_set(err, -EIO, "vcpu %u: %s; its registers cannot be read: %s", v->vcpu.id, what, strerror(errno));
+		err_set(err, -EIO, "%s; its registers cannot be read: %s", what, strerror(errno));
 		return;
 	}
 	err_set(err, -EIO,
-		"vcpu %u: %s at rip 0x%llx rsp 0x%llx rflags 0x%llx cpl %u cr2 0x%llx cr3 0x%llx "
+		"%s at rip 0x%llx rsp 0x%llx rflags 0x%llx cpl %u cr2 0x%llx cr3 0x%llx "
 		"rax 0x%llx rcx 0x%llx rdx 0x%llx rsi 0x%llx rdi 0x%llx",
-		v->vcpu.id, what, regs.rip, regs.rsp, regs.rflags, sregs.cs.selector & 3u, sregs.cr2, sregs.cr3,
-		regs.rax, regs.rcx, regs.rdx, regs.rsi, regs.rdi);
+		what, regs.rip, regs.rsp, regs.rflags, sregs.cs.selector & 3u, sregs.cr2, sregs.cr3, regs.rax, regs.rcx,
+		regs.rdx, regs.rsi, regs.rdi);
 }
