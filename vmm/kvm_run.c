@@ -97,7 +97,8 @@ static enum turn report_fault(struct kvm_vcpu *v)
 		.gpa = READ_ONCE(vm_guest_vcpu(v->vcpu.vm, v->vcpu.id)->target),
 	};
 
-	if (v->run->exit_reason == TAIN_KVM_EXIT_MEMORY_FAULT && fault->size)
+	/* KVM names a page, the guest a word in it. */
+	if (v->run->exit_reason == TAIN_KVM_EXIT_MEMORY_FAULT && fault->size && (exit.gpa ^ fault->gpa) >> PAGE_SHIFT)
 		exit.gpa = fault->gpa;
 	return report(v, &exit);
 }
