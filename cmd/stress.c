@@ -9,7 +9,6 @@
 #include "lib/mutant.h"
 #include "lib/race.h"
 #include "lib/time.h"
-#include "lib/trace.h"
 
 static struct {
 	const char *engine, *ops, *backing, *mutant, *json, *cpus;
@@ -22,7 +21,7 @@ static struct {
 	.backing = "anonymous",
 	.vcpus = 1,
 	.write_percent = 25,
-	.bytes = 16ull << 20,
+	.bytes = 4ull << 20,
 	.time_ns = 10 * NSEC_PER_SEC,
 	.max_violations = VIOLATION_RECORDS,
 	.stall_ns = 20 * NSEC_PER_SEC,
@@ -34,7 +33,7 @@ static const struct option_spec options[] = {
 		   "host operations, separated by commas: munmap, remap, mprotect, dontneed, mremap, or all (default)"),
 	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus, "virtual processors (default 1)", .min = 1,
 		   .max = GUEST_MAX_VCPUS),
-	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory under test (default 16M)"),
+	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory under test (default 4M)"),
 	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd"),
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns, "how long (default 10s)", .min = 1,
 		   .max = INT64_MAX),
@@ -266,13 +265,12 @@ int cmd_stress(int argc, char **argv)
 	config.progress = progress;
 	config.arg = &config;
 	config.stop = &cmd_stop;
-	trace_set(!opt.no_trace);
+	config.trace = !opt.no_trace;
 #if CHECKING
 	if (opt.mutant)
-		race_delays(config.machine.seed, 20);
+		race_delays(config.machine.seed, 100);
 #endif
 	ret = stress_run(&config, &result, &err);
-	trace_set(false);
 	cmd_progress_end(&progress_line);
 	if (!result.ran)
 		return cmd_finish(cmd_complain(cmd_status(ret), "%s", err.text));

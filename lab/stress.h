@@ -26,6 +26,7 @@ struct stress_config {
 	u64 max_violations;	       /* stop then; at least 1 */
 	u64 stall_ns;		       /* no progress for so long is a violation */
 	u32 write_percent;	       /* of the guest's accesses */
+	bool trace;		       /* keep trace events of the run, for the records of violations */
 	const u32 *stop;	       /* set from outside: end the run */
 	/* Called by the thread that called stress_run(); may be NULL. */
 	void (*started)(const struct machine_identity *id, void *arg);

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* Plans: determinism, bounds, coverage, names. */
+#include <string.h>
+
+#include "lab/plan.h"
+#include "tests/lab_suites.h"
+
+static bool same(const struct plan_step *a, const struct plan_step *b)
+{
+	return a->index == b->index && a->op == b->op && a->first == b->first && a->pages == b->pages &&
+	       a->hold_ns == b->hold_ns && a->restamp == b->restamp && a->fresh == b->fresh && a->deny == b->deny;
+}
+
+/* A step does not depend on those computed before it. */
+static void step_is_a_pure_function(void)
+{
+	struct plan_step forwards[200], again;
+	struct plan plan;
+
+	plan_init(&plan, 42, 1000, PLAN_OPS_ALL);
+	for (u64 i = 0; i < ARRAY_SIZE(forwards); i++)
+		plan_step(&plan, i, &forwards[i]);
+	for (u64 i = ARRAY_SIZE(forwards); i-- > 0;) {
+		plan_step(&plan, i, &again);
+		if (!CHECK(same(&forwards[i], &again)))
+			return;
+	}
+}
+
+static void seeds_differ(void)
+{
+	struct plan_step a, b;
+	struct plan one, other;
+	int alike = 0;
+
+	plan_init(&one, 1, 1000, PLAN_OPS_ALL);
+	plan_init(&other, 2, 1000, PLAN_OPS_ALL);
+	for (u64 i = 0; i < 100; i++) {
+		plan_step(&one, i, &a);
+		plan_step(&other, i, &b);
+		alike += same(&a, &b);
+	}
+	CHECK_LT(alike, 5);
+}
+
+/* Known steps: the plan of an old seed must stay the same, or a report cannot be repeated. */
+static void plan_is_stable(void)
+{
+	static const struct plan_step known[] = {
+		{ 0, PLAN_MREMAP, 791, 7, 6476, false, false, true },
+		{ 1000, PLAN_MPROTECT, 3548, 26, 38488, true, false, false },
+		{ 2000, PLAN_MREMAP, 2010, 3, 27813, false, true, true },
+		{ 3000, PLAN_REMAP, 932, 3, 22052, true, true, true },
+	};
+	struct plan plan;
+
+	plan_init(&plan, 7, 4096, PLAN_OPS_ALL);
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		struct plan_step s;
+
+		plan_step(&plan, known[i].index, &s);
+		CHECK_MSG(same(&s, &known[i]), "step %llu: %s of %llu pages at %llu", (unsigned long long)s.index,
+			  plan_op_table[s.op].name, (unsigned long long)s.pages, (unsigned long long)s.first);
+	}
+}
+
+static void steps_stay_in_bounds(void)
+{
+	static const u64 sizes[] = { 1, 2, 3, 63, 64, 65, 1000, 16384, 16385, 100000, 1ull << 24 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct plan plan;
+
+		plan_init(&plan, i, sizes[i], PLAN_OPS_ALL);
+		for (u64 j = 0; j < 2000; j++) {
+			struct plan_step s;
+
+			plan_step(&plan, j, &s);
+			CHECK_GE(s.pages, 1);
+			CHECK_LE(s.pages, max(plan.max_pages, sizes[i] / 16384));
+			CHECK_LE(s.first + s.pages, sizes[i]);
+			CHECK_LE(s.hold_ns, plan.hold_ns);
+			if (test_failures())
+				return;
+		}
+	}
+}
+
+/* Every page of a small DATA, every operation, both values of every parameter. */
+static void steps_cover_everything(void)
+{
+	u64 ops[PLAN_OP_NR] = { 0 }, pages[64] = { 0 }, restamp[2] = { 0 }, fresh[2] = { 0 }, deny[2] = { 0 };
+	u64 longest = 0, shortest = ~0ull;
+	struct plan plan;
+
+	plan_init(&plan, 3, ARRAY_SIZE(pages), PLAN_OPS_ALL);
+	for (u64 i = 0; i < 5000; i++) {
+		struct plan_step s;
+
+		plan_step(&plan, i, &s);
+		ops[s.op]++;
+		for (u64 p = s.first; p < s.first + s.pages; p++)
+			pages[p]++;
+		restamp[s.restamp]++;
+		fresh[s.fresh]++;
+		deny[s.deny]++;
+		longest = max(longest, s.pages);
+		shortest = min(shortest, s.pages);
+	}
+	for (int op = 0; op < PLAN_OP_NR; op++)
+		CHECK_MSG(ops[op] > 800 && ops[op] < 1200, "%s: %llu of 5000", plan_op_table[op].name,
+			  (unsigned long long)ops[op]);
+	for (size_t p = 0; p < ARRAY_SIZE(pages); p++)
+		CHECK_MSG(pages[p] > 50, "page %zu: %llu times", p, (unsigned long long)pages[p]);
+	for (int i = 0; i < 2; i++) {
+		CHECK_GT(restamp[i], 500);
+		CHECK_GT(fresh[i], 500);
+		CHECK_GT(deny[i], 500);
+	}
+	CHECK_EQ(longest, 64);
+	CHECK_EQ(shortest, 1);
+}
+
+static void only_chosen_operations(void)
+{
+	for (unsigned int op = 0; op < PLAN_OP_NR; op++) {
+		struct plan plan;
+
+		plan_init(&plan, op, 100, BIT(op));
+		for (u64 i = 0; i < 100; i++) {
+			struct plan_step s;
+
+			plan_step(&plan, i, &s);
+			CHECK_EQ(s.op, op);
+		}
+	}
+}
+
+static void operations_are_parsed(void)
+{
+	static const struct {
+		const char *list;
+		int ret;
+		u32 ops;
+		const char *says;
+	} cases[] = {
+		{ "all", 0, PLAN_OPS_ALL, "" },
+		{ "munmap", 0, BIT(PLAN_MUNMAP), "" },
+		{ "mremap,munmap", 0, BIT(PLAN_MREMAP) | BIT(PLAN_MUNMAP), "" },
+		{ "munmap,munmap", 0, BIT(PLAN_MUNMAP), "" },
+		{ "munmap,all", 0, PLAN_OPS_ALL, "" },
+		{ "", -EINVAL, 0, "empty name" },
+		{ "munmap,", -EINVAL, 0, "empty name" },
+		{ ",munmap", -EINVAL, 0, "empty name" },
+		{ "munmpa", -EINVAL, 0, "did you mean 'munmap'?" },
+		{ "remap,mrotect", -EINVAL, 0, "did you mean 'mprotect'?" },
+		{ "xyzzy", -EINVAL, 0, "unknown operation 'xyzzy'" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct err err = { "" };
+		u32 ops;
+
+		CHECK_EQ(plan_parse_ops(cases[i].list, &ops, &err), cases[i].ret);
+		if (!cases[i].ret)
+			CHECK_EQ(ops, cases[i].ops);
+		CHECK_CONTAINS(err.text, cases[i].says);
+	}
+}
+
+/* Each operation has a name of its own, and its name parses to it. */
+static void table_is_complete(void)
+{
+	for (int op = 0; op < PLAN_OP_NR; op++) {
+		u32 ops;
+
+		REQUIRE(plan_op_table[op].name && plan_op_table[op].summary);
+		CHECK_EQ(plan_parse_ops(plan_op_table[op].name, &ops, NULL), 0);
+		CHECK_EQ(ops, BIT(op));
+	}
+	CHECK(!plan_op_table[PLAN_OP_NR].name);
+}
+
+const struct test_case lab_plan_tests[] = {
+	TEST(step_is_a_pure_function), TEST(seeds_differ),	     TEST(plan_is_stable),
+	TEST(steps_stay_in_bounds),    TEST(steps_cover_everything), TEST(only_chosen_operations),
+	TEST(operations_are_parsed),   TEST(table_is_complete),	     TEST_END,
+};
