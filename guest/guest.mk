@@ -20,34 +20,34 @@ GUEST_EMBED := guest/images.o
 
 $(GUEST_OBJ)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -c $< -o $@
+	$(call say,CC,$@)$(CC) $(GUEST_CFLAGS) -c $< -o $@
 
 $(GUEST_OBJ)/%.o: %.S
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -c $< -o $@
+	$(call say,CC,$@)$(CC) $(GUEST_CFLAGS) -c $< -o $@
 
 $(B)/libtain-guest.a: $(GUEST_RT_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)$(AR) rcs $@ $^
 
 $(B)/guest/%.elf: $(GUEST_OBJ)/guest/%.o $(B)/libtain-guest.a guest/rt/tain-guest.ld
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_LDFLAGS) $< $(B)/libtain-guest.a -o $@
+	$(call say,GUEST,$@)$(CC) $(GUEST_LDFLAGS) $< $(B)/libtain-guest.a -o $@
 
 $(VARIANTS:%=$(B)/obj/%/guest/images.o): guest/images.S guest/workloads.h $(GUEST_ELFS)
 	@mkdir -p $(@D)
-	$(CC) -I. -Wa,-I$(B)/guest -c $< -o $@
+	$(call say,AS,$@)$(CC) -I. -Wa,-I$(B)/guest -c $< -o $@
 
 # The tests' own guest goes into their program alone.
 $(B)/obj/guest/test/image.o: guest/test/image.S $(B)/guest/test/probe.elf
 	@mkdir -p $(@D)
-	$(CC) -Wa,-I$(B)/guest -c $< -o $@
+	$(call say,AS,$@)$(CC) -Wa,-I$(B)/guest -c $< -o $@
 
 $(B)/tests/vmm_test $(VARIANTS:%=$(B)/%/tests/vmm_test): $(B)/obj/guest/test/image.o
 
 $(B)/tain-guest.pc: guest/tain-guest.pc.in Makefile
 	@mkdir -p $(@D)
-	sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' $< > $@
+	$(hush)sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' $< > $@
 
 .PHONY: install-guest uninstall-guest
 install-guest: $(B)/libtain-guest.a $(B)/tain-guest.pc
