@@ -83,6 +83,19 @@ static u64 *fault_descend(struct mmu *mmu, const struct fault *fault, u64 *sptep
 	return table_at(mmu, spte_pfn(format, old));
 }
 
+/* rule K10: another frame stands here. Somebody missed an invalidation. */
+static int fault_conflict(struct mmu *mmu, const struct fault *fault, u64 old)
+{
+	const struct mmu_mismatch why = {
+		.gfn = fault->gfn,
+		.mirrored = spte_pfn(mmu->format, old),
+		.host = page_to_pfn(fault->page),
+		.rule = "a fault met another frame under a present entry (rule K10)",
+	};
+
+	return mmu_poison(mmu, &why);
+}
+
 static int fault_map_leaf(struct mmu *mmu, const struct fault *fault, u64 *sptep)
 {
 	const struct mmu_format *format = mmu->format;
@@ -95,9 +108,8 @@ static int fault_map_leaf(struct mmu *mmu, const struct fault *fault, u64 *sptep
 			return MMU_FAULT_RETRY;
 		new = spte_make_leaf(format, pfn, PT_LEVEL_4K, fault->writable) | spte_note(format, fault->access);
 		if (spte_present(format, old)) {
-			/* rule K10: another frame stands here. Somebody missed an invalidation. */
 			if (spte_pfn(format, old) != pfn)
-				return mmu_poison(mmu, fault->gfn, spte_pfn(format, old), pfn);
+				return fault_conflict(mmu, fault, old);
 			if (spte_allows(format, old, fault->access))
 				return MMU_FAULT_SPURIOUS;
 			new |= old; /* rights only widen, notes stay */

@@ -24,7 +24,20 @@
  */
 #include "mmu/mmu_internal.h"
 
-#define FLUSH_SPINS 200
+/* How long a waiter spins, then yields, before it naps: the vCPU's thread may be waiting for our processor. */
+#define WAIT_SPINS 200
+#define WAIT_YIELDS 4
+#define WAIT_NAP_NS 20000
+
+static void wait_a_little(unsigned int *turn)
+{
+	if (++*turn <= WAIT_SPINS)
+		cpu_relax();
+	else if (*turn <= WAIT_SPINS + WAIT_YIELDS)
+		thread_yield();
+	else
+		thread_sleep_ns(WAIT_NAP_NS);
+}
 
 int mmu_vcpu_add(struct mmu *mmu, struct mmu_vcpu *vcpu, u32 id, const struct mmu_vcpu_ops *ops)
 {
@@ -145,19 +158,14 @@ static bool flush_settled(struct mmu_vcpu *vcpu, u64 ticket)
 	return smp_load_acquire(&vcpu->flush_done) >= ticket || smp_load_acquire(&vcpu->mode) == MMU_OUTSIDE;
 }
 
-/* The vCPU's thread may be preempted and the mmu lock forbids sleeping: spin a little, then give the processor away. */
 static void flush_wait(struct mmu *mmu, struct mmu_vcpu *vcpu, u64 ticket)
 {
-	unsigned int spins = 0;
+	unsigned int turn = 0;
 
 	mmu_count(mmu, MMU_NR_FLUSH_WAITS);
 	race_point("flush:before_wait");
-	while (!flush_settled(vcpu, ticket)) {
-		if (++spins < FLUSH_SPINS)
-			cpu_relax();
-		else
-			thread_yield();
-	}
+	while (!flush_settled(vcpu, ticket))
+		wait_a_little(&turn);
 }
 
 /*
@@ -203,8 +211,10 @@ void mmu_pause_vcpus_locked(struct mmu *mmu)
 	for (vcpu = mmu->vcpus; vcpu; vcpu = vcpu->next)
 		vcpu_request(vcpu, MMU_REQ_AUDIT);
 	for (vcpu = mmu->vcpus; vcpu; vcpu = vcpu->next) {
+		unsigned int turn = 0;
+
 		while (!vcpu_is_held(vcpu))
-			thread_yield();
+			wait_a_little(&turn);
 	}
 }
 

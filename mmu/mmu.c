@@ -103,13 +103,13 @@ const char *mmu_format(const struct mmu *mmu)
 	return mmu->format->label;
 }
 
-int mmu_poison(struct mmu *mmu, gfn_t gfn, pfn_t mirrored, pfn_t host)
+int mmu_poison(struct mmu *mmu, const struct mmu_mismatch *why)
 {
 	u32 sound = MMU_SOUND;
 
-	mmu_trace(poison, gfn, mirrored, host, 0);
+	mmu_trace(poison, why->gfn, why->mirrored, why->host, 0);
 	if (try_cmpxchg(&mmu->poisoned, &sound, MMU_POISONING)) {
-		mmu->poisoning = (struct mmu_mismatch){ .gfn = gfn, .mirrored = mirrored, .host = host };
+		mmu->poisoning = *why;
 		smp_store_release(&mmu->poisoned, MMU_POISONED); /* pairs with the acquire in mmu_get_poison() */
 	}
 	return -EIO;

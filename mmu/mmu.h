@@ -122,10 +122,11 @@ void mmu_flush_remote_tlbs(struct mmu *mmu);
 struct mmu_mismatch {
 	gfn_t gfn;
 	pfn_t mirrored;
-	pfn_t host;  /* (pfn_t)-1: not mapped */
-	bool tlb;    /* found in a TLB, not in the tables */
-	bool rights; /* same page, more rights than the host gives */
-	u32 vcpu;
+	pfn_t host;	  /* (pfn_t)-1: not mapped */
+	bool tlb;	  /* found in a TLB; else in the tables */
+	bool rights;	  /* same page, more rights than its backing gives */
+	u32 vcpu;	  /* whose TLB */
+	const char *rule; /* the VM stopped itself: what it found broken; else NULL */
 };
 u64 mmu_audit(struct mmu *mmu, void (*report)(const struct mmu_mismatch *m, void *arg), void *arg);
 /* For tlb_audit callbacks: is this cached translation backed by the host now? Reports and returns false if not. */

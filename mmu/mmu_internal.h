@@ -189,9 +189,9 @@ static inline void mmu_count(struct mmu *mmu, enum mmu_counter counter)
 
 /*
  * This VM's state is wrong: remember the first reason, answer -EIO from now on.
- * @host: what the host maps there, or -1. Return: -EIO.
+ * @why: its rule says what is broken. Return: -EIO.
  */
-int mmu_poison(struct mmu *mmu, gfn_t gfn, pfn_t mirrored, pfn_t host);
+int mmu_poison(struct mmu *mmu, const struct mmu_mismatch *why);
 
 static inline bool mmu_poisoned(const struct mmu *mmu)
 {

@@ -75,7 +75,7 @@ static void section_close(struct mmu *mmu, const struct mmu_notifier_range *rang
 {
 	if (!mmu->in_progress) {
 		/* An end without its start: slots changed in between (catalogue 20). */
-		mmu_poison(mmu, 0, (pfn_t)-1, (pfn_t)-1);
+		mmu_poison(mmu, &(struct mmu_mismatch){ .rule = "a section ended that never began (rule K3)" });
 		return;
 	}
 	/* Release: pairs with the acquire in fault_prepare(). */

@@ -129,7 +129,7 @@ void tv_join(struct tv *tv)
 static void tv_enter(struct tv *tv)
 {
 	while (mmu_vcpu_enter(&tv->vcpu))
-		tv->kicked++;
+		WRITE_ONCE(tv->kicked, tv->kicked + 1);
 }
 
 static u8 *tv_translate(struct tv *tv, gpa_t gpa, bool write)
@@ -156,7 +156,7 @@ bool tv_access(struct tv *tv, gpa_t gpa, bool write, u64 *word)
 
 	for (;;) {
 		if (READ_ONCE(tv->vcpu.requests) && mmu_vcpu_poll(&tv->vcpu)) {
-			tv->kicked++;
+			WRITE_ONCE(tv->kicked, tv->kicked + 1);
 			tv_enter(tv);
 		}
 		host = tv_translate(tv, gpa, write);

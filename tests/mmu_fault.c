@@ -193,6 +193,7 @@ static void poisoned_vm_answers_eio(void)
 	CHECK(mmu_get_poison(env.mmu, &m));
 	CHECK_EQ(m.gfn, ENV_GFN);
 	CHECK_EQ(m.host, spte_pfn(f, old));
+	CHECK_CONTAINS(m.rule, "rule K10");
 	table[pt_index(ENV_GFN, 1)] = old;
 	CHECK_EQ(env_audit(&env, NULL), 1); /* the poison itself */
 	tv_fini(&tv);

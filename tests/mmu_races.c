@@ -281,6 +281,8 @@ static void slot_appears_inside_a_section(bool bug)
 	race_disarm(&section);
 	CHECK_EQ(adder.result, 0);
 	CHECK_EQ(mmu_get_poison(env.mmu, &m), bug);
+	if (bug)
+		CHECK_CONTAINS(m.rule, "rule K3");
 	CHECK_EQ(env_audit(&env, NULL), bug ? 2 : 0);
 	CHECK_EQ(mmu_fault(&tv.vcpu, 0x200ull << PAGE_SHIFT, MM_READ), bug ? -EIO : MMU_FAULT_FIXED);
 	tv_fini(&tv);

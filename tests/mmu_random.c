@@ -9,7 +9,7 @@
 #include "lib/rng.h"
 #include "tests/mmu_env.h"
 
-#define OPS TEST_SCALE(800u)
+#define OPS TEST_SCALE(2000u)
 #define VCPUS 2
 
 static u64 stamp(u64 page, u64 vcpu, u64 count)
@@ -28,6 +28,7 @@ struct guest {
 	struct tv tv;
 	struct rng rng;
 	u64 accesses, refused;
+	u64 steps; /* read by the host, which waits for some between operations */
 };
 
 static void guest_step(struct guest *guest, u64 count)
@@ -49,7 +50,7 @@ static void guest_step(struct guest *guest, u64 count)
 	if (!write)
 		CHECK_MSG(stamp_fits(word, page), "page %llu reads %#llx", (unsigned long long)page,
 			  (unsigned long long)word);
-	WRITE_ONCE(guest->accesses, guest->accesses + 1);
+	guest->accesses++;
 }
 
 static void guest_main(struct tv *tv)
@@ -59,8 +60,17 @@ static void guest_main(struct tv *tv)
 
 	while (mmu_vcpu_enter(&tv->vcpu))
 		;
-	while (!READ_ONCE(tv->stop) && test_failures() < 10)
+	while (!READ_ONCE(tv->stop)) {
 		guest_step(guest, ++count);
+		WRITE_ONCE(guest->steps, count);
+		if (count % 64)
+			continue;
+		/* Three busy threads on two processors would mostly wait for each other's time slices. */
+		mmu_vcpu_exit(&tv->vcpu);
+		thread_sleep_ns(1000);
+		while (mmu_vcpu_enter(&tv->vcpu))
+			;
+	}
 	mmu_vcpu_exit(&tv->vcpu);
 }
 
@@ -102,6 +112,15 @@ static void host_step(struct env *env, struct rng *rng)
 	}
 }
 
+/* However busy the machine is: each operation meets guests that are under way. */
+static void wait_for_steps(struct guest *guest)
+{
+	u64 before = READ_ONCE(guest->steps);
+
+	while (READ_ONCE(guest->steps) == before)
+		thread_sleep_ns(1000);
+}
+
 static void run(u64 seed, bool hostile, unsigned int delays)
 {
 	struct guest guest[VCPUS];
@@ -121,10 +140,11 @@ static void run(u64 seed, bool hostile, unsigned int delays)
 	for (i = 0; i < VCPUS; i++) {
 		tv_init(&guest[i].tv, &env, i);
 		rng_seed(&guest[i].rng, rng_mix(seed, i + 1));
-		guest[i].accesses = guest[i].refused = 0;
+		guest[i].accesses = guest[i].refused = guest[i].steps = 0;
 		tv_start(&guest[i].tv, guest_main);
 	}
 	for (i = 0; i < OPS && !test_failures(); i++) {
+		wait_for_steps(&guest[i % VCPUS]);
 		host_step(&env, &rng);
 		CHECK_MSG(!env_audit(&env, &m),
 			  "seed %llu, operation %u: gfn %#llx, mirrored %#llx, host %#llx, tlb %d",

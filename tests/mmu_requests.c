@@ -159,17 +159,19 @@ static void k23_walk_beside_a_zap(void)
 
 static void tv_poll_until_stopped(struct tv *tv)
 {
+	unsigned int i;
 	u64 word;
 
 	while (!READ_ONCE(tv->stop)) {
 		while (mmu_vcpu_enter(&tv->vcpu))
-			tv->kicked++;
-		while (!READ_ONCE(tv->stop)) {
-			if (!tv_access(tv, env_gpa(tv->page), false, &word))
-				break;
+			WRITE_ONCE(tv->kicked, tv->kicked + 1);
+		for (i = 0; i < 64 && !READ_ONCE(tv->stop); i++) {
+			if (!CHECK(tv_access(tv, env_gpa(tv->page), false, &word)))
+				return;
 		}
-		if (tv->vcpu.mode == MMU_IN_GUEST)
-			mmu_vcpu_exit(&tv->vcpu);
+		WRITE_ONCE(tv->word, 1);
+		mmu_vcpu_exit(&tv->vcpu);
+		thread_sleep_ns(1000);
 	}
 }
 
@@ -191,6 +193,10 @@ static void k23_flushes_from_everywhere(void)
 		tv_init(&tv[i], &env, i);
 		tv[i].page = i;
 		tv_start(&tv[i], tv_poll_until_stopped);
+	}
+	for (i = 0; i < 2; i++) {
+		while (!READ_ONCE(tv[i].word))
+			thread_yield(); /* until both are under way */
 	}
 	for (round = 0; round < TEST_SCALE(40u); round++) {
 		u64 before[2];
@@ -274,6 +280,8 @@ static void audit_holds_and_releases(void)
 	}
 	for (round = 0; round < TEST_SCALE(100u); round++) {
 		mmu_kick(&tv[round % 2].vcpu);
+		while (!READ_ONCE(tv[round % 2].kicked)) /* once, so that both are under way */
+			thread_yield();
 		CHECK_EQ(env_audit(&env, NULL), 0);
 		mmu_flush_remote_tlbs(env.mmu);
 	}

@@ -156,7 +156,10 @@ static void audit_first(const struct mmu_mismatch *m, void *arg)
 	text->filled = true;
 	if (m->tlb)
 		snprintf(where, sizeof(where), "the TLB of vCPU %u", m->vcpu);
-	if (m->rights)
+	if (m->rule)
+		err_set(text->err, 0, "%s: gfn %#llx, frame %#llx there, frame %#llx in the host", m->rule,
+			(unsigned long long)m->gfn, (unsigned long long)m->mirrored, (unsigned long long)m->host);
+	else if (m->rights)
 		err_set(text->err, 0, "%s lets gfn %#llx (frame %#llx) be written, its backing does not", where,
 			(unsigned long long)m->gfn, (unsigned long long)m->mirrored);
 	else if (m->host == (pfn_t)-1)

@@ -125,7 +125,8 @@ static void soft_fault_failed(struct soft_vcpu *v, gpa_t gpa, int ret)
 		err_set(v->err, ret, "no frame left for gpa %#llx in an arena of %zu bytes", at,
 			frame_arena_bytes(soft->arena));
 	else if (ret == -EIO && mmu_get_poison(soft->mmu, &m))
-		err_set(v->err, ret, "the second MMU is wrong: it maps gfn %#llx to frame %#llx, the host to %#llx",
+		err_set(v->err, ret,
+			"the second MMU is wrong: %s: gfn %#llx, frame %#llx there, frame %#llx in the host", m.rule,
 			(unsigned long long)m.gfn, (unsigned long long)m.mirrored, (unsigned long long)m.host);
 	else
 		err_set(v->err, ret, "fault on gpa %#llx: %s", at, strerror(-ret));
