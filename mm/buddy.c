@@ -40,7 +40,7 @@ void buddy_free_locked(struct frame_arena *arena, struct page *page, unsigned in
 
 	lockdep_assert_held(&arena->zone_lock);
 	ASSERT(is_aligned(pfn, BIT(order)));
-	ASSERT(page->buddy == FRAME_NOT_BUDDY); /* invariant M1: freed once */
+	ASSERT(page->buddy == FRAME_NOT_BUDDY); /* invariant MM1: freed once */
 	arena->nr_free += BIT(order);
 	while (order < FRAME_MAX_ORDER) {
 		pfn_t other = pfn ^ BIT(order);

@@ -12,7 +12,7 @@ static void check_entry(struct mm_struct *mm, hva_t addr, pte_t pte)
 	struct vm_area_struct *vma = vma_lookup(mm, addr);
 	struct page *page = frame_page(mm->arena, pte_pfn(pte));
 
-	BUG_ON(!vma); /* invariant M9: every entry lies in a VMA and has its rights exactly */
+	BUG_ON(!vma); /* invariant MM9: every entry lies in a VMA and has its rights exactly */
 	BUG_ON(pte_prot(pte) != vma_prot(vma));
 	BUG_ON(pte_special(pte) != !!(vma->flags & VM_PFNMAP));
 	if (pte_special(pte)) {
@@ -40,7 +40,7 @@ static void check_table(struct table_check *check, struct page *table, unsigned 
 			check->entries++;
 			continue;
 		}
-		/* invariant M10: a table exists only where a VMA is */
+		/* invariant MM10: a table exists only where a VMA is */
 		vma = find_vma(check->mm, addr);
 		BUG_ON(!vma || vma->start >= addr + pt_span(level));
 		check_table(check, frame_page(check->mm->arena, pte_pfn(pte)), level - 1, addr);
@@ -57,7 +57,7 @@ void mm_check(struct mm_struct *mm)
 		next = vma->end < TAIN_TASK_SIZE ? find_vma(mm, vma->end) : NULL;
 		BUG_ON(vma->dead || vma->fresh || vma->mm != mm);
 		BUG_ON(!is_aligned(vma->start | vma->end, PAGE_SIZE) || vma->end > TAIN_TASK_SIZE);
-		/* invariant M11: neighbours that could be one are one */
+		/* invariant MM11: neighbours that could be one are one */
 		BUG_ON(next && next->start == vma->end && next->flags == vma->flags &&
 		       next->pgoff == vma_attr_at(vma, vma->end).pgoff);
 	}

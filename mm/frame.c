@@ -85,8 +85,8 @@ static void arena_init_pages(struct frame_arena *arena)
 	spin_lock_init(&arena->zone_lock, &zone_lock_class);
 	for (unsigned int i = 0; i < FRAME_CACHES; i++)
 		spin_lock_init(&arena->caches[i].lock, &frame_cache_class);
-	/* A small arena must not vanish into caches. */
-	arena->cache_batch = (u32)min(max(arena->nr_frames / 512, 1ul), FRAME_CACHE_MAX / 2ul);
+	/* A small arena must not vanish into caches. Hostile mode: they are always empty or full. */
+	arena->cache_batch = (u32)min(max(arena->nr_frames / 512, 1ul), PROVE ? 2ul : FRAME_CACHE_MAX / 2ul);
 	spin_lock(&arena->zone_lock);
 	buddy_init_locked(arena, 0);
 	spin_unlock(&arena->zone_lock);
@@ -140,7 +140,7 @@ void frame_arena_destroy(struct frame_arena *arena)
 	for (pfn_t pfn = 0; pfn < arena->nr_frames; pfn++) {
 		struct page *page = frame_page(arena, pfn);
 
-		/* invariant M2: an arena ends with every frame returned */
+		/* invariant MM2: an arena ends with every frame returned */
 		if (page_count(page) && !(page->flags & PG_RESERVED))
 			BUG("frame %#llx still has %u references, flags %#x, when its arena ends",
 			    (unsigned long long)pfn, page_count(page), page->flags);
@@ -286,23 +286,30 @@ struct page *frame_alloc(struct frame_arena *arena, unsigned int order)
 	return page;
 }
 
+/* Order-0 frames without references go to the thread's cache; in checking builds, older ones in their place. */
+static void free_single(struct frame_arena *arena, struct page **pages, unsigned int nr)
+{
+	if (CHECKING)
+		nr = quarantine_pass(arena, pages, nr);
+	if (nr)
+		frame_cache_free(arena, pages, nr);
+}
+
 /* The last reference is gone. */
 static void frame_release(struct page *page)
 {
 	struct frame_arena *arena = page->arena;
 	unsigned int order = page->order;
 
-	ASSERT(READ_ONCE(page->mapcount) == 0); /* invariant M4: no entry reaches a free frame */
+	ASSERT(READ_ONCE(page->mapcount) == 0); /* invariant MM4: no entry reaches a free frame */
 	if (CHECKING)
 		frame_poison(page, order);
 	if (order) {
 		spin_lock(&arena->zone_lock);
 		buddy_free_locked(arena, page, order);
 		spin_unlock(&arena->zone_lock);
-	} else if (CHECKING) {
-		quarantine_add(arena, &page, 1);
 	} else {
-		frame_cache_free(arena, &page, 1);
+		free_single(arena, &page, 1);
 	}
 }
 
@@ -310,7 +317,7 @@ static bool page_put_testzero(struct page *page)
 {
 	u32 old = fetch_add(&page->refcount, (u32)-1);
 
-	ASSERT(old != 0); /* invariant M3 */
+	ASSERT(old != 0); /* invariant MM3 */
 	return old == 1;
 }
 
@@ -336,12 +343,8 @@ void put_pages(struct frame_arena *arena, struct page **pages, unsigned int nr)
 			frame_poison(page, 0);
 		pages[free++] = page;
 	}
-	if (!free)
-		return;
-	if (CHECKING)
-		quarantine_add(arena, pages, free);
-	else
-		frame_cache_free(arena, pages, free);
+	if (free)
+		free_single(arena, pages, free);
 }
 
 /* --- page tables on their way out --------------------------------------------- */

@@ -104,7 +104,7 @@ static inline void frame_get(struct page *page)
 {
 	u32 old = fetch_add(&page->refcount, 1);
 
-	ASSERT(old != 0); /* invariant M3: only an owner makes another owner */
+	ASSERT(old != 0); /* invariant MM3: only an owner makes another owner */
 	(void)old;
 }
 
@@ -172,8 +172,8 @@ void quarantine_destroy(struct frame_arena *arena);
 void frame_poison(struct page *page, unsigned int order);
 /* A block that was freed is about to be used: does it still hold the poison? Reports what does not. */
 void frame_unpoison(struct page *page, unsigned int order);
-/* Free order-0 frames into the quarantine; the oldest go on to the lists. */
-void quarantine_add(struct frame_arena *arena, struct page **pages, unsigned int nr);
+/* Put freed order-0 frames into the quarantine. Return: how many came out for them, the oldest, now in @pages. */
+unsigned int quarantine_pass(struct frame_arena *arena, struct page **pages, unsigned int nr);
 /* Give everything in it back to the lists. */
 void quarantine_drain(struct frame_arena *arena);
 

@@ -96,20 +96,24 @@ u64 frame_arena_verify(struct frame_arena *arena)
 	return bad;
 }
 
-void quarantine_add(struct frame_arena *arena, struct page **pages, unsigned int nr)
+unsigned int quarantine_pass(struct frame_arena *arena, struct page **pages, unsigned int nr)
 {
+	unsigned int aged = 0;
+
 	spin_lock(&arena->zone_lock);
 	for (unsigned int i = 0; i < nr; i++) {
 		u64 slot = arena->quarantine_head;
+		struct page *page = pages[i];
 
 		if (arena->quarantine_count == arena->quarantine_size)
-			buddy_free_locked(arena, arena->quarantine[slot], 0);
+			pages[aged++] = arena->quarantine[slot];
 		else
 			arena->quarantine_count++;
-		arena->quarantine[slot] = pages[i];
+		arena->quarantine[slot] = page;
 		arena->quarantine_head = (slot + 1) % arena->quarantine_size;
 	}
 	spin_unlock(&arena->zone_lock);
+	return aged;
 }
 
 void quarantine_drain(struct frame_arena *arena)

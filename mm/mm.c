@@ -136,7 +136,7 @@ void mmget(struct mm_struct *mm)
 {
 	s32 old = fetch_add(&mm->notifier.users, 1);
 
-	ASSERT(old > 0); /* invariant M8: who may call holds one */
+	ASSERT(old > 0); /* invariant MM8: who may call holds one */
 	(void)old;
 }
 

@@ -131,7 +131,7 @@ void free_pgtables(struct mm_struct *mm, hva_t start, hva_t end, hva_t floor, hv
  * Pages whose entries were cleared, kept until the section has made sure that no
  * mirror reaches them (rule T), then freed together.
  */
-#define GATHER_MAX 256
+#define GATHER_MAX (PROVE ? 5 : 256) /* hostile mode: full in the middle of nearly every table */
 
 struct mmu_gather {
 	struct mm_struct *mm;

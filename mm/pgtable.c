@@ -37,7 +37,7 @@ void pt_destroy(struct mm_struct *mm)
 {
 #if CHECKING
 	for (unsigned int i = 0; i < PT_ENTRIES; i++)
-		ASSERT(pte_none(pte_read(&pt_entries(mm->root)[i]))); /* invariant M6: exit left no table */
+		ASSERT(pte_none(pte_read(&pt_entries(mm->root)[i]))); /* invariant MM6: exit left no table */
 #endif
 	frame_retire_tables(mm->arena, mm->root, mm_defers(mm));
 	mm->root = NULL;
@@ -101,7 +101,7 @@ void pte_set_locked(struct page *leaf, hva_t addr, pte_t new)
 	pte_t old = pte_read(ptep);
 
 	lockdep_assert_held(&leaf->ptl);
-	/* invariant M7: a page is replaced by nothing before it is replaced by another. */
+	/* invariant MM7: a page is replaced by nothing before it is replaced by another. */
 	ASSERT(pte_none(old) || pte_none(new) || pte_pfn(old) == pte_pfn(new));
 	mm_trace(PTE, addr, old.val, new.val, 0);
 	WRITE_ONCE(ptep->val, new.val);
@@ -162,7 +162,7 @@ static void free_below(struct table_free *tf, struct page *table, unsigned int l
 			continue;
 #if CHECKING
 		for (unsigned int i = 0; i < PT_ENTRIES; i++)
-			ASSERT(pte_none(pte_read(&pt_entries(below)[i]))); /* invariant M6 */
+			ASSERT(pte_none(pte_read(&pt_entries(below)[i]))); /* invariant MM6 */
 #endif
 		WRITE_ONCE(entry->val, 0);
 		below->chain = tf->chain;

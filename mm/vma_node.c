@@ -259,7 +259,7 @@ u32 vma_node_check(const struct vma_node *root)
 	BUG_ON(root->min_start != (l ? l->min_start : root->vma->start));
 	BUG_ON(root->max_end != (r ? r->max_end : root->vma->end));
 	if (l) {
-		BUG_ON(l->max_end > root->vma->start); /* invariant M5: VMAs do not overlap */
+		BUG_ON(l->max_end > root->vma->start); /* invariant MM5: VMAs do not overlap */
 		gap = max(l->max_gap, root->vma->start - l->max_end);
 	}
 	if (r) {

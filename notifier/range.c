@@ -22,9 +22,9 @@ static int call_start(struct mmu_notifier *subscription, const struct mmu_notifi
 	if (likely(!err))
 		return 0;
 	mn_trace(START_FAILED, range->start, range->end, subscription, err);
-	ASSERT(!range->blockable);			  /* invariant N1: a blockable start succeeds (rule N6) */
-	ASSERT(err == -EAGAIN);				  /* invariant N2 */
-	ASSERT(!subscription->ops->invalidate_range_end); /* invariant N3: who can fail has no end (rule N6) */
+	ASSERT(!range->blockable);			  /* invariant MN1: a blockable start succeeds (rule N6) */
+	ASSERT(err == -EAGAIN);				  /* invariant MN2 */
+	ASSERT(!subscription->ops->invalidate_range_end); /* invariant MN3: who can fail has no end (rule N6) */
 	return -EAGAIN;
 }
 

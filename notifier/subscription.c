@@ -41,7 +41,7 @@ void notifier_mm_grab(struct notifier_mm *mm)
 {
 	s32 old = fetch_add(&mm->count, 1);
 
-	ASSERT(old > 0); /* invariant N4: who may call holds one */
+	ASSERT(old > 0); /* invariant MN4: who may call holds one */
 	(void)old;
 }
 

@@ -104,6 +104,7 @@ static void caches_are_no_hoard(void)
 	frame_arena_destroy(arena);
 }
 
+#if CHECKING
 struct corruption {
 	unsigned int count, offset;
 	pfn_t pfn;
@@ -123,7 +124,6 @@ static void on_corruption(struct frame_arena *arena, pfn_t pfn, unsigned int off
 /* A write to a freed frame is told, with frame and offset: when asked, when the frame is used again, at the end. */
 static void poison_tells(void)
 {
-#if CHECKING
 	struct corruption seen = { 0 };
 	struct frame_arena *arena;
 	struct page *page;
@@ -155,13 +155,11 @@ static void poison_tells(void)
 	frame_arena_destroy(arena);
 	CHECK_EQ(seen.count, 3);
 	CHECK_EQ(seen.pfn, 0);
-#endif
 }
 
 /* A freed frame is not the next one allocated. */
 static void frames_age(void)
 {
-#if CHECKING
 	struct frame_arena *arena;
 	struct page *page, *other;
 
@@ -176,8 +174,8 @@ static void frames_age(void)
 		put_page(other);
 	}
 	frame_arena_destroy(arena);
-#endif
 }
+#endif
 
 /* Threads allocate, write their mark, check it, free: no frame has two owners. */
 static void mark_and_check(void *arg)
@@ -232,5 +230,9 @@ static void owners(void)
 
 const struct test_case mm_frame_tests[] = { TEST(bad_sizes),	TEST(out_of_memory),
 					    TEST(references),	TEST(caches_are_no_hoard),
+
+#if CHECKING
 					    TEST(poison_tells), TEST(frames_age),
+#endif
+
 					    TEST(owners),	TEST_END };

@@ -98,7 +98,9 @@ static void faults_and_unmaps(void)
 	if (!env_init(&s.env, BASE))
 		return;
 	CHECK_EQ(mm_mmap(s.env.mm, BASE, PAGES * PAGE_SIZE, RW, TAIN_MAP_FIXED, NULL), 0);
+#if CHECKING
 	race_delays(7, 2);
+#endif
 	for (u32 i = 0; i < FAULTERS; i++) {
 		workers[i] = (struct worker){ .shared = &s, .id = i };
 		REQUIRE_EQ(thread_create(&workers[i].thread, "faulter", -1, write_and_read, &workers[i]), 0);

@@ -151,12 +151,14 @@ static void release_at_exit(void)
 	CHECK_EQ(b.releases, 1);
 }
 
+#if CHECKING
 static char report[1024];
 
 static void keep_report(const char *text)
 {
 	strncpy(report, text, sizeof(report) - 1);
 }
+#endif
 
 static int from_callback[2];
 
@@ -181,8 +183,8 @@ static void from_a_callback(void)
 	a.in_start = register_and_unregister;
 	CHECK_EQ(mmu_notifier_register(&a.notifier, &owner.mm), 0);
 	range = owner_range(&owner, true);
-	report[0] = '\0';
 #if CHECKING
+	report[0] = '\0';
 	lockdep_set_report(keep_report);
 #endif
 	down_read(&owner.lock);
