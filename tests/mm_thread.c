@@ -9,8 +9,15 @@
 struct shared {
 	struct env env;
 	u32 stop;
+	u32 started; /* workers that have done something: nothing is proved before they all have */
 	u64 turns, refused, lost;
 };
+
+static void wait_for_workers(struct shared *s, u32 nr)
+{
+	while (READ_ONCE(s->started) < nr && !test_failures())
+		thread_yield();
+}
 
 struct worker {
 	struct thread thread;
@@ -58,6 +65,8 @@ static void write_and_read(void *arg)
 		if (err && !CHECK_EQ(err, -EFAULT))
 			break;
 		refused += !!err;
+		if (turns == 1)
+			fetch_add(&s->started, 1);
 	}
 	__atomic_fetch_add(&s->turns, turns, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&s->refused, refused, __ATOMIC_RELAXED);
@@ -105,6 +114,7 @@ static void faults_and_unmaps(void)
 		workers[i] = (struct worker){ .shared = &s, .id = i };
 		REQUIRE_EQ(thread_create(&workers[i].thread, "faulter", -1, write_and_read, &workers[i]), 0);
 	}
+	wait_for_workers(&s, FAULTERS);
 	rng_seed(&rng, 99);
 	for (u32 turn = 0; turn < TEST_SCALE(4000u) && !test_failures(); turn++)
 		one_op(&s, &rng);
@@ -122,6 +132,7 @@ static void drop_pages(void *arg)
 	struct shared *s = w->shared;
 	struct rng rng;
 
+	wait_for_workers(s, FAULTERS);
 	rng_seed(&rng, w->id + 100);
 	for (u32 turn = 0; turn < TEST_SCALE(20000u); turn++) {
 		u64 page = rng_below(&rng, PAGES);
@@ -174,6 +185,8 @@ static void read_both(void *arg)
 		if (err ? !CHECK_EQ(err, -EFAULT) : !CHECK_EQ(value, page + 1))
 			break;
 		found += !err;
+		if (found == 1 && !err)
+			fetch_add(&s->started, 1);
 	}
 	__atomic_fetch_add(&s->turns, found, __ATOMIC_RELAXED);
 }
@@ -194,6 +207,7 @@ static void reads_and_moves(void)
 		workers[i] = (struct worker){ .shared = &s, .id = i };
 		REQUIRE_EQ(thread_create(&workers[i].thread, "reader", -1, read_both, &workers[i]), 0);
 	}
+	wait_for_workers(&s, ARRAY_SIZE(workers));
 	rng_seed(&rng, 5);
 	for (u32 turn = 0; turn < TEST_SCALE(8000u) && !test_failures(); turn++) {
 		u64 page = rng_below(&rng, PAGES), n = 1;

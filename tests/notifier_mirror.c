@@ -26,7 +26,7 @@ static void access_at_random(void *arg)
 	while (!READ_ONCE(a->stop)) {
 		u64 page = rng_below(&rng, MIRROR_PAGES / ACCESSORS) * ACCESSORS + a->id;
 		bool write = rng_below(&rng, 2);
-		u64 value = write ? page << 40 | ++a->accesses : 0;
+		u64 value = write ? page << 40 | (a->accesses + 1) : 0;
 		int err = mirror_access(a->env, page, write, &value);
 
 		if (err == -EFAULT)
@@ -40,7 +40,7 @@ static void access_at_random(void *arg)
 				break;
 			expected[page] = 0;
 		}
-		a->accesses++;
+		WRITE_ONCE(a->accesses, a->accesses + 1);
 	}
 }
 
@@ -92,6 +92,10 @@ static void never_outside(void)
 	for (u32 i = 0; i < ACCESSORS; i++) {
 		accessors[i] = (struct accessor){ .env = &env, .id = i };
 		REQUIRE_EQ(thread_create(&accessors[i].thread, "accessor", -1, access_at_random, &accessors[i]), 0);
+	}
+	for (u32 i = 0; i < ACCESSORS; i++) {
+		while (!READ_ONCE(accessors[i].accesses) && !test_failures()) /* nothing is proved before */
+			thread_yield();
 	}
 	rng_seed(&rng, 42);
 	for (u32 turn = 0; turn < TEST_SCALE(4000u) && !test_failures(); turn++) {

@@ -268,7 +268,7 @@ static void come_and_go(void *arg)
 {
 	struct comer *c = ((struct actor *)arg)->arg;
 
-	while (!READ_ONCE(c->crowd->stop)) {
+	do {
 		struct listener l;
 
 		listener_init(&l, '-', &listener_ops);
@@ -278,8 +278,8 @@ static void come_and_go(void *arg)
 		/* No end without its start; and nothing is in a callback any more, for l is on our stack. */
 		if (!CHECK_EQ(l.bad, 0) || !CHECK_EQ(l.releases, 1) || !CHECK_GE(l.open, 0))
 			break;
-		c->rounds++;
-	}
+		WRITE_ONCE(c->rounds, c->rounds + 1);
+	} while (!READ_ONCE(c->crowd->stop));
 }
 
 static void sections(void *arg)
@@ -310,6 +310,8 @@ static void crowd_at_random(void)
 		if (!act(&comers[i].actor, come_and_go, &comers[i], NULL))
 			return;
 	}
+	while (!READ_ONCE(comers[0].rounds)) /* nothing is proved before they come and go */
+		thread_yield();
 	for (u32 i = 0; i < SECTIONS; i++) {
 		if (!act(&actors[i], sections, &crowd, NULL))
 			return;
