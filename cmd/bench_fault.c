@@ -142,9 +142,11 @@ static int configure(struct bench_fault_config *c)
 {
 	const struct engine *engine;
 	struct err err = { "" };
-	int status = CMD_OK;
+	int status = cmd_check_json(opt.json);
 
-	engine = cmd_engine(opt.engine, &status);
+	if (status)
+		return status;
+	engine = cmd_engine(opt.engine, "bench fault", opt.json, &status);
 	if (!engine)
 		return status;
 	bench_fault_config_init(c, engine);
@@ -158,7 +160,7 @@ static int configure(struct bench_fault_config *c)
 	c->passes = opt.passes;
 	if (machine_check(&c->machine, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
-	return cmd_check_json(opt.json);
+	return CMD_OK;
 }
 
 int cmd_bench_fault(int argc, char **argv)
@@ -183,6 +185,8 @@ int cmd_bench_fault(int argc, char **argv)
 	cmd_progress_end(&progress_line);
 	if (ret && ret != -EINTR)
 		status = cmd_complain(cmd_status(ret), "%s", err.text);
+	if (!result.ran && status == CMD_SKIPPED)
+		status = cmd_save_skip("bench fault", opt.backing, err.text, opt.json, status);
 	if (result.ran && !opt.quiet)
 		print_table(&result);
 	if (result.ran)

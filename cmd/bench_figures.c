@@ -84,8 +84,11 @@ static void print_figure(const struct figure *f)
 	char bound[32], measured[32];
 
 	fprintf(cmd_out, "\n%s: %s\n", f->name, f->what);
-	if (f->rounds)
-		print_measured("measured", f, f->value);
+	if (!f->rounds) {
+		fprintf(cmd_out, "    not measured%s%s\n", f->skip[0] ? ": " : "", f->skip);
+		return;
+	}
+	print_measured("measured", f, f->value);
 	if (f->skip[0]) {
 		fprintf(cmd_out, "    not compared: %s\n", f->skip);
 		return;

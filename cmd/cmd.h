@@ -71,13 +71,20 @@ int cmd_complain(int status, const char *fmt, ...) format_printf(2, 3);
 /* The status that fits an errno of lab/ or vmm/: misuse, cannot run here, or failed. */
 int cmd_status(int ret);
 
-/* Engine by name, able to run here. Return: NULL after a complaint, with *@status. */
-const struct engine *cmd_engine(const char *name, int *status);
+/*
+ * Engine by name, able to run here. Return: NULL after a complaint, with *@status; if it
+ * cannot run here, a document that says so is saved to @json (may be NULL).
+ */
+const struct engine *cmd_engine(const char *name, const char *command, const char *json, int *status);
 
 /* Complains about a document that could not be written later. Return: 0 or the status. */
 int cmd_check_json(const char *path);
 /* Return: @status, or CMD_FAILED after a complaint if it could not be written. Drops @doc. */
 int cmd_save_json(json_t *doc, const char *path, int status);
+
+/* Nothing of @what can run here: a document that says so, if one was asked for. Return: @status, or as cmd_save_json().
+ */
+int cmd_save_skip(const char *command, const char *what, const char *why, const char *path, int status);
 
 /* The exit status: the signal's when there was one. Complains if stdout could not take everything. */
 int cmd_finish(int status);
@@ -85,6 +92,7 @@ int cmd_finish(int status);
 /* One seed for a run: the given one, or a random one. */
 u64 cmd_seed(bool given, u64 seed);
 #define CMD_SEED_MAX INT64_MAX
+#define CMD_TIME_MAX (8760ull * 3600 * 1000000000) /* a year */
 
 /* --- print.c ------------------------------------------------------------------- */
 

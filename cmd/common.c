@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "lab/result.h"
 #include "lib/json.h"
 #include "lib/rng.h"
 
@@ -89,7 +90,7 @@ int cmd_status(int ret)
 	}
 }
 
-const struct engine *cmd_engine(const char *name, int *status)
+const struct engine *cmd_engine(const char *name, const char *command, const char *json, int *status)
 {
 	const char *names[16] = { NULL }, *near;
 	const struct engine *const *all = engine_all();
@@ -103,6 +104,7 @@ const struct engine *cmd_engine(const char *name, int *status)
 		if (!all[n]->probe(&why))
 			return all[n];
 		*status = cmd_complain(CMD_SKIPPED, "engine %s cannot run here: %s", name, why.text);
+		*status = cmd_save_skip(command, name, why.text, json, *status);
 		return NULL;
 	}
 	near = option_nearest(name, names);
@@ -150,10 +152,26 @@ int cmd_save_json(json_t *doc, const char *path, int status)
 	return status ? status : CMD_FAILED;
 }
 
+int cmd_save_skip(const char *command, const char *what, const char *why, const char *path, int status)
+{
+	json_t *doc;
+
+	if (!path)
+		return status;
+	doc = result_new(command, NULL, 0);
+	result_skip(doc, what, why);
+	return cmd_save_json(doc, path, status);
+}
+
 int cmd_finish(int status)
 {
-	if ((fflush(stdout) || ferror(stdout)) && !status)
-		status = cmd_complain(CMD_FAILED, "cannot write to standard output: %s", strerror(errno));
+	bool failed = ferror(stdout); /* earlier; why is forgotten */
+
+	if (fflush(stdout) || failed) {
+		cmd_complain(CMD_FAILED, "cannot write to standard output: %s",
+			     failed ? "no space, or nobody reads" : strerror(errno));
+		status = status ?: CMD_FAILED;
+	}
 	return caught ? CMD_SIGNAL + caught : status;
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* tain man: the manual page, its options from the same tables as --help. docs/tain.1 is its output. */
-#include <ctype.h>
 #include <string.h>
 
 #include "cmd/cmd.h"
@@ -15,31 +14,35 @@ static const struct command_spec *const specs[] = {
 	&cmd_list_spec, &cmd_doctor_spec, &cmd_version_spec,	 &cmd_man_spec,
 };
 
-static const char head[] =
-	".\\\" SPDX-License-Identifier: MIT\n"
-	".\\\" Made by `tain man` from the option tables; do not edit.\n"
-	".Dd 2026-11-21\n"
-	".Dt TAIN 1\n"
-	".Os\n"
-	".Sh NAME\n"
-	".Nm tain\n"
-	".Nd launch test guests, stress the host's side of their memory, measure their faults\n"
-	".Sh SYNOPSIS\n"
-	".Nm\n"
-	".Ar command\n"
-	".Op Ar options\n"
-	".Sh DESCRIPTION\n"
-	"A hypervisor's second MMU mirrors the host's address space.\n"
-	".Nm\n"
-	"runs small guests while the host unmaps, replaces, protects and moves the memory behind them,\n"
-	"checks that no stale translation is ever used, and times each fault as the guest sees it.\n"
-	"It does so on two engines:\n"
-	".Cm soft ,\n"
-	"the program's own address space, second MMU and software processor, which needs nothing; and\n"
-	".Cm kvm ,\n"
-	"Linux's address space and KVM.\n"
-	"The first line of every run names the engine, the MMU, the host's memory management, the processor and the "
-	"seed.\n";
+static const char head[] = ".\\\" SPDX-License-Identifier: MIT\n"
+			   ".\\\" Made by `tain man` from the option tables; do not edit.\n"
+			   ".Dd November 21, 2026\n"
+			   ".Dt TAIN 1\n"
+			   ".Os\n"
+			   ".Sh NAME\n"
+			   ".Nm tain\n"
+			   ".Nd launch test guests, stress the host's side of their memory, measure faults\n"
+			   ".Sh SYNOPSIS\n"
+			   ".Nm\n"
+			   ".Ar command\n"
+			   ".Op Ar options\n"
+			   ".Sh DESCRIPTION\n"
+			   "A hypervisor's second MMU mirrors the host's address space.\n"
+			   ".Nm\n"
+			   "runs small guests while the host unmaps, replaces, protects and moves the\n"
+			   "memory behind them, checks that no stale translation is ever used, and times\n"
+			   "each fault as the guest sees it.\n"
+			   "It does so on two engines:\n"
+			   ".Cm soft ,\n"
+			   "the program's own address space, second MMU and software processor, which\n"
+			   "needs nothing; and\n"
+			   ".Cm kvm ,\n"
+			   "Linux's address space and KVM.\n"
+			   "The first line of every run names the engine, the MMU, the host's memory\n"
+			   "management, the processor and the seed.\n"
+			   ".Sh COMMANDS\n"
+			   "Every command knows\n"
+			   ".Fl h , -help .\n";
 
 static const char tail[] = ".Sh ENVIRONMENT\n"
 			   "Each long option of a command can be set as\n"
@@ -52,6 +55,12 @@ static const char tail[] = ".Sh ENVIRONMENT\n"
 			   "With\n"
 			   ".Ev NO_COLOR\n"
 			   "set, nothing is coloured.\n"
+			   ".Sh FILES\n"
+			   ".Bl -tag -width /dev/kvm -compact\n"
+			   ".It Pa /dev/kvm\n"
+			   "engine\n"
+			   ".Cm kvm\n"
+			   ".El\n"
 			   ".Sh EXIT STATUS\n"
 			   ".Bl -tag -width 130,143 -compact\n"
 			   ".It 0\n"
@@ -68,14 +77,8 @@ static const char tail[] = ".Sh ENVIRONMENT\n"
 			   "ended by SIGINT or SIGTERM; what was measured until then is printed\n"
 			   ".El\n"
 			   ".Pp\n"
-			   ".Nm tain Cm run\n"
+			   ".Nm Cm run\n"
 			   "passes the guest's exit code on.\n"
-			   ".Sh FILES\n"
-			   ".Bl -tag -width /dev/kvm -compact\n"
-			   ".It Pa /dev/kvm\n"
-			   "engine\n"
-			   ".Cm kvm\n"
-			   ".El\n"
 			   ".Sh EXAMPLES\n"
 			   "What runs here:\n"
 			   ".Dl tain doctor\n"
@@ -86,25 +89,55 @@ static const char tail[] = ".Sh ENVIRONMENT\n"
 			   "Fault latencies as a document:\n"
 			   ".Dl tain bench fault --engine kvm --json faults.json\n"
 			   ".Sh DIAGNOSTICS\n"
-			   "A violation names the page, the generations seen and allowed, the operation and step that "
-			   "changed the page last,\n"
-			   "the vCPU and the seed, followed by the last trace events of each thread.\n"
+			   "A violation names the page, the generations seen and allowed, the operation\n"
+			   "and step that changed the page last, the vCPU and the seed, followed by the\n"
+			   "last trace events of each thread.\n"
 			   ".Sh SEE ALSO\n"
 			   "The format of results is described in docs/results.md.\n";
 
-/* Text for mdoc: no line starts with a control character. */
-static void prose(const char *s)
+#define WIDTH 78
+
+/* A word for mdoc, where backslashes, and dots at the start of a line, mean something. */
+static void put_word(const char *word, size_t len, bool start)
 {
-	for (bool start = true; *s; s++) {
-		if (start && (*s == '.' || *s == '\''))
-			fputs("\\&", stdout);
-		if (*s == '\\')
+	if (start && (*word == '.' || *word == '\''))
+		fputs("\\&", stdout);
+	if (len == 2 && !strncmp(word, "--", 2)) {
+		fputs("\\-\\-", stdout);
+		return;
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (word[i] == '\\')
 			fputs("\\e", stdout);
 		else
-			putchar(*s);
-		start = *s == '\n';
+			putchar(word[i]);
 	}
-	putchar('\n');
+}
+
+/* Text for mdoc: folded, each sentence on a line of its own. */
+static void prose(const char *s)
+{
+	size_t column = 0;
+
+	while (*(s += strspn(s, " \n"))) {
+		size_t len = strcspn(s, " \n");
+
+		if (column && column + 1 + len > WIDTH) {
+			putchar('\n');
+			column = 0;
+		}
+		if (column)
+			putchar(' ');
+		put_word(s, len, !column);
+		column += len + (column != 0);
+		s += len;
+		if (*s && strchr(".?!", s[-1])) {
+			putchar('\n');
+			column = 0;
+		}
+	}
+	if (column)
+		putchar('\n');
 }
 
 static void print_option(const struct option_spec *o)
@@ -122,7 +155,8 @@ static void print_option(const struct option_spec *o)
 
 static void print_command(const struct command_spec *spec)
 {
-	printf(".Ss %s%s%s%s\n", spec->name, spec->nr_options ? " [OPTIONS]" : "", spec->args ? " " : "",
+	printf(".Ss %s\n", spec->name);
+	printf(".D1 %s%s%s%s\n", spec->name, spec->nr_options ? " [OPTIONS]" : "", spec->args ? " " : "",
 	       spec->args ?: "");
 	prose(spec->summary);
 	if (spec->description)
@@ -142,7 +176,6 @@ int cmd_man(int argc, char **argv)
 	if (!cmd_parse(&cmd_man_spec, argc, argv, &first, &status))
 		return status;
 	fputs(head, stdout);
-	printf(".Sh COMMANDS\nEvery command knows\n.Fl h , -help .\n");
 	for (size_t i = 0; i < ARRAY_SIZE(specs); i++)
 		print_command(specs[i]);
 	fputs(tail, stdout);

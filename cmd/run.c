@@ -28,7 +28,8 @@ static const struct option_spec options[] = {
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory (default 64M)"),
 	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd"),
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns,
-		   "end the guest after so long, with exit status 124 (default: no limit)", .min = 1, .max = INT64_MAX),
+		   "end the guest after so long, with exit status 124 (default: no limit)", .min = 1,
+		   .max = CMD_TIME_MAX),
 	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "the guest's seed (default: random)", .min = 0,
 		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
 	CMD_OPTION('c', "cpus", "LIST", OPTION_STRING, &opt.cpus,
@@ -105,7 +106,7 @@ static int configure(struct machine_config *c, int argc, char **argv)
 		return status;
 	if (host_parse_backing(opt.backing, &c->backing, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
-	c->engine = cmd_engine(opt.engine, &status);
+	c->engine = cmd_engine(opt.engine, "run", NULL, &status);
 	if (!c->engine)
 		return status;
 	if (machine_check(c, &err))

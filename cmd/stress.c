@@ -36,7 +36,7 @@ static const struct option_spec options[] = {
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory under test (default 4M)"),
 	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd"),
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns, "how long (default 10s)", .min = 1,
-		   .max = INT64_MAX),
+		   .max = CMD_TIME_MAX),
 	CMD_OPTION('i', "iterations", "N", OPTION_U64, &opt.steps, "stop after N host operations (default: no limit)"),
 	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "repeat the plan of another run (default: random)", .min = 0,
 		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
@@ -58,7 +58,7 @@ static const struct option_spec options[] = {
 	CMD_OPTION(0, "max-violations", "N", OPTION_U64, &opt.max_violations, "stop after N violations (default 32)",
 		   .min = 1, .max = INT64_MAX),
 	CMD_OPTION(0, "stall", "TIME", OPTION_TIME, &opt.stall_ns,
-		   "report who makes no progress for so long (default 20s)", .min = NSEC_PER_SEC, .max = INT64_MAX),
+		   "report who makes no progress for so long (default 20s)", .min = NSEC_PER_SEC, .max = CMD_TIME_MAX),
 	CMD_OPTION(0, "no-trace", NULL, OPTION_FLAG, &opt.no_trace, "keep no trace events to print with a violation"),
 	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
 		   .no_env = true),
@@ -182,16 +182,18 @@ static int configure(struct stress_config *c)
 {
 	const struct engine *engine;
 	struct err err = { "" };
-	int status = CMD_OK, ret;
+	int status = cmd_check_json(opt.json), ret;
 	u32 ops;
 
+	if (status)
+		return status;
 	ret = plan_parse_ops(opt.ops, &ops, &err);
 	if (ret)
 		return cmd_complain(CMD_MISUSE, "--ops: %s", err.text);
 	status = set_mutant();
 	if (status)
 		return status;
-	engine = cmd_engine(opt.engine, &status);
+	engine = cmd_engine(opt.engine, "stress", opt.json, &status);
 	if (!engine)
 		return status;
 	stress_config_init(c, engine);
@@ -214,7 +216,7 @@ static int configure(struct stress_config *c)
 		c->audit_every = opt.audit;
 	if (machine_check(&c->machine, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
-	return cmd_check_json(opt.json);
+	return CMD_OK;
 }
 
 /* What the run says as a whole. */
@@ -272,8 +274,12 @@ int cmd_stress(int argc, char **argv)
 #endif
 	ret = stress_run(&config, &result, &err);
 	cmd_progress_end(&progress_line);
-	if (!result.ran)
-		return cmd_finish(cmd_complain(cmd_status(ret), "%s", err.text));
+	if (!result.ran) {
+		status = cmd_complain(cmd_status(ret), "%s", err.text);
+		if (status == CMD_SKIPPED)
+			status = cmd_save_skip("stress", opt.backing, err.text, opt.json, status);
+		return cmd_finish(status);
+	}
 	status = report(&config, &result, ret, &err);
 	if (result.stalled)
 		_Exit(status); /* threads are stuck: nothing can be taken down */

@@ -36,7 +36,7 @@ static const struct figure figure_table[FIGURE_NR] = {
 				      .at_most = true,
 				      .bound = 0.5 },
 	[FIGURE_SOFT_STRESS] = { .name = "soft: stress with the oracle on",
-				 .what = "checked accesses a second per vCPU, all operations, 1 vCPU",
+				 .what = "checked accesses a second per vCPU, all operations, 1 vCPU, 4 MiB",
 				 .unit = "/s",
 				 .bound = 2e6 },
 	[FIGURE_SOFT_OVERHEAD] = { .name = "soft: own overhead per measured fault",

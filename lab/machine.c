@@ -11,6 +11,8 @@
 
 /* How long a vCPU rests before it repeats an access that the host does not allow now. */
 #define FAULT_PAUSE_NS 20000
+/* How long a guest may take to end after it was asked. */
+#define GRACE_NS NSEC_PER_SEC
 
 u64 machine_available_bytes(void)
 {
@@ -300,8 +302,10 @@ bool machine_wait(struct machine *m, u64 ns)
 
 int machine_stop(struct machine *m, u64 ns, u32 *culprit)
 {
-	WRITE_ONCE(m->stop, 1);
+	/* Guests that look at it end by themselves and finish their sentence; the others are made to leave. */
 	WRITE_ONCE(m->shared->stop, 1);
+	machine_wait(m, GRACE_NS);
+	WRITE_ONCE(m->stop, 1);
 	for (u32 i = 0; i < m->config.vcpus; i++)
 		if (m->vcpu[i].started)
 			vcpu_kick(m->vcpu[i].vcpu);
@@ -322,6 +326,14 @@ const struct machine_vcpu *machine_failed(const struct machine *m)
 {
 	for (u32 i = 0; i < m->config.vcpus; i++)
 		if (smp_load_acquire(&m->vcpu[i].state) == MACHINE_VCPU_ENDED && m->vcpu[i].ret)
+			return &m->vcpu[i];
+	return NULL;
+}
+
+const struct machine_vcpu *machine_ended(const struct machine *m)
+{
+	for (u32 i = 0; i < m->config.vcpus; i++)
+		if (smp_load_acquire(&m->vcpu[i].state) == MACHINE_VCPU_ENDED)
 			return &m->vcpu[i];
 	return NULL;
 }

@@ -93,13 +93,16 @@ int machine_start(struct machine *m, struct err *err);
 bool machine_wait(struct machine *m, u64 ns);
 
 /*
- * Ask all to leave, and join them. Return: 0; -ETIMEDOUT: vCPU *@culprit did not leave
+ * Ask all to leave, make them after a second, and join them. Return: 0; -ETIMEDOUT: vCPU *@culprit did not leave
  * within @ns; the machine must then be left as it is.
  */
 int machine_stop(struct machine *m, u64 ns, u32 *culprit);
 
 /* A vCPU that ended with an error, or NULL. */
 const struct machine_vcpu *machine_failed(const struct machine *m);
+
+/* A vCPU that ended, for whatever reason, or NULL. */
+const struct machine_vcpu *machine_ended(const struct machine *m);
 
 /* Processor for the thread that operates on the host. */
 int machine_host_cpu(const struct machine *m);

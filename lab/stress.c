@@ -30,7 +30,8 @@ struct stress {
 	/* written by the host thread, read by the watcher */
 	u64 step; /* index of the step under way */
 	u64 steps_done;
-	u32 op; /* of the step under way */
+	u32 op;	     /* of the step under way */
+	u32 in_step; /* a step is under way; between two there is no progress to expect */
 	u64 ops_done[PLAN_OP_NR];
 	u32 unsupported;
 	u64 audits;
@@ -89,7 +90,9 @@ static int one_step(struct stress *s, u64 index)
 	WRITE_ONCE(s->op, step.op);
 	if (s->unsupported & BIT(step.op))
 		return 0;
+	WRITE_ONCE(s->in_step, 1);
 	ret = step_run(&s->oracle, &step);
+	WRITE_ONCE(s->in_step, 0);
 	if (ret == -EOPNOTSUPP) {
 		s->unsupported |= BIT(step.op);
 		if (s->unsupported != s->plan.ops)
@@ -198,8 +201,9 @@ static bool watch_progress(struct stress *s, struct watch *w, u64 now)
 
 	for (u32 i = 0; i <= n; i++) {
 		u64 beat = i < n ? READ_ONCE(vm_guest_vcpu(s->machine.vm, i)->heartbeat) : READ_ONCE(s->steps_done);
+		bool idle = i == n && !READ_ONCE(s->in_step);
 
-		if (beat != w->seen[i] || !w->last_progress[i]) {
+		if (beat != w->seen[i] || !w->last_progress[i] || idle) {
 			w->seen[i] = beat;
 			w->last_progress[i] = now;
 		} else if (now - w->last_progress[i] > s->config->stall_ns) {
@@ -215,27 +219,37 @@ static bool host_done(struct stress *s)
 	return smp_load_acquire(&s->done);
 }
 
+static void tell(struct stress *s, u64 elapsed)
+{
+	const struct stress_config *c = s->config;
+	struct stress_progress p = {
+		.elapsed_ns = elapsed,
+		.checked = sum_accesses(s),
+		.steps = READ_ONCE(s->steps_done),
+		.violations = violation_total(&s->oracle.log),
+	};
+
+	if (c->progress)
+		c->progress(&p, c->arg);
+}
+
 /* Until the time is over, somebody says stop, the host thread ends, or a vCPU does. Return: false on a stall. */
 static bool watch(struct stress *s)
 {
 	const struct stress_config *c = s->config;
 	struct watch w = { .start = clock_ns() };
+	bool ok = true, over = false;
 	u64 now;
 
-	do {
+	while (ok && !over) {
 		wait_event_timeout(&s->done_wait, host_done(s), WATCH_NS);
 		now = clock_ns();
-		if (c->progress)
-			c->progress(&(struct stress_progress){ .elapsed_ns = now - w.start,
-							       .checked = sum_accesses(s),
-							       .steps = READ_ONCE(s->steps_done),
-							       .violations = violation_total(&s->oracle.log) },
-				    c->arg);
-		if (!watch_progress(s, &w, now))
-			return false;
-	} while (!host_done(s) && !(c->stop && READ_ONCE(*c->stop)) && (!c->time_ns || now - w.start < c->time_ns) &&
-		 !machine_failed(&s->machine));
-	return true;
+		ok = watch_progress(s, &w, now);
+		over = host_done(s) || (c->stop && READ_ONCE(*c->stop)) ||
+		       (c->time_ns && now - w.start >= c->time_ns) || machine_ended(&s->machine);
+		tell(s, now - w.start);
+	}
+	return ok;
 }
 
 /* --- the run ------------------------------------------------------------------------ */
@@ -274,6 +288,9 @@ static int prepare(struct stress *s, struct err *err)
 	ret = machine_create(&s->machine, &config, err);
 	if (ret)
 		return ret;
+	mm = vm_mm(s->machine.vm);
+	if (mm)
+		frame_set_corruption_handler(mm_arena(mm), frame_corrupted, s);
 	s->result->id = s->machine.id;
 	s->machine.shared->rule_offset = s->machine.extra_offset;
 	s->machine.shared->write_percent = c->write_percent;
@@ -284,9 +301,6 @@ static int prepare(struct stress *s, struct err *err)
 		machine_destroy(&s->machine);
 		return ret;
 	}
-	mm = vm_mm(s->machine.vm);
-	if (mm)
-		frame_set_corruption_handler(mm_arena(mm), frame_corrupted, s);
 	return 0;
 }
 
@@ -336,6 +350,16 @@ static void take_log(struct stress *s)
 	s->oracle.log.nr = 0;
 }
 
+/* The workload has no end of its own: one that ended before it was asked to checked nothing since. */
+static int ended_early(struct stress *s, struct err *err)
+{
+	const struct machine_vcpu *v = machine_ended(&s->machine);
+
+	if (!v || v->ret) /* failures speak for themselves */
+		return 0;
+	return err_set(err, -EIO, "vCPU %u ended by itself with code %u", v->id, v->code);
+}
+
 static int stress_go(struct stress *s, struct err *err)
 {
 	u64 start = clock_ns();
@@ -356,6 +380,7 @@ static int stress_go(struct stress *s, struct err *err)
 		return ret;
 	}
 	ok = watch(s);
+	ret = ended_early(s, err);
 	WRITE_ONCE(s->stop, 1);
 	ok = wait_event_timeout(&s->done_wait, host_done(s), LEAVE_NS) && ok;
 	fill_result(s, start);

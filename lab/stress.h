@@ -30,7 +30,7 @@ struct stress_config {
 	const u32 *stop;	       /* set from outside: end the run */
 	/* Called by the thread that called stress_run(); may be NULL. */
 	void (*started)(const struct machine_identity *id, void *arg);
-	void (*progress)(const struct stress_progress *progress, void *arg); /* about ten times a second */
+	void (*progress)(const struct stress_progress *progress, void *arg); /* about ten times a second, and last */
 	void *arg;
 };
 

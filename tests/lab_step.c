@@ -180,7 +180,7 @@ static bool every_read(struct sim *s, const struct plan_step *step, bool stamped
 	sim_prepare(s, stamped);
 	points = count_points(s, step, 1) + 1;
 	s->kind = GUEST_READS;
-	for (s->stamp = 0; s->stamp < GUEST_STAMPS; s->stamp += 3)
+	for (s->stamp = 0; s->stamp < GUEST_STAMPS; s->stamp += TSAN ? 7 : 3)
 		for (s->at[0] = 0; s->at[0] <= points; s->at[0]++)
 			for (s->at[1] = s->at[0]; s->at[1] <= points; s->at[1]++)
 				for (s->at[2] = s->at[1]; s->at[2] <= points; s->at[2]++) {

@@ -106,6 +106,55 @@ static void stop_from_outside(void)
 	violation_log_destroy(&r.log);
 }
 
+#if CHECKING
+struct stall {
+	struct race_gate gate;
+	u32 released;
+};
+
+/* Lets the vCPU go as soon as it was reported. */
+static void release_when_reported(const struct stress_progress *p, void *arg)
+{
+	struct stall *stall = arg;
+
+	if (p->violations && !stall->released) {
+		stall->released = 1;
+		race_release(&stall->gate);
+	}
+}
+#endif
+
+/* A vCPU that is stuck in a fault is named, and the run ends. */
+static void a_stall_is_reported(void)
+{
+#if CHECKING
+	struct stress_config c;
+	struct stress_result r;
+	struct err err = { "" };
+	struct stall stall = { .released = 0 };
+
+	config_small(&c, "soft", PLAN_OPS_ALL);
+	c.machine.vcpus = 1;
+	c.steps = 0;
+	c.audit_every = 0;
+	c.stall_ns = NSEC_PER_SEC;
+	c.progress = release_when_reported;
+	c.arg = &stall;
+	race_arm(&stall.gate, "mmu_fault:before_lock", 50);
+	CHECK_EQ(stress_run(&c, &r, &err), 0);
+	race_disarm(&stall.gate);
+	CHECK_EQ(stall.released, 1);
+	CHECK(!r.stalled);
+	REQUIRE_EQ(r.log.nr, 1);
+	CHECK_EQ(r.log.record[0].kind, VIOLATION_STALL);
+	CHECK_EQ(r.log.record[0].vcpu, 0);
+	CHECK_CONTAINS(r.log.record[0].text, "vCPU 0 made no progress for 1 s");
+	violation_log_destroy(&r.log);
+#else
+	test_skip("needs a checking build");
+#endif
+}
+
 static void bad_numbers(void)
 {
 	static const struct {
@@ -162,6 +211,7 @@ const struct test_case lab_stress_tests[] = {
 	TEST(soft_all_operations),
 	TEST(soft_one_page),
 	TEST(stop_from_outside),
+	TEST(a_stall_is_reported),
 	TEST(bad_numbers),
 	TEST(memfd_on_soft_cannot_run),
 	TEST_END,
