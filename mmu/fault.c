@@ -3,7 +3,8 @@
  * The fault path. What makes it right is one question asked under the mmu lock:
  * is what the host said still so?
  *
- * Fault against invalidation, catalogue 19. Page p is mapped in the host:
+ * A whole section inside a fault (catalogue 19; test k4_sequence_is_checked). Page p
+ * is mapped in the host:
  *
  *   vCPU                                       host, unmapping p
  *   ----                                       -----------------
@@ -17,9 +18,27 @@
  *   read_unlock(mmu_lock)
  *
  * Without the question (mutant k4-no-seq-check) the vCPU maps a free frame. Asked
- * before the lock (k4-check-before-lock), the whole right column fits in between.
- * With seq sampled after mm_fault_in() (k4-snapshot-after-gup), the right column
- * fits between the two and goes unnoticed as well.
+ * before the lock (k4-check-before-lock; test k4_check_is_under_the_lock), the whole
+ * right column fits in between. With seq sampled after mm_fault_in()
+ * (k4-snapshot-after-gup; test k4_sequence_is_sampled_first), the right column fits
+ * between the two and goes unnoticed as well.
+ *
+ * A fault that ends inside a section (catalogue 19b; test
+ * k4_section_under_way_is_respected):
+ *
+ *   vCPU                                       host, unmapping p
+ *   ----                                       -----------------
+ *   seq = invalidate_seq
+ *   mm_fault_in() -> p
+ *                                              start: in_progress++, zap (nothing there yet), flush
+ *   read_lock(mmu_lock)
+ *   stale? seq is the same, but a section of
+ *   this gfn is in progress: retry
+ *   read_unlock(mmu_lock)
+ *                                              clear the host's entry, free p
+ *                                              end: seq++, in_progress--
+ *
+ * Without in_progress (mutant k4-no-in-progress) the vCPU maps p just before it is freed.
  */
 #include "mmu/mmu_internal.h"
 

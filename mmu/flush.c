@@ -19,8 +19,9 @@
  *   free frames                                or exit: mode = OUTSIDE
  *
  * A and B pair: either the vCPU sees the request, or the requester sees it in the
- * guest and waits. Without the wait (mutant k23-no-wait) the vCPU may stand between
- * its poll and its access, with the translation in hand, while the frame is freed.
+ * guest and waits. Without the wait (mutant k23-no-wait; test
+ * k23_flush_waits_for_the_guest) the vCPU may stand between its poll and its access,
+ * with the translation in hand, while the frame is freed.
  */
 #include "mmu/mmu_internal.h"
 
@@ -39,14 +40,13 @@ static void wait_a_little(unsigned int *turn)
 		thread_sleep_ns(WAIT_NAP_NS);
 }
 
-int mmu_vcpu_add(struct mmu *mmu, struct mmu_vcpu *vcpu, u32 id, const struct mmu_vcpu_ops *ops)
+void mmu_vcpu_add(struct mmu *mmu, struct mmu_vcpu *vcpu, u32 id, const struct mmu_vcpu_ops *ops)
 {
 	*vcpu = (struct mmu_vcpu){ .mmu = mmu, .ops = ops, .id = id, .mode = MMU_OUTSIDE };
 	mutex_lock(&mmu->vcpu_lock);
 	vcpu->next = mmu->vcpus;
 	rcu_assign_pointer(mmu->vcpus, vcpu);
 	mutex_unlock(&mmu->vcpu_lock);
-	return 0;
 }
 
 void mmu_vcpu_remove(struct mmu_vcpu *vcpu)

@@ -4,7 +4,8 @@
  * readers hold the mmu's SRCU.
  *
  * Start and end of a section must hit the same slots, or one counts and the other
- * does not (rule K3, catalogue 20):
+ * does not (rule K3, catalogue 20; mutant k3-no-wait-active; test
+ * k3_update_waits_for_sections):
  *
  *   host, unmapping X                          slot update
  *   -----------------                          -----------

@@ -2,6 +2,8 @@
 /*
  * The door to mmu/: one VM's second MMU. It maps gpa to frames in tables of its
  * own, subscribes to the mm behind its memslots, and lets go when that changes.
+ *
+ * tests/mmu_matrix.c draws which of these may run beside which.
  */
 #ifndef MMU_MMU_H
 #define MMU_MMU_H
@@ -20,7 +22,7 @@ enum mmu_vcpu_mode { MMU_OUTSIDE, MMU_IN_GUEST };
 
 struct mmu_vcpu;
 struct mmu_vcpu_ops {
-	/* Drop every cached translation. Context: the vCPU's own thread. */
+	/* Drop every cached translation. Context: the vCPU's own thread, in guest mode: no locks. */
 	void (*tlb_flush)(struct mmu_vcpu *vcpu);
 	/*
 	 * Call mmu_audit_translation() for each cached translation; return the number
@@ -66,33 +68,39 @@ struct mmu_stats {
  */
 int mmu_create(struct mm_struct *mm, const char *format, struct mmu **mmu);
 
-/* Unsubscribe, free all tables. No vCPU may be left. Context: sleeps. */
+/* Unsubscribe, free all tables. No vCPU may be left. Context: sleeps; no lock of the mm held. */
 void mmu_destroy(struct mmu *mmu);
 
 const char *mmu_format(const struct mmu *mmu); /* "EPT", ... */
 
-/*
- * Add, move or (npages 0) delete slot @id: gfns [base, base + npages) are backed by
- * hva.. of the mm. Waits for open invalidations (rule K3).
- * Return: 0; -EINVAL (unaligned, overflow, id); -EEXIST (overlaps another slot);
- * -ENOENT (delete of none); -ENOMEM.
- */
 #define MMU_MAX_SLOTS 64
 #define MMU_SLOT_READONLY BIT(0)
+
+/*
+ * Add, move or (npages 0) delete slot @id: gfns [base, base + npages) are backed by
+ * hva.. of the mm. When it returns nothing of an old slot is mapped or cached.
+ * Context: sleeps until no section is open and faults on the old slots are over
+ * (rule K3): no lock of the mm held, not from a notifier callback. Takes slots_lock, mmu_lock.
+ * Return: 0; -EINVAL (unaligned, overflow, id, flags); -EEXIST (overlaps another
+ * slot); -ENOENT (delete of none); -ENOMEM (nothing has changed).
+ */
 int mmu_set_memslot(struct mmu *mmu, u32 id, gfn_t base, u64 npages, hva_t hva, u32 flags);
 
-int mmu_vcpu_add(struct mmu *mmu, struct mmu_vcpu *vcpu, u32 id, const struct mmu_vcpu_ops *ops);
+/* Make @vcpu one of the VM's, its TLB empty. @vcpu: the caller's, until mmu_vcpu_remove() returned. Context: sleeps. */
+void mmu_vcpu_add(struct mmu *mmu, struct mmu_vcpu *vcpu, u32 id, const struct mmu_vcpu_ops *ops);
+/* Context: outside guest mode; sleeps until nobody looks at it any more. */
 void mmu_vcpu_remove(struct mmu_vcpu *vcpu);
 
 /*
- * Enter guest mode, serving TLB_FLUSH and AUDIT first. Return: the requests left
- * for the caller (MMU_REQ_KICK): then guest mode was not entered.
+ * Enter guest mode, serving TLB_FLUSH and AUDIT first. In guest mode the thread
+ * takes no lock and polls before every access: flushes wait for it under mmu_lock.
+ * Context: the vCPU's own thread, as the next two; may sleep while an audit lasts.
+ * Return: 0; MMU_REQ_KICK: kicked, guest mode was not entered.
  */
 u32 mmu_vcpu_enter(struct mmu_vcpu *vcpu);
 void mmu_vcpu_exit(struct mmu_vcpu *vcpu);
 
-/* From guest mode at a poll: serve what is pending and stay in guest mode. Return: as mmu_vcpu_enter(); then OUTSIDE.
- */
+/* At a poll: serve what is pending and stay in guest mode. Return: 0; MMU_REQ_KICK: kicked, guest mode was left. */
 u32 mmu_vcpu_poll(struct mmu_vcpu *vcpu);
 
 /* Ask the vCPU to leave guest mode at its next access. Does not wait. Any context. */
@@ -111,14 +119,12 @@ bool mmu_walk(struct mmu_vcpu *vcpu, gpa_t gpa, enum mm_access access, struct mm
  */
 int mmu_fault(struct mmu_vcpu *vcpu, gpa_t gpa, enum mm_access access);
 
-/* Flush every vCPU's TLB and wait until none can use an old translation (rules K12, K23). */
+/*
+ * Flush every vCPU's TLB and wait until none can use an old translation (rules K12, K23).
+ * Context: any but guest mode; under mmu_lock too. Waits for vCPUs to poll or leave.
+ */
 void mmu_flush_remote_tlbs(struct mmu *mmu);
 
-/*
- * The exact audit: with the mm held still, compare every entry of the second MMU and
- * every TLB with the host's page tables. @report is called for each mismatch.
- * Return: how many mismatches.
- */
 struct mmu_mismatch {
 	gfn_t gfn;
 	pfn_t mirrored;
@@ -128,8 +134,18 @@ struct mmu_mismatch {
 	u32 vcpu;	  /* whose TLB */
 	const char *rule; /* the VM stopped itself: what it found broken; else NULL */
 };
+
+/*
+ * The exact audit: with the mm held still, compare every entry of the second MMU
+ * with the host's page tables, and every TLB with both.
+ * @report: called for each mismatch, under the audit's locks; may be NULL.
+ * Context: sleeps; takes slots_lock, mmap_lock, vcpu_lock; not from guest mode.
+ * Return: how many mismatches; what poisoned the VM counts as one.
+ */
 u64 mmu_audit(struct mmu *mmu, void (*report)(const struct mmu_mismatch *m, void *arg), void *arg);
-/* For tlb_audit callbacks: is this cached translation backed by the host now? Reports and returns false if not. */
+
+/* For tlb_audit callbacks: is this cached translation backed by the tables and the host? Reports and returns false if
+ * not. */
 bool mmu_audit_translation(struct mmu_vcpu *vcpu, gfn_t gfn, pfn_t pfn, bool writable);
 
 /* Has this VM poisoned itself? If so *m says what it met first. */

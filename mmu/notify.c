@@ -66,10 +66,20 @@ static bool section_zap(struct mmu *mmu, gfn_t start, gfn_t end, bool may_block,
 }
 
 /*
- * The count of ended sections grows here, not at start (catalogue 19a): a fault that
- * sampled after start, and asked the host before it cleared its entry, must still
- * find that something has ended. And it grows before in_progress falls: a reader
- * without the lock sees one or the other.
+ * The count of ended sections grows here, not at start (catalogue 19a; mutant
+ * k2-seq-at-start; test k2_sequence_grows_at_the_end):
+ *
+ *   vCPU                                       host, unmapping p
+ *   ----                                       -----------------
+ *                                              start: in_progress++ (wrong: seq++), zap, flush
+ *   seq = invalidate_seq
+ *   mm_fault_in() -> p, still mapped
+ *                                              clear the host's entry, free p
+ *                                              end: seq++, in_progress-- (wrong: no seq++)
+ *   read_lock(mmu_lock)
+ *   stale? seq has changed: retry (wrong: maps p)
+ *
+ * And it grows before in_progress falls: a reader without the lock sees one or the other.
  */
 static void section_close(struct mmu *mmu, const struct mmu_notifier_range *range)
 {

@@ -66,7 +66,8 @@ void pt_iter_start(struct pt_iter *it, struct mmu *mmu, gfn_t start, gfn_t end)
 }
 
 /*
- * After a yield (catalogue 27): the loop stood at entry e inside the subtree of
+ * After a yield (catalogue 27; mutant k13-iter-advance; test
+ * k13_restart_skips_nothing): the loop stood at entry e inside the subtree of
  * root entry r0, not done with e.
  *
  *   right                                wrong

@@ -100,8 +100,15 @@ u64 spte_change_locked(struct mmu *mmu, u64 *sptep, gfn_t gfn, unsigned int leve
 	lockdep_assert_held_write(&mmu->lock);
 	/*
 	 * xchg, although the lock excludes every other writer of tain: a processor in
-	 * guest mode notes accessed and dirty without any lock, and a dirty bit set
-	 * between a read and a plain store would be lost (catalogue 32).
+	 * guest mode notes accessed and dirty without any lock (catalogue 32; mutant
+	 * k9-plain-store; test k9_dirty_bit_is_not_lost):
+	 *
+	 *   zapper                             vCPU
+	 *   ------                             ----
+	 *   old = *sptep: writable, clean
+	 *                                      first write: sets dirty, caches the right to write
+	 *   *sptep = new
+	 *   the page is not told
 	 */
 	if (mutant(MUTANT_K9_PLAIN_STORE)) {
 		old = READ_ONCE(*sptep);

@@ -11,6 +11,13 @@
  *                                     write_lock: nothing there, no flush; write_unlock
  *                                     host frees the frame
  *   flush: too late
+ *
+ * (mutant k12-no-flush; test k12_zap_is_flushed.) The same holds when a long zap
+ * yields the lock: what is owed is paid before, and only then forgotten (mutant
+ * k12-flush-lost-on-yield; test k12_flush_survives_a_yield).
+ *
+ * Sections empty leaves and keep tables, which faults will want again; a slot's
+ * tables go with the slot.
  */
 #include "mmu/pt_iter.h"
 
