@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/option.h"
 #include "lib/time.h"
 
 /* How long a vCPU rests before it repeats an access that the host does not allow now. */
@@ -37,6 +38,12 @@ static void size_text(char *text, size_t n, u64 bytes)
 		snprintf(text, n, "%.1f MiB", (double)bytes / (1ull << 20));
 }
 
+/* Beside the guest's memory: page tables of both MMUs, pages in limbo, and those in each thread's caches. */
+static u64 arena_margin(const struct machine_config *c)
+{
+	return align_up(c->bytes / 64, 64 << 10) + (1 << 20) + c->vcpus * (64 << 10);
+}
+
 static int check_bytes(const struct machine_config *c, struct err *err)
 {
 	u64 available = machine_available_bytes();
@@ -52,9 +59,12 @@ static int check_bytes(const struct machine_config *c, struct err *err)
 			       (unsigned long long)c->arena_bytes);
 	if (c->arena_bytes && !c->engine->own_mm)
 		return err_set(err, -EINVAL, "engine %s has no arena: its host memory is Linux's", c->engine->name);
-	if (c->arena_bytes && c->bytes >= c->arena_bytes)
-		return err_set(err, -EINVAL, "%llu bytes of guest memory do not fit into an arena of %llu bytes",
-			       (unsigned long long)c->bytes, (unsigned long long)c->arena_bytes);
+	if (c->arena_bytes && (c->arena_bytes < c->bytes || c->arena_bytes - c->bytes < arena_margin(c))) {
+		format_size(arena_margin(c), have, sizeof(have));
+		return err_set(err, -EINVAL,
+			       "an arena of %llu bytes is too small for %llu bytes of guest memory and %s beside them",
+			       (unsigned long long)c->arena_bytes, (unsigned long long)c->bytes, have);
+	}
 	if (c->bytes > available || c->arena_bytes > available) {
 		size_text(want, sizeof(want), max(c->bytes, c->arena_bytes));
 		size_text(have, sizeof(have), available);

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 
 #define WATCH_NS (100 * NSEC_PER_MSEC)
 #define LEAVE_NS (10 * NSEC_PER_SEC) /* a vCPU that was kicked leaves within that */
+#define NAP_NS (20 * NSEC_PER_MSEC)  /* a longer pause between two steps is cut up, so that the run can end */
 #define MAX_BYTES (1ull << 36)	     /* a stamp names a page in 24 bits */
 
 struct stress {
@@ -129,6 +131,20 @@ static void wake_promptly(void)
 	} attr = { .size = sizeof(attr), .runtime = 100 * NSEC_PER_USEC };
 
 	syscall(SYS_sched_setattr, 0, &attr, 0);
+	prctl(PR_SET_TIMERSLACK, 1); /* delays of microseconds are not rounded up to 50 */
+}
+
+/* Between two steps. */
+static void rest(struct stress *s)
+{
+	u64 left = s->config->delay_ns;
+
+	while (left && !READ_ONCE(s->stop)) {
+		u64 nap = min(left, NAP_NS);
+
+		thread_sleep_ns(nap);
+		left -= nap;
+	}
 }
 
 static void stress_host_thread(void *arg)
@@ -144,8 +160,7 @@ static void stress_host_thread(void *arg)
 		if (c->audit_every && i % c->audit_every == c->audit_every - 1)
 			audit(s);
 		WRITE_ONCE(s->steps_done, i + 1);
-		if (c->delay_ns)
-			thread_sleep_ns(c->delay_ns);
+		rest(s);
 	}
 	/* Pairs with the watcher's load-acquire. */
 	smp_store_release(&s->done, 1);
@@ -155,7 +170,8 @@ static void stress_host_thread(void *arg)
 /* --- watcher --------------------------------------------------------------------- */
 
 struct watch {
-	u64 start, last_progress[GUEST_MAX_VCPUS + 1]; /* the last entry is the host thread's */
+	u64 start, last_look;
+	u64 last_progress[GUEST_MAX_VCPUS + 1]; /* the last entry is the host thread's */
 	u64 seen[GUEST_MAX_VCPUS + 1];
 };
 
@@ -198,12 +214,15 @@ static void report_stall(struct stress *s, u32 who)
 static bool watch_progress(struct stress *s, struct watch *w, u64 now)
 {
 	u32 n = s->config->machine.vcpus;
+	/* A watcher that did not run itself (the process was stopped) cannot tell what the others did. */
+	bool blind = now - w->last_look > s->config->stall_ns / 2;
 
+	w->last_look = now;
 	for (u32 i = 0; i <= n; i++) {
 		u64 beat = i < n ? READ_ONCE(vm_guest_vcpu(s->machine.vm, i)->heartbeat) : READ_ONCE(s->steps_done);
 		bool idle = i == n && !READ_ONCE(s->in_step);
 
-		if (beat != w->seen[i] || !w->last_progress[i] || idle) {
+		if (beat != w->seen[i] || blind || idle) {
 			w->seen[i] = beat;
 			w->last_progress[i] = now;
 		} else if (now - w->last_progress[i] > s->config->stall_ns) {
