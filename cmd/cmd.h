@@ -79,7 +79,7 @@ const struct engine *cmd_engine(const char *name, const char *command, const cha
 
 /* Complains about a document that could not be written later. Return: 0 or the status. */
 int cmd_check_json(const char *path);
-/* Return: @status, or CMD_FAILED after a complaint if it could not be written. Drops @doc. */
+/* Return: @status, or CMD_MISUSE after a complaint if it could not be written. Drops @doc. */
 int cmd_save_json(json_t *doc, const char *path, int status);
 
 /* Nothing of @what can run here: a document that says so, if one was asked for. Return: @status, or as cmd_save_json().

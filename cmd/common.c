@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the subcommands share: options, complaints, engines, documents, signals. */
+#include <ctype.h>
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
@@ -17,6 +18,7 @@
 
 u32 cmd_stop;
 FILE *cmd_out;
+static bool stdout_lost;	     /* and complained about */
 static volatile sig_atomic_t caught; /* by the main thread's handler, read by the main thread */
 
 static void on_signal(int sig)
@@ -33,17 +35,23 @@ void cmd_catch_signals(void)
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	/* A limit on the size of files shows as an error, like a full disk. */
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 int cmd_complain(int status, const char *fmt, ...)
 {
+	char text[1024];
 	va_list args;
 
 	va_start(args, fmt);
-	fprintf(stderr, "tain: ");
-	vfprintf(stderr, fmt, args);
-	fputc('\n', stderr);
+	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
+	/* One line, whatever the words of the user or the name of a file hold. */
+	for (char *c = text; *c; c++)
+		if (iscntrl((unsigned char)*c))
+			*c = '?';
+	fprintf(stderr, "tain: %s\n", text);
 	return status;
 }
 
@@ -133,6 +141,8 @@ int cmd_check_json(const char *path)
 	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
 		return cmd_complain(CMD_MISUSE, "--json: %s", strerror(ENAMETOOLONG));
 	dir = dirname(copy);
+	if (!stat(dir, &st) && !S_ISDIR(st.st_mode))
+		return cmd_complain(CMD_MISUSE, "--json: cannot write to %s: %s", dir, strerror(ENOTDIR));
 	if (access(dir, W_OK | X_OK))
 		return cmd_complain(CMD_MISUSE, "--json: cannot write to %s: %s", dir, strerror(errno));
 	return 0;
@@ -148,8 +158,9 @@ int cmd_save_json(json_t *doc, const char *path, int status)
 	json_decref(doc);
 	if (!ret)
 		return status;
-	cmd_complain(CMD_FAILED, "%s", err.text);
-	return status ? status : CMD_FAILED;
+	stdout_lost = !strcmp(path, "-");
+	cmd_complain(CMD_MISUSE, "%s", err.text);
+	return status ? status : CMD_MISUSE;
 }
 
 int cmd_save_skip(const char *command, const char *what, const char *why, const char *path, int status)
@@ -167,7 +178,7 @@ int cmd_finish(int status)
 {
 	bool failed = ferror(stdout); /* earlier; why is forgotten */
 
-	if (fflush(stdout) || failed) {
+	if ((fflush(stdout) || failed) && !stdout_lost) {
 		cmd_complain(CMD_FAILED, "cannot write to standard output: %s",
 			     failed ? "no space, or nobody reads" : strerror(errno));
 		status = status ?: CMD_FAILED;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* tain: which command? */
-#include <string.h>
-
 #include "cmd/cmd.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "lib/thread.h"
 
 const struct command command_table[] = {
@@ -65,10 +68,25 @@ static int dispatch(int argc, char **argv)
 	return c ? c->main(argc - 1, argv + 1) : unknown(argv[1]);
 }
 
+/*
+ * Whoever started tain may have closed a standard stream. Its number must not go to a
+ * memfd or to /dev/kvm, which text would then be written to; what takes it refuses writes.
+ */
+static void fill_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	int status;
 
+	fill_streams();
 	cmd_out = stdout;
 	thread_enter("main");
 	status = dispatch(argc, argv);

@@ -42,8 +42,9 @@ const struct command_spec cmd_run_spec = {
 	.name = "tain run",
 	.summary = "Run a guest; its console is standard output, its exit code the exit status.",
 	.args = "GUEST [-- ARGUMENTS]",
-	.description = "GUEST is a built-in workload (`tain list guests`) or, with a slash in it or naming a file,\n"
-		       "an ELF file built against tain/guest.h. What follows -- are the guest's own arguments.",
+	.description = "GUEST is a built-in workload (`tain list guests`) or an ELF file built against tain/guest.h;\n"
+		       "a file that is called like a workload needs a slash. What follows -- are the guest's own\n"
+		       "arguments.",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
 	.min_args = 1,
@@ -56,23 +57,27 @@ static void text(u32 vcpu, const void *data, size_t bytes, void *arg)
 	fflush(stdout);
 }
 
+static bool is_builtin(const char *name)
+{
+	for (const struct guest_info *g = guest_list(); g->name; g++)
+		if (!strcmp(g->name, name))
+			return true;
+	return false;
+}
+
 /* Which workloads mean something without a driver? Return: 0 or the exit status. */
 static int check_builtin(const char *name)
 {
 	const char *names[32] = { NULL }, *near;
-	const struct guest_info *g = guest_list();
-	bool found = false;
+	size_t n = 0;
 
-	for (size_t n = 0; g->name; g++) {
-		if (n < ARRAY_SIZE(names) - 1)
-			names[n++] = g->name;
-		found |= !strcmp(g->name, name);
-	}
+	for (const struct guest_info *g = guest_list(); g->name && n < ARRAY_SIZE(names) - 1; g++)
+		names[n++] = g->name;
 	if (!strcmp(name, "touch"))
 		return cmd_complain(CMD_MISUSE, "guest touch obeys a host's commands: run it with `tain bench fault`");
 	if (!strcmp(name, "stamp"))
 		return cmd_complain(CMD_MISUSE, "guest stamp needs an oracle: run it with `tain stress`");
-	if (found)
+	if (is_builtin(name))
 		return CMD_OK;
 	near = option_nearest(name, names);
 	return cmd_complain(CMD_MISUSE, "unknown guest '%s'%s%s%s; `tain list guests` names them", name,
@@ -95,7 +100,7 @@ static int configure(struct machine_config *c, int argc, char **argv)
 		.argv = argv + 1,
 		.text = text,
 	};
-	if (strchr(guest, '/') || !access(guest, F_OK)) {
+	if (!is_builtin(guest) && (strchr(guest, '/') || !access(guest, F_OK))) {
 		c->image.path = guest;
 		if (access(guest, R_OK))
 			return cmd_complain(CMD_MISUSE, "%s: %s", guest, strerror(errno));
