@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * End-to-end tests of the command, which they run as people and scripts do. The tain of
+ * this program's own build is tested (build/VARIANT/tain), or the one TAIN_BIN names.
+ */
+#include "tests/cmd_env.h"
+#include "tests/cmd_suites.h"
+
+/* clang-format off */
+#define SUITE(name) { #name, cmd_##name##_tests, cmd_env_setup, cmd_env_teardown }
+/* clang-format on */
+
+int main(int argc, char **argv)
+{
+	static const struct test_suite suites[] = {
+		SUITE(help),
+		SUITE(list),
+		SUITE(bad),
+		{ NULL, NULL, NULL, NULL },
+	};
+
+	return test_main("cmd", suites, argc, argv);
+}
