@@ -91,10 +91,14 @@ int mm_create(struct frame_arena *arena, const char *policy_name, struct mm_stru
 	err = pt_create(mm);
 	if (err)
 		goto destroy_policy;
-	notifier_mm_init(&mm->notifier, &notifier_ops);
+	err = notifier_mm_init(&mm->notifier, &notifier_ops, NOTIFIER_ADMIT_MM_LOCK);
+	if (err)
+		goto destroy_tables;
 	*out = mm;
 	return 0;
 
+destroy_tables:
+	pt_destroy(mm);
 destroy_policy:
 	policy->destroy(mm);
 destroy_counters:

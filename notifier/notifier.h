@@ -11,75 +11,179 @@
 #include "lib/lock.h"
 #include "tain/notifier.h"
 
-/* Private to notifier/ but for the test of emptiness below. */
+/* How a newcomer is kept from meeting a section half way (rule N3); docs/notifier.md. */
+enum notifier_admission {
+	NOTIFIER_ADMIT_MM_LOCK, /* registration takes every lock under which a section can run: O(VMAs) */
+	NOTIFIER_ADMIT_SECTION, /* sections are counted; registration publishes and waits for the open ones: O(threads) */
+};
+
+/* Section admission: the sections a thread has open on an mm. */
+struct mn_slot {
+	u64 word; /* low bits: how many; above: how often they fell to zero. Written by the thread of that id alone */
+} cacheline_aligned;
+
+/* Private to notifier/ but for the tests of emptiness below. */
 struct mmu_notifier_subscriptions {
+	u32 interested;		    /* something to call or count in a section; written under lock */
 	struct mmu_notifier *first; /* written under lock, walked under the notifier SRCU domain */
-	struct spinlock lock;	    /* guards the links of the list */
+	struct mn_slot *slots;	    /* THREAD_MAX of them, section admission only; constant */
+	struct emm_notifier *emm;   /* chain; written under lock, walked under the notifier SRCU domain */
+	u32 emm_version;	    /* 0: no chain yet; written under lock */
+	u32 has_itree;		    /* sections are counted in active; set once */
+	u32 itree_ready;	    /* ... and none is open that was not; set once */
+
+	struct spinlock lock; /* guards the links of the lists and all below */
+	u64 born;	      /* last one given out */
+	/* rule I1 */
+	u64 seq;    /* odd: a section met an interval, the tree is frozen */
+	u64 active; /* sections open */
+	struct mmu_interval_notifier *itree;
+	struct mmu_interval_notifier *deferred; /* to insert or remove when seq turns even */
+	struct wait_queue wait;			/* for seq */
 };
 
 /* What the layer asks of the address space that embeds a struct notifier_mm. */
 struct notifier_mm_ops {
-	/* mmap_lock for write around registration. */
+	/* mmap_lock for write around registration. With section admission this and the next three are never called. */
 	void (*lock_for_write)(struct notifier_mm *mm);
 	void (*unlock_for_write)(struct notifier_mm *mm);
-	/* Every lock under which a section can run, in the order of rule N4. 0 or -EINTR, with nothing left locked. */
+	/*
+	 * Every lock under which a section can run, in the order of rule N4.
+	 * Return: 0, or with nothing left locked: -EINTR (a signal is pending), -ENOMEM, -EPERM.
+	 */
 	int (*take_all_locks)(struct notifier_mm *mm);
 	void (*drop_all_locks)(struct notifier_mm *mm);
-	/* mm_count reached zero: free the structure. */
+	/* mm_count reached zero: free the structure. May come on a thread of the SRCU callbacks. */
 	void (*free)(struct notifier_mm *mm);
+	hva_t limit; /* addresses are below it; 0: any */
 };
 
 struct notifier_mm {
 	const struct notifier_mm_ops *ops;
 	struct mmu_notifier_subscriptions *subscriptions; /* rule N1: published once, freed with the mm */
+	enum notifier_admission admission;		  /* constant */
 	s32 users;					  /* mm_users, atomic */
 	s32 count;					  /* mm_count, atomic */
 };
 
-void notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops); /* both counts are one */
+/* Both counts are one. Return: 0; -ENOMEM (section admission only: 8 KiB); -EINVAL for an unknown admission. */
+int must_check notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops,
+				enum notifier_admission admission);
 void notifier_mm_destroy(struct notifier_mm *mm); /* mm_count is zero: free the subscriptions */
 
 /* mm_count. The last drop calls ops->free. */
 void notifier_mm_grab(struct notifier_mm *mm);
 void notifier_mm_drop(struct notifier_mm *mm);
 
-/* Any subscriber? Needs no barrier under any lock of a section: none can come meanwhile (rule N3). */
+/*
+ * Any subscriber? Admission by mm_lock: needs no barrier under any lock of a section,
+ * for none can come meanwhile (rule N3). By section: a hint, one may come at any time.
+ */
 static inline bool mm_has_notifiers(const struct notifier_mm *mm)
 {
 	const struct mmu_notifier_subscriptions *subs = READ_ONCE(mm->subscriptions);
 
-	return subs && READ_ONCE(subs->first);
+	return subs && (READ_ONCE(subs->first) || READ_ONCE(subs->has_itree) || READ_ONCE(subs->emm));
 }
 
-int mn_range_start(const struct mmu_notifier_range *range);
-void mn_range_end(const struct mmu_notifier_range *range);
+/* Nothing to call and nothing to count: two loads, mostly one. Checking builds check every section. */
+static inline bool mn_quiet(const struct notifier_mm *mm)
+{
+	const struct mmu_notifier_subscriptions *subs;
+
+	if (CHECKING)
+		return false;
+	subs = READ_ONCE(mm->subscriptions);
+	return likely(!subs) || !READ_ONCE(subs->interested);
+}
+
+int mn_range_start(struct mmu_notifier_range *range);
+void mn_range_end(struct mmu_notifier_range *range);
 void mn_release(struct notifier_mm *mm);
+bool mn_clear_flush_young(struct notifier_mm *mm, hva_t start, hva_t end);
+bool mn_clear_young(struct notifier_mm *mm, hva_t start, hva_t end);
+bool mn_test_young(struct notifier_mm *mm, hva_t start, hva_t end);
+void mn_secondary_tlbs(struct notifier_mm *mm, hva_t start, hva_t end);
 
 /*
  * Open a section on range (rule N5). A blockable one always succeeds.
+ * @range: one object per open section, kept (or copied) until end.
+ * Context: one of the locks of take_all_locks is held (admission by mm_lock), any or
+ * none (by section). Sleeps if blockable. The same thread closes it.
  * Return: 0; -EAGAIN only if !range->blockable: then no entry may be touched and
- * end must not be called (rule N6).
+ * end must not be called (rule N6); -EINVAL for an empty, reversed or too long range
+ * if anybody listens (a checker report too).
  */
-static inline int mmu_notifier_invalidate_range_start(const struct mmu_notifier_range *range)
+static inline int mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
-	return mm_has_notifiers(range->mm) ? mn_range_start(range) : 0;
+	return mn_quiet(range->mm) ? 0 : mn_range_start(range);
 }
 
-static inline void mmu_notifier_invalidate_range_end(const struct mmu_notifier_range *range)
+/* Close it. One that is not open is a checker report, and ignored. */
+static inline void mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 {
-	if (mm_has_notifiers(range->mm))
+	if (!mn_quiet(range->mm))
 		mn_range_end(range);
 }
 
 /*
  * First act of exit (rule N8). Waits for running callbacks even if nobody is listed
  * any more: who unregisters at this moment may still be in one.
- * Context: mm_users is zero, no lock held; sleeps.
+ * Context: mm_users is zero, no lock held; sleeps. From a callback (catalogue 17) it
+ * would wait for its caller for ever: a checker report.
  */
 static inline void mmu_notifier_release(struct notifier_mm *mm)
 {
 	if (READ_ONCE(mm->subscriptions))
 		mn_release(mm);
 }
+
+/*
+ * Aging (rule N11): was [start, end) accessed by any subscriber, and forget it. All
+ * are asked. Context: the page-table lock is held; atomic; in no section.
+ */
+static inline bool mmu_notifier_clear_flush_young(struct notifier_mm *mm, hva_t start, hva_t end)
+{
+	return mm_has_notifiers(mm) && mn_clear_flush_young(mm, start, end);
+}
+
+/* The same without a flush of the subscribers' TLBs. */
+static inline bool mmu_notifier_clear_young(struct notifier_mm *mm, hva_t start, hva_t end)
+{
+	return mm_has_notifiers(mm) && mn_clear_young(mm, start, end);
+}
+
+/* The same without forgetting; stops at the first that says yes. */
+static inline bool mmu_notifier_test_young(struct notifier_mm *mm, hva_t start, hva_t end)
+{
+	return mm_has_notifiers(mm) && mn_test_young(mm, start, end);
+}
+
+/*
+ * The entries of [start, end) have changed: devices that walk the page table drop what
+ * they hold of them (rule N13). Context: the page-table lock is held, the entry is
+ * cleared, and neither is its page free nor a new entry visible yet; atomic.
+ */
+static inline void mmu_notifier_arch_invalidate_secondary_tlbs(struct notifier_mm *mm, hva_t start, hva_t end)
+{
+	if (mm_has_notifiers(mm))
+		mn_secondary_tlbs(mm, start, end);
+}
+
+/*
+ * For allocators whose memory may have to be reclaimed: reclaim opens sections and
+ * calls callbacks, so none may come from a callback or under a lock that one takes
+ * (rule I7). Nothing in a release build.
+ */
+#if CHECKING
+void mmu_notifier_might_reclaim(void);
+#else
+static inline void mmu_notifier_might_reclaim(void)
+{
+}
+#endif
+
+/* EMM (rule E3): was [start, end) accessed? @young: the caller knows that already; V1 does not ask then. */
+bool emm_notify_referenced(struct notifier_mm *mm, hva_t start, hva_t end, bool young);
 
 #endif /* NOTIFIER_NOTIFIER_H */

@@ -43,12 +43,14 @@ static void call_ends(struct mmu_notifier_subscriptions *subs, const struct mmu_
 	}
 }
 
-int mn_range_start(const struct mmu_notifier_range *range)
+int mn_range_start(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
 	int err = 0;
 	int idx;
 
+	if (!subs)
+		return 0;
 	ASSERT(range->start < range->end);
 	mn_trace(START, range->start, range->end, range->event, range->blockable);
 	idx = srcu_read_lock(&mn_srcu);
@@ -70,11 +72,13 @@ int mn_range_start(const struct mmu_notifier_range *range)
 	return err;
 }
 
-void mn_range_end(const struct mmu_notifier_range *range)
+void mn_range_end(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
 	int idx;
 
+	if (!subs)
+		return;
 	mn_trace(END, range->start, range->end, range->event, 0);
 	idx = srcu_read_lock(&mn_srcu);
 	call_ends(subs, range);

@@ -21,12 +21,14 @@ __thread unsigned int mn_callback_depth;
 
 /* --- the address space -------------------------------------------------------- */
 
-void notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops)
+int notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops, enum notifier_admission admission)
 {
 	mm->ops = ops;
+	mm->admission = admission;
 	mm->subscriptions = NULL;
 	mm->users = 1;
 	mm->count = 1;
+	return 0;
 }
 
 void notifier_mm_destroy(struct notifier_mm *mm)
@@ -153,12 +155,13 @@ static int register_locked(struct mmu_notifier *subscription, struct notifier_mm
 	subscription->mm = mm;
 	spin_lock(&subs->lock);
 	list_add_locked(subs, subscription);
+	WRITE_ONCE(subs->interested, 1);
 	spin_unlock(&subs->lock);
 	mm->ops->drop_all_locks(mm);
 	return 0;
 }
 
-/* subscription->users: 0 free, 1 registered, 2 changing. Two callers cannot both have it. */
+/* subscription->state: 0 free, 1 registered, 2 changing. Two callers cannot both have it. */
 #define USERS_FREE 0u
 #define USERS_REGISTERED 1u
 #define USERS_CHANGING 2u
@@ -172,12 +175,12 @@ int mmu_notifier_register(struct mmu_notifier *subscription, struct notifier_mm 
 		return -EINVAL;
 	if (in_callback())
 		return -EDEADLK;
-	if (!try_cmpxchg(&subscription->users, &users, USERS_CHANGING))
+	if (!try_cmpxchg(&subscription->state, &users, USERS_CHANGING))
 		return -EEXIST;
 	mm->ops->lock_for_write(mm);
 	err = register_locked(subscription, mm);
 	mm->ops->unlock_for_write(mm);
-	smp_store_release(&subscription->users, err ? USERS_FREE : USERS_REGISTERED); /* pairs with the exchanges */
+	smp_store_release(&subscription->state, err ? USERS_FREE : USERS_REGISTERED); /* pairs with the exchanges */
 	mn_trace(REGISTER, subscription, mm, err, 0);
 	return err;
 }
@@ -202,10 +205,10 @@ int mmu_notifier_unregister(struct mmu_notifier *subscription, struct notifier_m
 		return -EINVAL;
 	if (in_callback())
 		return -EDEADLK;
-	if (!try_cmpxchg(&subscription->users, &users, USERS_CHANGING))
+	if (!try_cmpxchg(&subscription->state, &users, USERS_CHANGING))
 		return -EINVAL;
 	if (subscription->mm != mm) {
-		smp_store_release(&subscription->users, USERS_REGISTERED);
+		smp_store_release(&subscription->state, USERS_REGISTERED);
 		return -EINVAL;
 	}
 	subs = mm->subscriptions;
@@ -228,7 +231,7 @@ int mmu_notifier_unregister(struct mmu_notifier *subscription, struct notifier_m
 	synchronize_srcu(&mn_srcu);
 	subscription->mm = NULL;
 	subscription->list_next = NULL;
-	smp_store_release(&subscription->users, USERS_FREE); /* pairs with the exchange in mmu_notifier_register() */
+	smp_store_release(&subscription->state, USERS_FREE); /* pairs with the exchange in mmu_notifier_register() */
 	notifier_mm_drop(mm);
 	return 0;
 }

@@ -56,7 +56,7 @@ void owner_init(struct owner *owner)
 {
 	*owner = (struct owner){ 0 };
 	init_rwsem(&owner->lock, &owner_class);
-	notifier_mm_init(&owner->mm, &owner_ops);
+	CHECK_EQ(notifier_mm_init(&owner->mm, &owner_ops, NOTIFIER_ADMIT_MM_LOCK), 0);
 }
 
 void owner_fini(struct owner *owner)
