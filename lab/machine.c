@@ -253,7 +253,7 @@ static bool machine_exit(struct vcpu *vcpu, const struct vcpu_exit *exit, void *
 	case VCPU_EXIT_KICK:
 		return !READ_ONCE(m->stop);
 	case VCPU_EXIT_CRASH:
-		v->ret = err_set(&v->err, -EIO, "vCPU %u: %s", v->id, exit->err.text);
+		v->ret = err_set(&v->err, -EPROTO, "vCPU %u: %s", v->id, exit->err.text);
 		return false;
 	}
 	return false;

@@ -57,7 +57,7 @@ struct machine_vcpu {
 	/* valid when ENDED */
 	bool exited; /* the guest ended by itself, with code */
 	u32 code;
-	int ret; /* 0, or -errno with err */
+	int ret; /* 0, or -errno with err; -EPROTO: the guest crashed */
 	struct err err;
 	struct thread thread;
 };

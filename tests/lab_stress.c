@@ -166,7 +166,7 @@ static void bad_numbers(void)
 		{ 4097, 0, 1, NULL, "not a multiple of the page size" },
 		{ 1 << 20, 0, 0, NULL, "0 vCPUs" },
 		{ 1 << 20, 0, 17, NULL, "17 vCPUs" },
-		{ 1 << 20, 1 << 20, 1, NULL, "do not fit into an arena" },
+		{ 1 << 20, 1 << 20, 1, NULL, "is too small for" },
 		{ 1 << 20, 12345, 1, NULL, "not a multiple" },
 		{ 1ull << 46, 0, 1, NULL, "more than this machine has" },
 		{ ~4095ull, 0, 1, NULL, "more than this machine has" },
