@@ -11,6 +11,9 @@
 #include "lib/thread.h"
 #include "lib/time.h"
 
+/* Guests of engine soft live on a thread's stack, with buffers of theirs: `ulimit -s` is not asked. */
+#define STACK_BYTES (2ul << 20)
+
 static_assert(sizeof(pthread_t) <= sizeof(u64), "a pthread_t fits in struct thread");
 
 static struct lock_core ids_lock; /* guards ids_used and writes of thread_high */
@@ -164,6 +167,7 @@ int thread_create(struct thread *thread, const char *name, int cpu, void (*fn)(v
 	thread->fn = fn;
 	thread->arg = arg;
 	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	if (cpu >= 0) {
 		CPU_ZERO(&cpus);
 		CPU_SET(cpu, &cpus);
