@@ -35,8 +35,6 @@ void cmd_catch_signals(void)
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	/* A limit on the size of files shows as an error, like a full disk. */
-	signal(SIGXFSZ, SIG_IGN);
 }
 
 int cmd_complain(int status, const char *fmt, ...)

@@ -3,6 +3,7 @@
 #include "cmd/cmd.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -87,6 +88,7 @@ int main(int argc, char **argv)
 	int status;
 
 	fill_streams();
+	signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files shows as an error, like a full disk */
 	cmd_out = stdout;
 	thread_enter("main");
 	status = dispatch(argc, argv);
