@@ -16,6 +16,9 @@ int main(int argc, char **argv)
 		SUITE(help),
 		SUITE(list),
 		SUITE(bad),
+		SUITE(run),
+		SUITE(stress),
+		SUITE(bench),
 		{ NULL, NULL, NULL, NULL },
 	};
 

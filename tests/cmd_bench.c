@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/* tain bench: histograms that hold what they say. Times are not judged. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/cmd_env.h"
+#include "tests/cmd_suites.h"
+
+#define PAGES 256 /* 1M */
+#define PASSES 2
+
+static const char *const document_keys[] = {
+	"schema",    "version",		 "command", "engine",  "host_mm",  "mmu",	 "cpu",	  "kernel",	"seed",
+	"elapsed_s", "checked_accesses", "faults",  "options", "host_ops", "violations", "skips", "histograms", NULL,
+};
+
+/* Each also as NAME_random, but for tain's own host fault. */
+static const char *const causes[] = {
+	"overhead", "present", "host_present", "first_touch", "after_dontneed", "after_remap", "host_fault",
+};
+
+/* Buckets upwards, within the extremes, and as many samples in them as it says. */
+static void check_buckets(json_t *h, const char *name)
+{
+	u64 sum = 0, last = 0, max = json_u64(h, "max");
+	const char *key;
+	json_t *count;
+	bool first = true;
+
+	json_object_foreach(json_object_get(h, "buckets"), key, count)
+	{
+		u64 low = strtoull(key, NULL, 10);
+
+		CHECK_MSG(first || low > last, "%s: bucket %s comes after %llu", name, key, (unsigned long long)last);
+		CHECK_MSG(low <= max, "%s: bucket %s, max %llu", name, key, (unsigned long long)max);
+		CHECK_MSG(json_integer_value(count) > 0, "%s: bucket %s holds none", name, key);
+		sum += (u64)json_integer_value(count);
+		last = low;
+		first = false;
+	}
+	CHECK_MSG(sum == json_u64(h, "count"), "%s: buckets hold %llu samples of %llu", name, (unsigned long long)sum,
+		  (unsigned long long)json_u64(h, "count"));
+}
+
+static void check_histogram(json_t *histograms, const char *name, u64 samples)
+{
+	static const char *const order[] = { "min", "p50", "p90", "p99", "p999", "p9999", "max" };
+	json_t *h = json_object_get(histograms, name);
+
+	if (!CHECK_MSG(h, "there is a histogram %s", name))
+		return;
+	check_keys(h, WORDS("unit", "count", "min", "p50", "p90", "p99", "p999", "p9999", "max", "buckets"));
+	CHECK_STR(json_text(h, "unit"), "ns");
+	CHECK_MSG(json_u64(h, "count") == samples, "%s: %llu samples instead of %llu", name,
+		  (unsigned long long)json_u64(h, "count"), (unsigned long long)samples);
+	for (size_t i = 1; i < ARRAY_SIZE(order); i++)
+		CHECK_MSG(json_u64(h, order[i - 1]) <= json_u64(h, order[i]), "%s: %s is %llu, %s %llu", name,
+			  order[i - 1], (unsigned long long)json_u64(h, order[i - 1]), order[i],
+			  (unsigned long long)json_u64(h, order[i]));
+	check_buckets(h, name);
+}
+
+static void check_document(json_t *doc, const char *engine, u64 vcpus)
+{
+	json_t *histograms = json_object_get(doc, "histograms"), *options = json_object_get(doc, "options");
+	bool soft = !strcmp(engine, "soft");
+
+	check_keys(doc, document_keys);
+	CHECK_STR(json_text(doc, "schema"), "tain.result/1");
+	CHECK_STR(json_text(doc, "command"), "bench fault");
+	CHECK_STR(json_text(doc, "engine"), engine);
+	CHECK_EQ(json_u64(doc, "seed"), 51);
+	CHECK_GT(json_u64(doc, "faults"), 0);
+	CHECK_EQ(json_u64(options, "bytes"), PAGES << 12);
+	CHECK_EQ(json_u64(options, "iterations"), PASSES);
+	CHECK_EQ(json_u64(options, "vcpus"), vcpus);
+	for (size_t i = 0; i < ARRAY_SIZE(causes); i++) {
+		/* A warm page is measured over and over: 16 pages, 64 times, on each vCPU. */
+		u64 samples = strcmp(causes[i], "overhead") ? PASSES * PAGES : PASSES * 16 * 64 * vcpus;
+		char random[32];
+
+		snprintf(random, sizeof(random), "%s_random", causes[i]);
+		check_histogram(histograms, causes[i], samples);
+		check_histogram(histograms, random, samples);
+	}
+	if (soft)
+		check_histogram(histograms, "tain_host_fault", PASSES * PAGES);
+	CHECK_EQ(json_object_size(histograms), 2 * ARRAY_SIZE(causes) + soft);
+	CHECK_EQ(json_array_size(json_object_get(doc, "skips")), !soft);
+}
+
+static const struct tain_run *fault(const char *engine, const char *vcpus, const char *backing)
+{
+	const struct tain_run *r = TAIN("bench", "fault", "-e", engine, "-v", vcpus, "-s", backing, "-b", "1M", "-i",
+					"2", "--seed", "51", "--json", "r.json");
+
+	CHECK_MSG(r->status == 0, "%s: exit status %d; stderr '%s'", r->name, r->status, r->err.text);
+	return r;
+}
+
+static void check_text(const char *text)
+{
+	CHECK_CONTAINS(text, "\n  cause ");
+	for (size_t i = 0; i < ARRAY_SIZE(causes); i++) {
+		char row[32];
+
+		snprintf(row, sizeof(row), "\n  %s ", causes[i]);
+		CHECK_CONTAINS(text, row);
+		snprintf(row, sizeof(row), "\n  %s_random ", causes[i]);
+		CHECK_CONTAINS(text, row);
+	}
+	CHECK_CONTAINS(text, "\nfirst_touch, ns (512 samples)\n");
+	CHECK_CONTAINS(text, " net p50: less tain's own overhead per measured access, ");
+}
+
+static void faults_on_soft(void)
+{
+	const struct tain_run *r = fault("soft", "1", "anonymous");
+
+	CHECK_STR(r->err.text, "");
+	CHECK_CONTAINS(r->out.text, "tain bench fault: engine soft, MMU tain EPT, ");
+	CHECK_CONTAINS(r->out.text, "\nMMU tain EPT; times of one access in ns\n");
+	check_text(r->out.text);
+	check_document(tain_json_file("r.json"), "soft", 1);
+	fault("soft", "2", "anonymous");
+	check_document(tain_json_file("r.json"), "soft", 2);
+	CHECK_EQ(tain_dir_files(), 1);
+}
+
+static void faults_on_kvm(void)
+{
+	const struct tain_run *r;
+
+	if (!kvm_or_skip())
+		return;
+	r = fault("kvm", "1", "anonymous");
+	CHECK_CONTAINS(r->out.text, "\nMMU KVM ");
+	check_text(r->out.text);
+	check_document(tain_json_file("r.json"), "kvm", 1);
+	fault("kvm", "2", "memfd");
+	check_document(tain_json_file("r.json"), "kvm", 2);
+}
+
+static void quiet_and_alone_on_stdout(void)
+{
+	const struct tain_run *r = TAIN("bench", "fault", "-q", "-b", "1M", "-i", "2", "--seed", "51", "--json", "-");
+
+	CHECK_EQ(r->status, 0);
+	check_document(tain_json(r->out.text), "soft", 1);
+	CHECK_EQ(tain_count(r->err.text, "\n"), 1);
+	CHECK_CONTAINS(r->err.text, ", seed 51\n");
+}
+
+/* Every figure is measured; whether its bound is reached, this machine's load decides. */
+static void figures(void)
+{
+	const struct tain_run *r = TAIN("bench", "figures", "-i", "1", "-b", "1M", "--seed", "51", "--json", "r.json");
+	json_t *doc = tain_json_file("r.json"), *f;
+	size_t i;
+
+	CHECK_MSG(r->status == 0 || r->status == 1, "%s: exit status %d; stderr '%s'", r->name, r->status, r->err.text);
+	CHECK(json_is_null(json_object_get(doc, "engine")));
+	CHECK_EQ(json_array_size(json_object_get(doc, "figures")), 6);
+	json_array_foreach(json_object_get(doc, "figures"), i, f)
+	{
+		const char *name = json_text(f, "name");
+
+		check_keys(f, WORDS("name", "unit", "values", "peer", "peer_values", "measure", "bound", "at_most",
+				    "met"));
+		CHECK_CONTAINS(r->out.text, name);
+		if (strncmp(name, "kvm", 3))
+			CHECK_MSG(json_real_value(json_array_get(json_object_get(f, "values"), 0)) > 0,
+				  "%s was measured", name);
+	}
+	CHECK_EQ(strstr(r->out.text, "this is a checking build: its figures say nothing\n") != NULL, CHECKING);
+}
+
+const struct test_case cmd_bench_tests[] = {
+	TEST(faults_on_soft), TEST(faults_on_kvm), TEST(quiet_and_alone_on_stdout), TEST(figures), TEST_END,
+};
