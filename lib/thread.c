@@ -19,6 +19,7 @@ static_assert(sizeof(pthread_t) <= sizeof(u64), "a pthread_t fits in struct thre
 static struct lock_core ids_lock; /* guards ids_used and writes of thread_high */
 static bool ids_used[THREAD_MAX];
 u32 thread_high;
+u32 thread_signals[THREAD_MAX];
 
 __thread u32 thread_self;
 static __thread u32 depth; /* thread_enter() calls not left yet */
@@ -37,6 +38,7 @@ static int id_alloc(u32 *id)
 		if (ids_used[i])
 			continue;
 		ids_used[i] = true;
+		WRITE_ONCE(thread_signals[i], 0); /* a signal of the last one of this number */
 		/* Before the thread's first count in a per-thread slot; readers_gone() in lib/srcu.c relies on it. */
 		if (i >= thread_high)
 			WRITE_ONCE(thread_high, i + 1);
@@ -230,4 +232,22 @@ void thread_block_signals(void)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
+}
+
+void thread_signal_note(void)
+{
+	u32 self = thread_self;
+
+	if (self)
+		WRITE_ONCE(thread_signals[self - 1], 1);
+}
+
+void thread_signal_send(struct thread *thread)
+{
+	WRITE_ONCE(thread_signals[thread->id], 1);
+}
+
+bool thread_signal_clear(void)
+{
+	return xchg(&thread_signals[thread_id()], 0);
 }

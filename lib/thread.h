@@ -6,6 +6,7 @@
 #ifndef LIB_THREAD_H
 #define LIB_THREAD_H
 
+#include "lib/atomic.h"
 #include "lib/base.h"
 
 #define THREAD_MAX 128 /* alive at one time */
@@ -54,5 +55,29 @@ static inline u32 thread_id(void)
 
 	return likely(self) ? self - 1 : thread_id_slow();
 }
+
+/*
+ * Signals, as far as long operations care: one is pending for a thread from
+ * thread_signal_note() or thread_signal_send() until thread_signal_clear(), or until
+ * the thread ends. What it meant is the program's business.
+ */
+extern u32 thread_signals[THREAD_MAX]; /* by id; atomic */
+
+/* One load. What may take long asks once per step, undoes what it did, and returns -EINTR. */
+static inline bool thread_signal_pending(void)
+{
+	u32 self = thread_self;
+
+	return self && unlikely(READ_ONCE(thread_signals[self - 1]));
+}
+
+/* For a program's handler: a signal is pending for the thread it runs on. Async-signal-safe; keeps errno. */
+void thread_signal_note(void);
+
+/* The same for another thread, between thread_create() and thread_join(). It is not woken from a sleep. */
+void thread_signal_send(struct thread *thread);
+
+/* The calling thread has dealt with it. Return: was one pending? */
+bool thread_signal_clear(void);
 
 #endif /* LIB_THREAD_H */

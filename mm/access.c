@@ -26,7 +26,7 @@ static bool populate_span(struct mm_struct *mm, hva_t addr, hva_t end, hva_t *sp
 
 int mm_populate(struct mm_struct *mm, hva_t addr, size_t len)
 {
-	hva_t end = addr + len, span_end = 0;
+	hva_t end = addr + len, span_end = 0, refused = end;
 	enum mm_access access = 0;
 
 	if (!range_ok(addr, len))
@@ -42,7 +42,8 @@ int mm_populate(struct mm_struct *mm, hva_t addr, size_t len)
 			continue;
 		}
 		err = mm_fault_in(mm, addr, access, &fault);
-		if (err == -EFAULT) {
+		if (err == -EFAULT && refused != addr) {
+			refused = addr;
 			span_end = 0; /* a writer changed it since: look again */
 			continue;
 		}

@@ -59,6 +59,8 @@ static struct page *new_page(struct vm_fault *vmf)
 		return NULL;
 	frame_clear(page);
 	WRITE_ONCE(page->flags, PG_ANON);
+	WRITE_ONCE(page->mapping, vma_anon(vmf->vma));
+	WRITE_ONCE(page->index, vma_index(vmf->vma, vmf->addr));
 	return page;
 }
 
@@ -127,6 +129,53 @@ static int fault_special(struct vm_fault *vmf, struct page *leaf)
 	return out;
 }
 
+/*
+ * The first touch of a page of a file. The file may give it up between the look and
+ * the lock (catalogue 45):
+ *
+ *   fault                                  truncate
+ *   -----                                  --------
+ *   page of the file, with a reference
+ *                                          the file gives it up
+ *   page-table lock                        clears entries under the page-table lock
+ *     is it the file's still? no: retry
+ *
+ * Who takes the page-table lock first: the fault, and truncate clears what it installs;
+ * or truncate, and the fault sees what truncate did before.
+ */
+static int fault_file(struct vm_fault *vmf, struct page *leaf)
+{
+	pte_t *ptep = &pt_entries(leaf)[pt_index(vmf->addr, 1)];
+	u64 index = vma_index(vmf->vma, vmf->addr);
+	struct mm_file *file = vmf->vma->file;
+	int out = FAULT_DONE;
+	struct page *page;
+	pte_t pte;
+	int err = mm_file_page(file, index, &page);
+
+	if (err)
+		return err;
+	race_point("mm_fault_file:before_ptl");
+	spin_lock(&leaf->ptl);
+	pte = pte_read(ptep);
+	if (unlikely(!vmf->mm->policy->fault_valid(vmf))) {
+		out = FAULT_RETRY;
+	} else if (!pte_none(pte)) {
+		out = use_entry_locked(vmf, leaf, pte);
+	} else if (unlikely(!mm_file_has_page(file, index, page))) {
+		out = FAULT_RETRY;
+	} else {
+		frame_get(page); /* the entry's; the one we have is the caller's */
+		fetch_add(&page->mapcount, 1);
+		install_locked(vmf, leaf, pte_make(frame_pfn(page), vma_prot(vmf->vma)), page);
+		page = NULL;
+	}
+	spin_unlock(&leaf->ptl);
+	if (page)
+		put_page(page);
+	return out;
+}
+
 /* An entry holds a page already. */
 static int fault_present(struct vm_fault *vmf, struct page *leaf)
 {
@@ -160,7 +209,13 @@ static int handle_fault(struct vm_fault *vmf)
 	/* A hint, decided again under the lock. */
 	if (!pte_none(pte_read(&pt_entries(leaf)[pt_index(vmf->addr, 1)])))
 		return fault_present(vmf, leaf);
-	return vma->flags & VM_PFNMAP ? fault_special(vmf, leaf) : fault_anon(vmf, leaf);
+	if (vma->flags & VM_PFNMAP)
+		return fault_special(vmf, leaf);
+	if (vma->flags & VM_SHARED)
+		return fault_file(vmf, leaf);
+	if (unlikely(!vma_anon(vma)) && anon_vma_prepare(vma))
+		return -ENOMEM;
+	return fault_anon(vmf, leaf);
 }
 
 int mm_fault_in(struct mm_struct *mm, hva_t hva, enum mm_access access, struct mm_fault *fault)

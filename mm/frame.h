@@ -23,6 +23,7 @@
 #define PG_ANON BIT(3)	   /* anonymous memory */
 #define PG_DIRTY BIT(4)
 #define PG_ACCESSED BIT(5)
+#define PG_FILE BIT(6) /* a page of a struct mm_file, or was until the file gave it up */
 
 /* A word of poison. Freed frames hold it from end to end in checking builds. */
 #define FRAME_POISON 0xdeadf4a3e5dead00ull
@@ -40,8 +41,16 @@ struct page {
 			struct page *next, *prev;
 		} list;		     /* on a buddy list; under zone_lock */
 		struct rcu_head rcu; /* a table on its way out */
+		struct {
+			/*
+			 * PG_ANON: the struct anon_vma, constant while the page has entries. PG_FILE: the
+			 * struct mm_file, or NULL when it has given the page up; under its pages_lock.
+			 */
+			void *mapping;
+			u64 index; /* in the object; constant once mapping is set */
+		};
 	};
-	struct page *chain;  /* tables on their way out together, owned by who retires them */
+	struct page *chain;  /* pages on their way out together, owned by who retires them */
 	struct spinlock ptl; /* PG_TABLE, leaf: guards its entries. Survives a grace period after the table */
 };
 

@@ -86,7 +86,7 @@ void mm_free_tables(struct mm_struct *mm, hva_t start, hva_t end)
 	free_pgtables(mm, start, end, before ? before->end : 0, after ? after->start : TAIN_TASK_SIZE);
 }
 
-void mm_unmap_section(struct mm_struct *mm, hva_t start, hva_t end, enum mmu_notifier_event event, bool tables)
+void mm_unmap_section(struct mm_struct *mm, hva_t start, hva_t end, enum mmu_notifier_event event, struct vma_txn *txn)
 {
 	struct mmu_notifier_range range;
 	struct mmu_gather gather;
@@ -106,7 +106,9 @@ void mm_unmap_section(struct mm_struct *mm, hva_t start, hva_t end, enum mmu_not
 		race_point("mm_unmap:after_clear");
 		gather_finish(&gather);
 	}
-	if (tables)
+	if (txn) {
+		vma_txn_finish(txn);
 		mm_free_tables(mm, start, end);
+	}
 	mm_section_end(&range);
 }

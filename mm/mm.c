@@ -6,13 +6,10 @@
  * to zero, exit lets the mirrors go and frees everything mapped. mm_count counts
  * users of the structure; all of mm_users together hold one.
  */
+#include <string.h>
+
 #include "lib/alloc.h"
 #include "mm/mm_internal.h"
-
-static __attribute__((unused)) DEFINE_LOCK_CLASS(all_locks_class, "mm_all_locks_mutex");
-
-/* One at a time takes all locks of an mm; so the order inside a lock class is free (rule N4). */
-static struct mutex mm_all_locks_mutex = MUTEX_INIT(&all_locks_class);
 
 /* --- what the notifier layer asks of us --------------------------------------- */
 
@@ -30,22 +27,12 @@ static void notifier_write_unlock(struct notifier_mm *notifier)
 
 static int notifier_take_all_locks(struct notifier_mm *notifier)
 {
-	struct mm_struct *mm = mm_of(notifier);
-	int err;
-
-	mutex_lock(&mm_all_locks_mutex);
-	err = mm->policy->lock_all(mm);
-	if (err)
-		mutex_unlock(&mm_all_locks_mutex);
-	return err;
+	return mm_take_all_locks(mm_of(notifier));
 }
 
 static void notifier_drop_all_locks(struct notifier_mm *notifier)
 {
-	struct mm_struct *mm = mm_of(notifier);
-
-	mm->policy->unlock_all(mm);
-	mutex_unlock(&mm_all_locks_mutex);
+	mm_drop_all_locks(mm_of(notifier));
 }
 
 static void notifier_free(struct notifier_mm *notifier)
@@ -65,33 +52,51 @@ static const struct notifier_mm_ops notifier_ops = {
 	.take_all_locks = notifier_take_all_locks,
 	.drop_all_locks = notifier_drop_all_locks,
 	.free = notifier_free,
+	.limit = TAIN_TASK_SIZE,
 };
 
 /* --- life ------------------------------------------------------------------------ */
 
-int mm_create(struct frame_arena *arena, const char *policy_name, struct mm_struct **out)
+/* What is not said is as it always was. Return: false for a name that is not known. */
+static bool read_options(struct mm_struct *mm, const struct mm_options *options, enum notifier_admission *admission)
 {
-	const struct mm_policy *policy = mm_policy_find(policy_name);
-	struct mm_struct *mm;
-	int err = -ENOMEM;
+	const char *mm_lock = options->mm_lock ? options->mm_lock : "marks";
+	const char *name = options->admission ? options->admission : "mm_lock";
 
-	if (!policy || !arena || !out)
+	mm->policy = mm_policy_find(options->policy ? options->policy : "mmap_sem");
+	mm->mm_lock = mm_lock_find(mm_lock);
+	mm->privileged = options->privileged;
+	mm->max_vmas = options->max_vmas ? options->max_vmas : MM_MAX_MAP_COUNT;
+	mm->max_map_count = max(mm->max_vmas, (u32)MM_MAX_MAP_COUNT);
+	*admission = strcmp(name, "section") ? NOTIFIER_ADMIT_MM_LOCK : NOTIFIER_ADMIT_SECTION;
+	return mm->policy && mm->mm_lock && (*admission == NOTIFIER_ADMIT_SECTION || !strcmp(name, "mm_lock"));
+}
+
+int mm_create_with(struct frame_arena *arena, const struct mm_options *options, struct mm_struct **out)
+{
+	static const struct mm_options defaults;
+	enum notifier_admission admission;
+	struct mm_struct *mm;
+	int err = -EINVAL;
+
+	if (!arena || !out)
 		return -EINVAL;
 	mm = mem_alloc_aligned(CACHELINE, sizeof(*mm));
 	if (!mm)
 		return -ENOMEM;
+	if (!read_options(mm, options ? options : &defaults, &admission))
+		goto free_mm;
 	mm->arena = arena;
-	mm->policy = policy;
-	mm->max_map_count = MM_MAX_MAP_COUNT;
+	err = -ENOMEM;
 	if (counters_init(&mm->counters))
 		goto free_mm;
-	err = policy->init(mm);
+	err = mm->policy->init(mm);
 	if (err)
 		goto destroy_counters;
 	err = pt_create(mm);
 	if (err)
 		goto destroy_policy;
-	err = notifier_mm_init(&mm->notifier, &notifier_ops, NOTIFIER_ADMIT_MM_LOCK);
+	err = notifier_mm_init(&mm->notifier, &notifier_ops, admission);
 	if (err)
 		goto destroy_tables;
 	*out = mm;
@@ -100,12 +105,19 @@ int mm_create(struct frame_arena *arena, const char *policy_name, struct mm_stru
 destroy_tables:
 	pt_destroy(mm);
 destroy_policy:
-	policy->destroy(mm);
+	mm->policy->destroy(mm);
 destroy_counters:
 	counters_destroy(&mm->counters);
 free_mm:
 	mem_free(mm);
 	return err;
+}
+
+int mm_create(struct frame_arena *arena, const char *policy, struct mm_struct **out)
+{
+	struct mm_options options = { .policy = policy };
+
+	return policy ? mm_create_with(arena, &options, out) : -EINVAL;
 }
 
 /*
@@ -185,12 +197,15 @@ struct frame_arena *mm_arena(struct mm_struct *mm)
 void mm_audit_begin(struct mm_struct *mm)
 {
 	mm_write_begin(mm, 0, TAIN_TASK_SIZE);
+	/* What runs under rmap locks alone stands still too. */
+	mm_take_all_locks_audit(mm);
 }
 
 void mm_audit_end(struct mm_struct *mm)
 {
 	struct mm_range range = { mm, 0, TAIN_TASK_SIZE };
 
+	mm_drop_all_locks_audit(mm);
 	mm_write_end(&range);
 }
 

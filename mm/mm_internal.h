@@ -10,7 +10,9 @@
 #include "lib/mutant.h"
 #include "lib/race.h"
 #include "lib/rcu.h"
+#include "mm/file.h"
 #include "mm/frame.h"
+#include "mm/lock_all.h"
 #include "mm/mm.h"
 #include "mm/policy.h"
 #include "mm/pte_x86.h"
@@ -38,6 +40,9 @@ struct mm_struct {
 	/* Constant after creation. */
 	struct frame_arena *arena;
 	const struct mm_policy *policy;
+	const struct mm_lock_variant *mm_lock; /* how registration takes all locks */
+	bool privileged;		       /* ... whatever their number */
+	u32 max_vmas;
 	struct page *root; /* the level 4 table; freed by exit */
 	u32 max_map_count;
 	struct counters counters;
@@ -148,10 +153,10 @@ void gather_finish(struct mmu_gather *gather);
 
 /*
  * A section of @event around the clearing of [start, end), and the freeing of the
- * pages. @tables: the VMAs of the range are gone from the tree; free its page tables.
- * Context: the policy's write side, or its read side without @tables.
+ * pages. @txn: the VMAs of the range are gone from the tree; finish it and free the page tables.
+ * Context: the policy's write side, or its read side without @txn.
  */
-void mm_unmap_section(struct mm_struct *mm, hva_t start, hva_t end, enum mmu_notifier_event event, bool tables);
+void mm_unmap_section(struct mm_struct *mm, hva_t start, hva_t end, enum mmu_notifier_event event, struct vma_txn *txn);
 
 /* Open and close a section; what is between may clear, move and protect entries of the range. */
 struct mmu_notifier_range mm_section_begin(struct mm_struct *mm, hva_t start, hva_t end, enum mmu_notifier_event event);

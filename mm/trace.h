@@ -16,6 +16,9 @@
 	X(PTE, "mm_pte", "hva %#llx old %#llx new %#llx")                                                              \
 	X(TABLES, "mm_free_tables", "%#llx..%#llx count %llu")                                                         \
 	X(EXIT, "mm_exit", "vmas %llu")                                                                                \
+	X(LOCK_ALL, "mm_lock", "vmas %llu result %lld")                                                                \
+	X(MIGRATE, "mm_migrate", "%#llx..%#llx moved %llu pinned %llu")                                                \
+	X(TRUNCATE, "mm_file_truncate", "file %#llx first %llu last %llu result %lld")                                 \
 	X(FRAME_SHORT, "frame_short", "order %llu free bytes %llu")                                                    \
 	X(FRAME_CORRUPT, "frame_corrupt", "pfn %#llx offset %llu found %#llx")
 

@@ -44,6 +44,29 @@ struct vm_area_struct *find_vma(struct mm_struct *mm, hva_t addr)
 	return vma_find_in(smp_load_acquire(&mm->vmas.root), addr);
 }
 
+static void push_left_spine(struct vma_iter *it, const struct vma_node *node)
+{
+	for (; node; node = node->left)
+		it->above[it->depth++] = node;
+}
+
+void vma_iter_init(struct vma_iter *it, const struct vma_node *root)
+{
+	it->depth = 0;
+	push_left_spine(it, root);
+}
+
+struct vm_area_struct *vma_iter_next(struct vma_iter *it)
+{
+	const struct vma_node *node;
+
+	if (!it->depth)
+		return NULL;
+	node = it->above[--it->depth];
+	push_left_spine(it, node->right);
+	return node->vma;
+}
+
 /* The highest hole between @lo and @hi, which bound what the subtree may use. */
 static hva_t gap_in(const struct vma_node *node, u64 len, hva_t lo, hva_t hi)
 {
@@ -86,6 +109,10 @@ static struct vm_area_struct *vma_new(struct vma_txn *txn, hva_t start, hva_t en
 	vma->end = end;
 	vma->flags = attr.flags;
 	vma->pgoff = attr.pgoff;
+	vma->file = attr.file;
+	vma->anon_vma = attr.anon_vma;
+	vma->rmap.first = attr.pgoff;
+	vma->rmap.last = attr.pgoff + ((end - start) >> PAGE_SHIFT) - 1;
 	vma->mm = txn->mm;
 	vma->dead = 0;
 	vma->fresh = true;
@@ -136,17 +163,18 @@ static void carve(struct vma_txn *txn, hva_t start, hva_t end, struct vma_node *
 	vma_node_drop(txn, middle, vma_drop);
 }
 
-/* Would @vma, extended, describe what @attr says of @addr? */
-static bool vma_continues(const struct vm_area_struct *vma, hva_t addr, struct vma_attr attr)
+/* May @left and @right, the first ending where the second begins, be one mapping? */
+static bool attr_continues(struct vma_attr left, struct vma_attr right)
 {
-	return vma && vma->flags == attr.flags && vma->pgoff + ((addr - vma->start) >> PAGE_SHIFT) == attr.pgoff;
+	return left.flags == right.flags && left.pgoff == right.pgoff && left.file == right.file &&
+	       anon_vma_compatible(left.anon_vma, right.anon_vma);
 }
 
 int vma_txn_replace(struct vma_txn *txn, hva_t start, hva_t end, const struct vma_attr *want)
 {
 	struct vma_node *left = NULL, *right = NULL;
 	struct vm_area_struct *vma;
-	struct vma_attr attr;
+	struct vma_attr attr, here;
 
 	ASSERT(start < end && end <= TAIN_TASK_SIZE);
 	if (txn->err)
@@ -159,16 +187,21 @@ int vma_txn_replace(struct vma_txn *txn, hva_t start, hva_t end, const struct vm
 		return txn->err;
 	}
 	attr = *want;
-	if (left && left->max_end == start && vma_continues(vma_find_before(left, start), start, attr)) {
-		vma = vma_node_pop_last(txn, &left);
+	vma = left && left->max_end == start ? vma_find_before(left, start) : NULL;
+	if (vma && attr_continues(vma_attr_at(vma, start), attr)) {
+		vma_node_pop_last(txn, &left);
 		start = vma->start;
 		attr.pgoff = vma->pgoff;
+		attr.anon_vma = attr.anon_vma ? attr.anon_vma : vma->anon_vma;
 		vma_drop(txn, vma);
 	}
 	vma = !txn->err && right && right->min_start == end ? vma_find_in(right, end) : NULL;
-	if (vma && vma->flags == attr.flags && vma->pgoff == attr.pgoff + ((end - start) >> PAGE_SHIFT)) {
+	here = attr;
+	here.pgoff += (end - start) >> PAGE_SHIFT;
+	if (vma && attr_continues(here, vma_attr_at(vma, end))) {
 		vma_node_pop_first(txn, &right);
 		end = vma->end;
+		attr.anon_vma = attr.anon_vma ? attr.anon_vma : vma->anon_vma;
 		vma_drop(txn, vma);
 	}
 	vma = vma_new(txn, start, end, attr);
@@ -213,7 +246,7 @@ static void free_vmas_rcu(struct rcu_head *head)
 	free_vmas(container_of(head, struct vm_area_struct, rcu));
 }
 
-/* What was made and not used goes; the rest is no longer ours. */
+/* What was made and not used goes; the rest is no longer ours, and its pages find it. */
 static void settle(struct vma_txn *txn)
 {
 	struct vma_node *node = txn->fresh;
@@ -233,6 +266,8 @@ static void settle(struct vma_txn *txn)
 		vma->fresh = false;
 		if (vma->dead)
 			mem_free(vma);
+		else
+			vma_rmap_link(vma);
 		vma = next;
 	}
 }
@@ -263,7 +298,14 @@ void vma_txn_commit(struct vma_txn *txn)
 	race_point("vma_commit:before_publish");
 	rcu_assign_pointer(mm->vmas.root, txn->root);
 	mm->vmas.count = txn->count;
-	retire(mm, txn->stale, txn->removed);
+}
+
+void vma_txn_finish(struct vma_txn *txn)
+{
+	race_point("vma_finish:before_unlink");
+	for (struct vm_area_struct *vma = txn->removed; vma; vma = vma->chain)
+		vma_rmap_unlink(vma);
+	retire(txn->mm, txn->stale, txn->removed);
 }
 
 void vma_txn_abort(struct vma_txn *txn)
@@ -293,5 +335,7 @@ void vma_tree_destroy(struct mm_struct *mm)
 	collect(root, &nodes, &vmas);
 	rcu_assign_pointer(mm->vmas.root, NULL);
 	mm->vmas.count = 0;
+	for (struct vm_area_struct *vma = vmas; vma; vma = vma->chain)
+		vma_rmap_unlink(vma);
 	retire(mm, nodes, vmas);
 }

@@ -14,10 +14,12 @@
 #include "lib/atomic.h"
 #include "lib/base.h"
 #include "lib/rcu.h"
+#include "mm/rmap.h"
 #include "tain/mm.h"
 
 /* The low three bits of vma->flags are TAIN_PROT_*. */
 #define VM_PROT_MASK (TAIN_PROT_READ | TAIN_PROT_WRITE | TAIN_PROT_EXEC)
+#define VM_SHARED BIT(9) /* of a file */
 #define VM_PFNMAP BIT(8) /* special: pgoff is the first pfn, its pages have no counts */
 
 #define MM_MAX_MAP_COUNT 65530
@@ -27,8 +29,14 @@ struct vm_area_struct {
 	hva_t start; /* first byte */
 	hva_t end;   /* one past the last byte */
 	u64 flags;   /* VM_* */
-	u64 pgoff;   /* page number that the first page stands for: of the address when it was mapped, or a pfn */
+	u64 pgoff;   /* page number that the first page stands for: of the address when it was mapped, or a pfn, or of a
+			file */
 	struct mm_struct *mm;
+	struct mm_file *file; /* whose pages these are, or NULL; a reference while it is linked */
+
+	/* Set once, at the first fault, by compare-and-exchange; constant on the write side. */
+	struct anon_vma *anon_vma;
+	struct rmap_node rmap; /* [pgoff, pgoff + pages) in the index of anon_vma or file; under that one's lock */
 
 	u32 dead;   /* set before its entries are cleared; a fault that sees it at the page-table lock retries */
 	bool fresh; /* made by the open transaction: not published */
@@ -39,6 +47,8 @@ struct vm_area_struct {
 struct vma_attr {
 	u64 flags;
 	u64 pgoff; /* at the start of the range */
+	struct mm_file *file;
+	struct anon_vma *anon_vma;
 };
 
 struct vma_node {
@@ -89,8 +99,13 @@ int vma_txn_replace(struct vma_txn *txn, hva_t start, hva_t end, const struct vm
 /* Before commit: -ENOMEM if the address space would have too many VMAs, and more than it has. */
 int vma_txn_check(const struct vma_txn *txn);
 
-/* Publish. Marks what was removed dead first. Nothing can fail. */
+/*
+ * Publish. Marks what was removed dead first. Nothing can fail. The old VMAs stay where
+ * their pages find them until vma_txn_finish(), which must follow: when their entries
+ * are cleared or moved, and before their page tables are freed.
+ */
 void vma_txn_commit(struct vma_txn *txn);
+void vma_txn_finish(struct vma_txn *txn);
 void vma_txn_abort(struct vma_txn *txn);
 
 /* Exit: take the whole tree away. Needs no memory. */
@@ -122,10 +137,41 @@ static inline int vma_prot(const struct vm_area_struct *vma)
 	return (int)(vma->flags & VM_PROT_MASK);
 }
 
+/* NULL: nothing was ever touched. */
+static inline struct anon_vma *vma_anon(const struct vm_area_struct *vma)
+{
+	return smp_load_acquire(&vma->anon_vma); /* pairs with the exchange in anon_vma_prepare() */
+}
+
+/* The page number in its object that an address of the VMA stands for. */
+static inline u64 vma_index(const struct vm_area_struct *vma, hva_t addr)
+{
+	return vma->pgoff + ((addr - vma->start) >> PAGE_SHIFT);
+}
+
 static inline struct vma_attr vma_attr_at(const struct vm_area_struct *vma, hva_t addr)
 {
-	return (struct vma_attr){ .flags = vma->flags, .pgoff = vma->pgoff + ((addr - vma->start) >> PAGE_SHIFT) };
+	return (struct vma_attr){
+		.flags = vma->flags, .pgoff = vma_index(vma, addr), .file = vma->file, .anon_vma = vma_anon(vma)
+	};
 }
+
+/* May VMAs of these two be one? Pages of one VMA belong to one object. */
+static inline bool anon_vma_compatible(const struct anon_vma *a, const struct anon_vma *b)
+{
+	return !a || !b || a == b;
+}
+
+/* Every VMA of a tree in order. The tree stands still. */
+#define VMA_TREE_HEIGHT 64
+
+struct vma_iter {
+	const struct vma_node *above[VMA_TREE_HEIGHT];
+	unsigned int depth;
+};
+
+void vma_iter_init(struct vma_iter *it, const struct vma_node *root);
+struct vm_area_struct *vma_iter_next(struct vma_iter *it);
 
 static inline bool vma_is_dead(const struct vm_area_struct *vma)
 {

@@ -68,6 +68,7 @@ static void one_change(struct mm_struct *mm, struct model *m, struct rng *rng)
 		return;
 	}
 	vma_txn_commit(&txn);
+	vma_txn_finish(&txn);
 	for (unsigned int i = 0; i < pages; i++) {
 		m->flags[page + i] = hole ? 0 : attr.flags;
 		m->pgoff[page + i] = attr.pgoff + i;
@@ -89,6 +90,7 @@ static void random_changes(void)
 		vma_txn_begin(&txn, env.mm);
 		vma_txn_replace(&txn, 0, TAIN_TASK_SIZE, NULL);
 		vma_txn_commit(&txn);
+		vma_txn_finish(&txn);
 		for (unsigned int turn = 0; turn < TEST_SCALE(3000u) && !test_failures(); turn++) {
 			unsigned int pages = 1 + (unsigned int)rng_below(&rng, 8);
 

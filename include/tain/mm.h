@@ -15,6 +15,7 @@
 struct mm_struct;
 struct notifier_mm;
 struct frame_arena;
+struct mm_file;
 struct page;
 
 #define TAIN_TASK_SIZE 0x0000800000000000ull /* hva are below this */
@@ -24,6 +25,7 @@ struct page;
 #define TAIN_PROT_READ 1
 #define TAIN_PROT_WRITE 2
 #define TAIN_PROT_EXEC 4
+#define TAIN_MAP_SHARED 0x01
 #define TAIN_MAP_FIXED 0x10
 #define TAIN_MAP_FIXED_NOREPLACE 0x100000
 #define TAIN_MAP_POPULATE 0x8000
@@ -48,6 +50,29 @@ TAIN_API void frame_arena_destroy(struct frame_arena *arena);
  */
 TAIN_API int mm_create(struct frame_arena *arena, const char *policy, struct mm_struct **mm);
 
+/*
+ * What can be chosen when an address space is made. Zero is the default of each, so
+ * name the fields that matter and leave the rest.
+ */
+struct mm_options {
+	const char *policy;    /* locking design; NULL: "mmap_sem" */
+	const char *mm_lock;   /* how all locks are taken: "marks" (default), "bits", "sorted" (mm/lock_all.h) */
+	const char *admission; /* of notifiers: "mm_lock" (default) or "section" (docs/notifier.md) */
+	/*
+	 * VMAs above which a registration that takes all locks is refused with -EPERM
+	 * unless @privileged; 0: 65530. An address space may have as many VMAs, and
+	 * 65530 in any case.
+	 */
+	unsigned int max_vmas;
+	bool privileged;
+};
+
+/*
+ * mm_create() with a choice. @options: read during the call; NULL: all defaults.
+ * Context: sleeps. Return: 0; -EINVAL for a name that is not known; -ENOMEM.
+ */
+TAIN_API int mm_create_with(struct frame_arena *arena, const struct mm_options *options, struct mm_struct **mm);
+
 /* mm_users: users of the address space. The last mmput() runs exit: release of notifiers, unmap, free (rule N8). */
 TAIN_API void mmget(struct mm_struct *mm);
 TAIN_API void mmput(struct mm_struct *mm);
@@ -69,6 +94,53 @@ TAIN_API struct notifier_mm *mm_notifier(struct mm_struct *mm);
  * (NOREPLACE over a mapping); with TAIN_MAP_POPULATE also what mm_populate() returns.
  */
 TAIN_API int mm_mmap(struct mm_struct *mm, hva_t addr, size_t len, int prot, int flags, hva_t *out);
+
+/*
+ * A file: memory shared by all who map it, known by its handle, its pages in the arena.
+ * Created with @bytes (page aligned) of zeros, which is also the most it can have.
+ * Context: sleeps. Return: 0; -EINVAL; -ENOMEM.
+ */
+TAIN_API int mm_file_create(struct frame_arena *arena, size_t bytes, struct mm_file **file);
+
+/* References: one is the creator's, one each mapping's. The last one frees the pages. NULL is fine for put. */
+TAIN_API void mm_file_get(struct mm_file *file);
+TAIN_API void mm_file_put(struct mm_file *file);
+TAIN_API uint64_t mm_file_size(struct mm_file *file);
+
+/*
+ * Map @len bytes of a file from byte @offset on. As mm_mmap(), with TAIN_MAP_SHARED in
+ * @flags. An access past the end of the file is -EFAULT; the mapping may reach there.
+ * @file: of the arena of @mm; -EINVAL otherwise.
+ */
+TAIN_API int mm_mmap_file(struct mm_struct *mm, hva_t addr, size_t len, int prot, int flags, struct mm_file *file,
+			  uint64_t offset, hva_t *out);
+
+/*
+ * Set the size, page aligned, at most that of creation. What lies past it is thrown
+ * away and unmapped wherever it is mapped: sections run under the file's i_mmap lock
+ * alone, mmap_lock of nobody.
+ * Context: sleeps; no lock of any mm. Return: 0; -EINVAL.
+ */
+TAIN_API int mm_file_truncate(struct mm_file *file, uint64_t bytes);
+
+/* Throw away [offset, offset + len); it reads as zero from then on. The rest as mm_file_truncate(). */
+TAIN_API int mm_file_punch(struct mm_file *file, uint64_t offset, uint64_t len);
+
+struct mm_migrate_stats {
+	uint64_t moved;	 /* pages that are in another frame now */
+	uint64_t pinned; /* ... that are not, because somebody has a reference */
+	uint64_t absent; /* addresses without a page, or with a special one */
+};
+
+/*
+ * Give each page of [addr, addr + len) another frame with the same contents. Each page
+ * is found by its reverse map and moved under its object's lock: no mmap_lock is held
+ * then. A page of a file is unmapped and comes back by faults.
+ * @stats: counts are added to it; NULL is fine.
+ * Context: sleeps. Return: 0 (look at @stats for pages that did not move); -EINVAL;
+ * -ENOMEM when there is no frame; -EINTR: the rest was not tried.
+ */
+TAIN_API int mm_migrate(struct mm_struct *mm, hva_t addr, size_t len, struct mm_migrate_stats *stats);
 
 /* Remove every mapping in [addr, addr + len). Holes are fine. Return: 0; -EINVAL; -ENOMEM (a split needs a VMA). */
 TAIN_API int mm_munmap(struct mm_struct *mm, hva_t addr, size_t len);

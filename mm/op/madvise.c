@@ -39,7 +39,7 @@ int mm_madvise(struct mm_struct *mm, hva_t addr, size_t len, int advice)
 	mm->policy->read_begin(&range);
 	err = dontneed_check(mm, addr, addr + len, &any);
 	if (any && err != -EINVAL)
-		mm_unmap_section(mm, addr, addr + len, MMU_NOTIFY_CLEAR, false);
+		mm_unmap_section(mm, addr, addr + len, MMU_NOTIFY_CLEAR, NULL);
 	mm->policy->read_end(&range);
 	mm_trace(DONTNEED, addr, addr + len, 0, 0);
 	return err;

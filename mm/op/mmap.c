@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* mmap: anonymous memory, and special mappings of reserved frames. */
+/* mmap: anonymous memory, files, and special mappings of reserved frames. */
 #include "mm/mm_internal.h"
 
 #define MMAP_FLAGS (TAIN_MAP_FIXED | TAIN_MAP_FIXED_NOREPLACE | TAIN_MAP_POPULATE)
@@ -35,7 +35,7 @@ static int mmap_locked(struct mm_struct *mm, hva_t *addr, u64 len, struct vma_at
 		return err;
 	vma = find_vma(mm, *addr);
 	replaces = vma && vma->start < *addr + len;
-	if (!(attr.flags & VM_PFNMAP))
+	if (!(attr.flags & (VM_PFNMAP | VM_SHARED)))
 		attr.pgoff = *addr >> PAGE_SHIFT;
 	vma_txn_begin(&txn, mm);
 	vma_txn_replace(&txn, *addr, *addr + len, &attr);
@@ -47,18 +47,16 @@ static int mmap_locked(struct mm_struct *mm, hva_t *addr, u64 len, struct vma_at
 	vma_txn_commit(&txn);
 	/* The new VMA is in place and faults are excluded: clear what the old ones held. */
 	if (replaces)
-		mm_unmap_section(mm, *addr, *addr + len, MMU_NOTIFY_UNMAP, false);
+		mm_unmap_section(mm, *addr, *addr + len, MMU_NOTIFY_UNMAP, NULL);
+	vma_txn_finish(&txn);
 	return 0;
 }
 
-int mm_mmap(struct mm_struct *mm, hva_t addr, size_t len, int prot, int flags, hva_t *out)
+static int do_mmap(struct mm_struct *mm, hva_t addr, size_t len, struct vma_attr attr, int flags, hva_t *out)
 {
-	struct vma_attr attr = { .flags = (u64)prot };
 	struct mm_range range;
 	int err;
 
-	if (prot & ~(int)VM_PROT_MASK || flags & ~MMAP_FLAGS)
-		return -EINVAL;
 	if (flags & (TAIN_MAP_FIXED | TAIN_MAP_FIXED_NOREPLACE)) {
 		if (!range_ok(addr, len))
 			return -EINVAL;
@@ -70,12 +68,31 @@ int mm_mmap(struct mm_struct *mm, hva_t addr, size_t len, int prot, int flags, h
 	}
 	err = mmap_locked(mm, &addr, len, attr, flags);
 	mm_write_end(&range);
-	mm_trace(MMAP, addr, addr + len, prot, flags);
+	mm_trace(MMAP, addr, addr + len, attr.flags, flags);
 	if (err)
 		return err;
 	if (out)
 		*out = addr;
 	return flags & TAIN_MAP_POPULATE ? mm_populate(mm, addr, len) : 0;
+}
+
+int mm_mmap(struct mm_struct *mm, hva_t addr, size_t len, int prot, int flags, hva_t *out)
+{
+	if (prot & ~(int)VM_PROT_MASK || flags & ~MMAP_FLAGS)
+		return -EINVAL;
+	return do_mmap(mm, addr, len, (struct vma_attr){ .flags = (u64)prot }, flags, out);
+}
+
+int mm_mmap_file(struct mm_struct *mm, hva_t addr, size_t len, int prot, int flags, struct mm_file *file, u64 offset,
+		 hva_t *out)
+{
+	if (prot & ~(int)VM_PROT_MASK || flags & ~(MMAP_FLAGS | TAIN_MAP_SHARED) || !(flags & TAIN_MAP_SHARED))
+		return -EINVAL;
+	if (!file || file->arena != mm->arena || !is_aligned(offset, PAGE_SIZE) || offset > TAIN_TASK_SIZE)
+		return -EINVAL;
+	return do_mmap(mm, addr, len,
+		       (struct vma_attr){ .flags = VM_SHARED | (u64)prot, .pgoff = offset >> PAGE_SHIFT, .file = file },
+		       flags & ~TAIN_MAP_SHARED, out);
 }
 
 int mm_map_pfn(struct mm_struct *mm, hva_t addr, pfn_t first, size_t bytes, int prot)

@@ -62,6 +62,7 @@ static int mprotect_locked(struct mm_struct *mm, hva_t start, hva_t end, int pro
 		return err;
 	}
 	vma_txn_commit(&txn);
+	vma_txn_finish(&txn); /* the new VMAs have the entries of the old */
 	race_point("mm_mprotect:before_start");
 	section = mm_section_begin(mm, start, stop, MMU_NOTIFY_PROTECTION_VMA);
 	race_point("mm_mprotect:after_start");

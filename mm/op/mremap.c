@@ -90,17 +90,16 @@ static void free_unused_tables(struct mm_struct *mm, hva_t start, hva_t end)
 }
 
 /* Change the VMAs and make room for the entries, or change nothing. */
-static int move_prepare(struct move *move, struct vm_area_struct *vma, u64 old_len, u64 new_len)
+static int move_prepare(struct move *move, struct vma_txn *txn, struct vm_area_struct *vma, u64 old_len, u64 new_len)
 {
 	struct mm_struct *mm = move->mm;
 	struct vma_attr attr = vma_attr_at(vma, move->from);
-	struct vma_txn txn;
 	int err;
 
-	vma_txn_begin(&txn, mm);
-	vma_txn_replace(&txn, move->from, move->from + old_len, NULL);
-	vma_txn_replace(&txn, move->to, move->to + new_len, &attr);
-	err = vma_txn_check(&txn);
+	vma_txn_begin(txn, mm);
+	vma_txn_replace(txn, move->from, move->from + old_len, NULL);
+	vma_txn_replace(txn, move->to, move->to + new_len, &attr);
+	err = vma_txn_check(txn);
 	if (!err) {
 		pt_for_each_leaf(mm, move->from, move->from + min(old_len, new_len), make_tables, move);
 		err = move->err;
@@ -108,13 +107,24 @@ static int move_prepare(struct move *move, struct vm_area_struct *vma, u64 old_l
 			free_unused_tables(mm, move->to, move->to + new_len);
 	}
 	if (err) {
-		vma_txn_abort(&txn);
+		vma_txn_abort(txn);
 		return err;
 	}
-	vma_txn_commit(&txn);
+	vma_txn_commit(txn);
 	return 0;
 }
 
+/*
+ * Who walks the reverse map looks into the VMAs one after the other, and must not find
+ * a page in neither (catalogue 48):
+ *
+ *   walker, object's lock for reading      mremap
+ *   ---------------------------------      ------
+ *   the new place: nothing yet
+ *                                          move the entry, but for the object's lock
+ *   the old place: nothing any more
+ *   "nobody maps it"
+ */
 static int move_vma(struct mm_struct *mm, struct vm_area_struct *vma, hva_t from, u64 old_len, hva_t to, u64 new_len)
 {
 	struct move move = { .mm = mm, .from = from, .to = to, .delta = to - from };
@@ -123,22 +133,30 @@ static int move_vma(struct mm_struct *mm, struct vm_area_struct *vma, hva_t from
 	u64 len = min(old_len, new_len);
 	struct mmu_notifier_range section;
 	struct mmu_gather gather;
+	struct rmap_lock *rmap;
+	struct vma_txn txn;
 	int err;
 
-	err = move_prepare(&move, vma, old_len, new_len);
+	err = move_prepare(&move, &txn, vma, old_len, new_len);
 	if (err)
 		return err;
 	if (replaces)
-		mm_unmap_section(mm, to, to + new_len, MMU_NOTIFY_UNMAP, false);
+		mm_unmap_section(mm, to, to + new_len, MMU_NOTIFY_UNMAP, NULL);
+	rmap = vma_rmap_lock(vma);
 	gather_init(&gather, mm);
 	race_point("mm_mremap:before_start");
 	section = mm_section_begin(mm, from, from + old_len, MMU_NOTIFY_CLEAR);
 	race_point("mm_mremap:after_start");
+	if (rmap)
+		rmap_lock_write(rmap);
 	pt_for_each_leaf(mm, from, from + len, move_ptes, &move);
+	if (rmap)
+		rmap_unlock_write(rmap);
 	if (old_len > len)
 		gather_unmap(&gather, from + len, from + old_len);
 	race_point("mm_mremap:after_move");
 	gather_finish(&gather);
+	vma_txn_finish(&txn);
 	mm_free_tables(mm, from, from + old_len);
 	mm_section_end(&section);
 	mm_count_event(mm, MM_NR_MOVED, move.moved);
@@ -158,7 +176,7 @@ static int shrink(struct mm_struct *mm, hva_t start, hva_t end)
 		return err;
 	}
 	vma_txn_commit(&txn);
-	mm_unmap_section(mm, start, end, MMU_NOTIFY_UNMAP, true);
+	mm_unmap_section(mm, start, end, MMU_NOTIFY_UNMAP, &txn);
 	return 0;
 }
 
@@ -183,6 +201,7 @@ static int grow(struct mm_struct *mm, struct vm_area_struct *vma, hva_t old_end,
 		return err;
 	}
 	vma_txn_commit(&txn);
+	vma_txn_finish(&txn);
 	return 0;
 }
 

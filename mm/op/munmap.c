@@ -18,7 +18,7 @@ static int munmap_locked(struct mm_struct *mm, hva_t start, hva_t end)
 		return err;
 	}
 	vma_txn_commit(&txn);
-	mm_unmap_section(mm, start, end, MMU_NOTIFY_UNMAP, true);
+	mm_unmap_section(mm, start, end, MMU_NOTIFY_UNMAP, &txn);
 	return 0;
 }
 

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mm_lock: what the variants share, and variant marks.
+ *
+ * One pass over the VMAs per class of lock: a pass that took both classes from each
+ * VMA would take an i_mmap while it holds an anon_vma, and somebody else the other way
+ * round (catalogue 4):
+ *
+ *   all locks, one pass                    truncate, or whoever needs both
+ *   -------------------                    -------------------------------
+ *   VMA 1: anon_vma A
+ *                                          i_mmap F
+ *   VMA 2: i_mmap F: waits                 anon_vma A: waits
+ */
+#include <string.h>
+
+#include "lib/thread.h"
+#include "mm/mm_internal.h"
+
+static DEFINE_LOCK_CLASS(all_locks_class, "mm_all_locks_mutex");
+
+struct mm_all_locks mm_all_locks = { .mutex = MUTEX_INIT(&all_locks_class), .wait = WAIT_QUEUE_INIT };
+
+/* --- the lock of an object ------------------------------------------------------ */
+
+/*
+ * Numbers are small and used again, so that a bit per number is an array of reasonable
+ * size. guards: the bitmap and the hint.
+ */
+#define NUMBERS BIT(22)
+
+static DEFINE_LOCK_CLASS(numbers_class, "rmap_numbers");
+static struct spinlock numbers_lock = SPINLOCK_INIT(&numbers_class);
+static u64 numbers_used[NUMBERS / 64];
+static u32 numbers_hint; /* no word below has a free bit */
+u32 rmap_numbers_high;	 /* every number in use is below; only grows */
+
+static u32 number_get(void)
+{
+	u32 number = RMAP_NO_NUMBER;
+
+	spin_lock(&numbers_lock);
+	while (numbers_hint < NUMBERS / 64 && !~numbers_used[numbers_hint])
+		numbers_hint++;
+	if (numbers_hint < NUMBERS / 64) {
+		u32 bit = (u32)__builtin_ctzll(~numbers_used[numbers_hint]);
+
+		numbers_used[numbers_hint] |= BIT(bit);
+		number = numbers_hint * 64 + bit;
+		if (number >= rmap_numbers_high)
+			WRITE_ONCE(rmap_numbers_high, number + 1);
+	}
+	spin_unlock(&numbers_lock);
+	return number;
+}
+
+static void number_put(u32 number)
+{
+	if (number == RMAP_NO_NUMBER)
+		return;
+	spin_lock(&numbers_lock);
+	numbers_used[number / 64] &= ~BIT(number % 64);
+	numbers_hint = min(numbers_hint, number / 64);
+	spin_unlock(&numbers_lock);
+}
+
+void rmap_lock_init(struct rmap_lock *lock, struct lock_class *class)
+{
+	init_rwsem(&lock->sem, class);
+	lock->number = number_get();
+	lock->taken = false;
+	lock->mark = 0;
+}
+
+void rmap_lock_destroy(struct rmap_lock *lock)
+{
+	number_put(lock->number);
+}
+
+void rmap_wait_unmarked(struct rmap_lock *lock, u64 round)
+{
+	wait_event(&mm_all_locks.wait, smp_load_acquire(&mm_all_locks.round) != round); /* as rmap_marked() */
+}
+
+/* Is it ours already? Waiting for it would be waiting for ourselves: the checker says so, and we go on. */
+static bool taken_by_us(struct rmap_lock *lock, bool ours)
+{
+#if CHECKING
+	if (ours) {
+		lock_check_acquire(&lock->sem.dep, 0, LOCK_WRITE, LOCK_HERE);
+		lock_check_release(&lock->sem.dep, LOCK_WRITE, LOCK_HERE);
+		return true;
+	}
+#endif
+	(void)lock;
+	(void)ours;
+	return false;
+}
+
+void rmap_lock_take(struct rmap_lock *lock)
+{
+	if (taken_by_us(lock, lock->taken))
+		return;
+	/* No mark can hold it: the mutex is ours. */
+	down_write_nest_lock(&lock->sem, &mm_all_locks.mutex);
+	lock->taken = true;
+}
+
+void rmap_lock_give_back(struct rmap_lock *lock)
+{
+	lock->taken = false;
+	up_write(&lock->sem);
+}
+
+/* --- passes ------------------------------------------------------------------------ */
+
+struct rmap_lock *vma_lock_of_class(const struct vm_area_struct *vma, enum rmap_class class)
+{
+	if (mutant(MUTANT_N4_ONE_PASS))
+		return class == RMAP_I_MMAP ? vma_rmap_lock(vma) : NULL;
+	return !vma->file == (class == RMAP_ANON_VMA) ? vma_rmap_lock(vma) : NULL;
+}
+
+int for_each_rmap_lock(struct mm_struct *mm, enum rmap_class class, bool killable,
+		       int (*fn)(struct rmap_lock *lock, void *arg), void *arg)
+{
+	struct vm_area_struct *vma;
+	struct vma_iter it;
+	int err = 0;
+
+	vma_iter_init(&it, mm->vmas.root);
+	while (!err && (vma = vma_iter_next(&it))) {
+		struct rmap_lock *lock = vma_lock_of_class(vma, class);
+
+		race_point("mm_lock:vma");
+		if (killable && thread_signal_pending())
+			return -EINTR;
+		if (lock)
+			err = fn(lock, arg);
+	}
+	return err;
+}
+
+/* --- variant marks ------------------------------------------------------------------- */
+
+#if CHECKING
+/* The checker counts what is marked as held: how many of which class. Under the mutex. */
+static struct {
+	struct lock_dep dep;
+	u64 count;
+} marked[RMAP_CLASSES];
+
+static void check_mark(struct rmap_lock *lock)
+{
+	unsigned int i = 0;
+
+	while (marked[i].count && marked[i].dep.class != lock->sem.dep.class)
+		i++;
+	marked[i].dep = lock->sem.dep;
+	marked[i].count++;
+	lock_check_acquire_nest(&lock->sem.dep, &mm_all_locks.mutex.dep, LOCK_WRITE, LOCK_HERE);
+}
+
+static void check_unmark(void)
+{
+	for (unsigned int i = 0; i < RMAP_CLASSES; i++) {
+		while (marked[i].count) {
+			lock_check_release(&marked[i].dep, LOCK_WRITE, LOCK_HERE);
+			marked[i].count--;
+		}
+	}
+}
+#else
+static inline void check_mark(struct rmap_lock *lock)
+{
+}
+static inline void check_unmark(void)
+{
+}
+#endif
+
+static int mark_one(struct rmap_lock *lock, void *unused)
+{
+	if (READ_ONCE(lock->mark) == mm_all_locks.round)
+		return 0;
+	down_write_nest_lock(&lock->sem, &mm_all_locks.mutex);
+	WRITE_ONCE(lock->mark, mm_all_locks.round);
+	check_mark(lock);
+	up_write(&lock->sem);
+	return 0;
+}
+
+static void marks_drop(struct mm_struct *mm)
+{
+	check_unmark();
+	/* The end of the round; pairs with the acquire in rmap_marked(). */
+	smp_store_release(&mm_all_locks.round, mm_all_locks.round + 1);
+	wake_up_all(&mm_all_locks.wait);
+}
+
+static int marks_take(struct mm_struct *mm, bool killable)
+{
+	int err = 0;
+
+	smp_store_release(&mm_all_locks.round, mm_all_locks.round + 1);
+	for (enum rmap_class class = 0; class < RMAP_CLASSES && !err; class ++)
+		err = for_each_rmap_lock(mm, class, killable, mark_one, NULL);
+	if (err)
+		marks_drop(mm);
+	return err;
+}
+
+const struct mm_lock_variant mm_lock_marks = { .name = "marks", .take = marks_take, .drop = marks_drop };
+
+/* --- the door -------------------------------------------------------------------------- */
+
+const struct mm_lock_variant *mm_lock_find(const char *name)
+{
+	static const struct mm_lock_variant *const variants[] = { &mm_lock_marks, &mm_lock_bits, &mm_lock_sorted };
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(variants); i++) {
+		if (!strcmp(variants[i]->name, name))
+			return variants[i];
+	}
+	return NULL;
+}
+
+static int take_all(struct mm_struct *mm, const struct mm_lock_variant *variant, bool killable)
+{
+	int err;
+
+	mutex_lock(&mm_all_locks.mutex);
+	err = mm->policy->lock_all(mm);
+	if (err)
+		goto unlock;
+	if (mutant(MUTANT_N3_NO_RMAP_LOCKS) && killable)
+		return 0; /* catalogue 1: sections under rmap locks go on */
+	err = variant->take(mm, killable);
+	if (!err)
+		return 0;
+	mm->policy->unlock_all(mm);
+unlock:
+	mutex_unlock(&mm_all_locks.mutex);
+	return err;
+}
+
+static void drop_all(struct mm_struct *mm, const struct mm_lock_variant *variant, bool killable)
+{
+	if (!(mutant(MUTANT_N3_NO_RMAP_LOCKS) && killable))
+		variant->drop(mm);
+	mm->policy->unlock_all(mm);
+	mutex_unlock(&mm_all_locks.mutex);
+}
+
+int mm_take_all_locks(struct mm_struct *mm)
+{
+	int err = -EPERM;
+
+	if (mm->privileged || mm->vmas.count <= mm->max_vmas)
+		err = take_all(mm, mm->mm_lock, true);
+	mm_trace(LOCK_ALL, mm->vmas.count, err, 0, 0);
+	return err;
+}
+
+void mm_drop_all_locks(struct mm_struct *mm)
+{
+	drop_all(mm, mm->mm_lock, true);
+}
+
+void mm_take_all_locks_audit(struct mm_struct *mm)
+{
+	int err = take_all(mm, &mm_lock_marks, false);
+
+	BUG_ON(err);
+}
+
+void mm_drop_all_locks_audit(struct mm_struct *mm)
+{
+	drop_all(mm, &mm_lock_marks, false);
+}
