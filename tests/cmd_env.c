@@ -114,7 +114,7 @@ static int open_stream(struct tain_text *t, bool terminal)
 }
 
 /* Signals as a shell leaves them, whatever this program's parent ignored. */
-static void plain_signals(posix_spawnattr_t *attr)
+static void set_attributes(posix_spawnattr_t *attr, bool group)
 {
 	sigset_t none, usual;
 
@@ -128,7 +128,8 @@ static void plain_signals(posix_spawnattr_t *attr)
 	posix_spawnattr_init(attr);
 	posix_spawnattr_setsigmask(attr, &none);
 	posix_spawnattr_setsigdefault(attr, &usual);
-	posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setflags(attr,
+				 POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | (group ? POSIX_SPAWN_SETPGROUP : 0));
 }
 
 static void set_streams(const struct tain_setup *setup, posix_spawn_file_actions_t *actions, int out, int err)
@@ -163,7 +164,7 @@ struct tain_run *tain_start(const struct tain_setup *setup, const char *const *w
 	out = open_stream(&r->out, setup->terminal);
 	err = open_stream(&r->err, setup->err_terminal);
 	set_streams(setup, &actions, out, err);
-	plain_signals(&attr);
+	set_attributes(&attr, setup->group);
 	ret = posix_spawnp(&r->pid, argv[0], &actions, &attr, argv, env);
 	if (ret)
 		BUG("cannot run %s: %s", argv[0], strerror(ret));

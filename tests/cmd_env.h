@@ -41,6 +41,7 @@ struct tain_setup {
 	const char *out_path;	   /* stdout goes there */
 	bool out_closed;	   /* there is no stdout */
 	bool terminal;		   /* stdout and stderr are a terminal; both are found in out */
+	bool group;		   /* it leads a process group of its own, numbered like its pid */
 	bool err_terminal;	   /* stderr alone is, and is found in err */
 };
 

@@ -13,14 +13,11 @@
 int main(int argc, char **argv)
 {
 	static const struct test_suite suites[] = {
-		SUITE(help),
-		SUITE(list),
-		SUITE(bad),
-		SUITE(run),
-		SUITE(stress),
-		SUITE(bench),
-		{ NULL, NULL, NULL, NULL },
+		SUITE(help),  SUITE(list),   SUITE(bad),      SUITE(run),    SUITE(stress),
+		SUITE(bench), SUITE(signal), SUITE(terminal), SUITE(mutant), { NULL, NULL, NULL, NULL },
 	};
 
+	if (argc < 2)
+		heartbeat_begin();
 	return test_main("cmd", suites, argc, argv);
 }

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* Signals: what was measured is printed and written, and nothing stays behind. */
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/thread.h"
+#include "tests/cmd_env.h"
+#include "tests/cmd_suites.h"
+
+static const char *const engines[] = { "soft", "kvm" };
+
+static void nap(u64 ms)
+{
+	thread_sleep_ns(ms * NSEC_PER_MSEC);
+}
+
+/* A run of a minute that has begun. */
+static struct tain_run *begun(const char *engine, const char *json)
+{
+	struct tain_run *r = tain_start(
+		NULL, WORDS("stress", "-e", engine, "-v", "2", "-b", "1M", "-t", "1m", "--seed", "61", "--json", json));
+
+	tain_expect(r, strcmp(json, "-") ? &r->out : &r->err, "seed 61\n", 1);
+	return r;
+}
+
+static void check_stopped(struct tain_run *r, int sig)
+{
+	json_t *doc;
+
+	tain_wait(r);
+	CHECK_MSG(r->status == 128 + sig, "%s: exit status %d; stderr '%s'", r->name, r->status, r->err.text);
+	CHECK_MSG(!r->killed, "%s: killed instead of ended", r->name);
+	CHECK_CONTAINS(r->out.text, "\n  checked accesses ");
+	CHECK_CONTAINS(r->out.text, "\n  violations                             0\n");
+	CHECK_CONTAINS(r->out.text, "\nstopped; no violation so far\n");
+	CHECK_STR(r->err.text, "");
+	doc = tain_json_file("r.json");
+	CHECK_EQ(json_u64(doc, "seed"), 61);
+	CHECK_GT(json_u64(doc, "checked_accesses"), 0);
+	CHECK_GT(json_object_size(json_object_get(doc, "host_ops")), 0);
+	CHECK_EQ(json_array_size(json_object_get(doc, "violations")), 0);
+	CHECK_EQ(tain_dir_files(), 1);
+}
+
+static void check_signal(int sig)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
+		struct tain_run *r;
+
+		if (i && !kvm_or_skip())
+			return;
+		r = begun(engines[i], "r.json");
+		nap(300); /* let it do something */
+		kill(r->pid, sig);
+		check_stopped(r, sig);
+	}
+}
+
+static void sigint_prints_what_was_measured(void)
+{
+	check_signal(SIGINT);
+}
+
+static void sigterm_prints_what_was_measured(void)
+{
+	check_signal(SIGTERM);
+}
+
+static void a_signal_leaves_the_document_on_stdout_whole(void)
+{
+	struct tain_run *r = begun("soft", "-");
+
+	nap(100);
+	kill(r->pid, SIGINT);
+	tain_wait(r);
+	CHECK_EQ(r->status, 130);
+	CHECK_EQ(json_u64(tain_json(r->out.text), "seed"), 61);
+}
+
+static void a_signal_ends_a_benchmark(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
+		struct tain_run *r;
+		json_t *doc;
+
+		if (i && !kvm_or_skip())
+			return;
+		r = tain_start(NULL, WORDS("bench", "fault", "-e", engines[i], "-b", "1M", "-i", "10000", "--seed",
+					   "62", "--json", "r.json"));
+		tain_expect(r, &r->out, "passes\n", 1);
+		nap(300);
+		kill(r->pid, SIGTERM);
+		tain_wait(r);
+		CHECK_EQ(r->status, 143);
+		CHECK(!r->killed);
+		CHECK_CONTAINS(r->out.text, "\n  first_touch ");
+		doc = tain_json_file("r.json");
+		CHECK_EQ(json_u64(doc, "seed"), 62);
+		CHECK_GT(json_object_size(json_object_get(doc, "histograms")), 0);
+	}
+}
+
+static void a_signal_ends_the_figures(void)
+{
+	struct tain_run *r = tain_start(NULL, WORDS("bench", "figures", "-b", "1M", "-i", "16"));
+
+	tain_expect(r, &r->out, "seed ", 1);
+	nap(100);
+	kill(r->pid, SIGINT);
+	tain_wait(r);
+	CHECK_EQ(r->status, 130);
+	CHECK(!r->killed);
+}
+
+/* The second signal does not wait for the first one's work; the last word is its own or the first one's. */
+static void a_second_signal_ends_at_once(void)
+{
+	struct tain_run *r = begun("soft", "r.json");
+
+	kill(r->pid, SIGINT);
+	kill(r->pid, SIGTERM);
+	tain_wait(r);
+	CHECK_MSG(r->status == 143 || r->status == 130, "exit status %d", r->status);
+	CHECK(!r->killed);
+}
+
+/* Stopped for longer than a stall may last: nobody could make progress, and nobody is blamed. */
+static void a_stopped_process_is_no_stall(void)
+{
+	struct tain_run *r = tain_start(NULL, WORDS("stress", "-v", "2", "-b", "1M", "-t", "1m", "--stall", "1s",
+						    "--seed", "61", "--json", "r.json"));
+
+	tain_expect(r, &r->out, "seed 61\n", 1);
+	nap(200);
+	kill(r->pid, SIGSTOP);
+	nap(1500);
+	kill(r->pid, SIGCONT);
+	nap(300);
+	kill(r->pid, SIGINT);
+	check_stopped(r, SIGINT);
+}
+
+/* Files of tain's in shared memory. */
+static unsigned int shm_files(void)
+{
+	DIR *dir = opendir("/dev/shm");
+	struct dirent *entry;
+	unsigned int n = 0;
+
+	while (dir && (entry = readdir(dir)) != NULL)
+		n += strstr(entry->d_name, "tain") != NULL;
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+static void check_kill(const char *engine, const char *backing)
+{
+	const struct tain_setup setup = { .group = true };
+	struct tain_run *r = tain_start(
+		&setup, WORDS("stress", "-e", engine, "-s", backing, "-t", "1m", "--seed", "63", "--json", "r.json"));
+	pid_t group = r->pid;
+
+	tain_expect(r, &r->out, "seed 63\n", 1);
+	nap(100);
+	kill(r->pid, SIGKILL);
+	tain_wait(r);
+	CHECK_EQ(r->status, 128 + SIGKILL);
+	CHECK_EQ(tain_dir_files(), 0);
+	/* What it might have started would be in its group. */
+	CHECK_MSG(kill(-group, 0) && errno == ESRCH, "processes of group %d are left", group);
+}
+
+static void a_kill_leaves_nothing(void)
+{
+	unsigned int before = shm_files();
+
+	check_kill("soft", "anonymous");
+	if (kvm_or_skip()) {
+		check_kill("kvm", "anonymous");
+		check_kill("kvm", "memfd");
+	}
+	CHECK_EQ(shm_files(), before);
+}
+
+/* The reader goes away: no crash, no complaint, the usual end. */
+static void a_reader_that_leaves(void)
+{
+	const struct tain_setup setup = { .before = WORDS("sh", "-c", "\"$0\" \"$@\" | head -n 1") };
+	const struct tain_run *r = TAIN_WITH(&setup, "stress", "-i", "300", "-d", "1000", "--seed", "31");
+
+	CHECK_EQ(r->status, 0);
+	CHECK_EQ(tain_count(r->out.text, "\n"), 1);
+	CHECK_STR(r->err.text, "");
+}
+
+const struct test_case cmd_signal_tests[] = {
+	TEST(sigint_prints_what_was_measured),
+	TEST(sigterm_prints_what_was_measured),
+	TEST(a_signal_leaves_the_document_on_stdout_whole),
+	TEST(a_signal_ends_a_benchmark),
+	TEST(a_signal_ends_the_figures),
+	TEST(a_second_signal_ends_at_once),
+	TEST(a_stopped_process_is_no_stall),
+	TEST(a_kill_leaves_nothing),
+	TEST(a_reader_that_leaves),
+	TEST_END,
+};
