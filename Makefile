@@ -52,7 +52,7 @@ say = @printf '  %-7s %s\n' '$(1)' '$(2)';
 hush = @
 endif
 
-.PHONY: all check bench install uninstall clean asan tsan prove format lint tests
+.PHONY: all check bench install uninstall clean asan tsan prove format lint release-tests
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -100,7 +100,7 @@ all: $(B)/tain $(B)/libtain.a $(B)/libtain.so $(B)/tain.pc
 prove: $(B)/prove/tain $(TEST_ROOMS:%=$(B)/prove/tests/%_test)
 asan: $(B)/asan/tain $(TEST_ROOMS:%=$(B)/asan/tests/%_test)
 tsan: $(B)/tsan/tain $(TEST_ROOMS:%=$(B)/tsan/tests/%_test)
-tests: $(TEST_ROOMS:%=$(B)/prove/tests/%_test)
+release-tests: $(TEST_ROOMS:%=$(B)/tests/%_test)
 
 # --- the shared library: what include/tain declares, and nothing else --------
 SONAME := libtain.so.$(firstword $(subst ., ,$(VERSION)))
