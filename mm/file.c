@@ -50,7 +50,6 @@ void mm_file_get(struct mm_file *file)
 
 void mm_file_put(struct mm_file *file)
 {
-	struct page *page;
 	u32 old;
 
 	if (!file)
@@ -59,13 +58,7 @@ void mm_file_put(struct mm_file *file)
 	ASSERT(old != 0);
 	if (old != 1)
 		return;
-	page = mm_file_take(file, 0, file->max_pages - 1, MM_FILE_KEEP_SIZE);
-	while (page) {
-		struct page *next = page->chain;
-
-		put_page(page);
-		page = next;
-	}
+	mm_file_let_go(file, mm_file_take(file, 0, file->max_pages - 1, MM_FILE_KEEP_SIZE));
 	call_rcu(&file->rcu, file_free_rcu);
 }
 
@@ -142,7 +135,6 @@ struct page *mm_file_take(struct mm_file *file, u64 first, u64 last, u64 size)
 		if (!page)
 			continue;
 		WRITE_ONCE(mapping->pages[index], NULL);
-		WRITE_ONCE(page->mapping, NULL);
 		page->chain = taken;
 		taken = page;
 	}
@@ -150,14 +142,32 @@ struct page *mm_file_take(struct mm_file *file, u64 first, u64 last, u64 size)
 	return taken;
 }
 
-bool mm_file_replace(struct mm_file *file, struct page *old, struct page *new)
+void mm_file_let_go(struct mm_file *file, struct page *taken)
 {
-	struct address_space *mapping = &file->mapping;
+	spin_lock(&file->mapping.pages_lock);
+	for (struct page *page = taken; page; page = page->chain)
+		WRITE_ONCE(page->mapping, NULL);
+	spin_unlock(&file->mapping.pages_lock);
+	while (taken) {
+		struct page *next = taken->chain;
+
+		put_page(taken);
+		taken = next;
+	}
+}
+
+bool mm_file_replace(struct page *old, struct page *new)
+{
+	struct mm_file *file = READ_ONCE(old->mapping);
+	struct address_space *mapping;
 	bool done;
 
+	if (!file)
+		return false;
+	mapping = &file->mapping;
 	spin_lock(&mapping->pages_lock);
 	/* The file's reference and the caller's: nobody has another, and without pages_lock nobody gets one. */
-	done = READ_ONCE(old->mapping) == file && page_count(old) == 2 && !READ_ONCE(old->mapcount);
+	done = mapping->pages[old->index] == old && smp_load_acquire(&old->refcount) == 2 && !READ_ONCE(old->mapcount);
 	if (done) {
 		__builtin_memcpy(frame_address(new), frame_address(old), PAGE_SIZE);
 		WRITE_ONCE(old->mapping, NULL);

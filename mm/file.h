@@ -8,6 +8,7 @@
 
 #include "lib/lock.h"
 #include "lib/rcu.h"
+#include "mm/frame.h"
 #include "mm/mm.h"
 #include "mm/rmap.h"
 
@@ -42,11 +43,23 @@ bool mm_file_has_page(struct mm_file *file, u64 index, const struct page *page);
 /*
  * Take the pages of [first, last] out of the file: they come back linked by ->chain,
  * with the file's references. @size: also make that the size, unless MM_FILE_KEEP_SIZE.
+ * They know that they were the file's until mm_file_let_go(), which drops the references.
  */
 #define MM_FILE_KEEP_SIZE (~0ull)
 struct page *mm_file_take(struct mm_file *file, u64 first, u64 last, u64 size);
+void mm_file_let_go(struct mm_file *file, struct page *taken);
 
-/* Put @new in the place of @old, with its contents, if nobody else has a reference. Return: done. */
-bool mm_file_replace(struct mm_file *file, struct page *old, struct page *new);
+/* Is it in the file's cache, or was until now? */
+static inline bool page_is_of_file(const struct page *page, const struct mm_file *file)
+{
+	return READ_ONCE(page->flags) & PG_FILE && READ_ONCE(page->mapping) == file;
+}
+
+/*
+ * Put @new in the place of @old, with its contents, if nobody but the file and the
+ * caller has a reference. Context: the i_mmap lock of the file. Return: done; the file's
+ * reference on @old is the caller's then, and @new's the file's.
+ */
+bool mm_file_replace(struct page *old, struct page *new);
 
 #endif /* MM_FILE_H */

@@ -5,6 +5,7 @@
 void gather_init(struct mmu_gather *gather, struct mm_struct *mm)
 {
 	gather->mm = mm;
+	gather->file = NULL;
 	gather->cleared = 0;
 	gather->nr = 0;
 }
@@ -21,38 +22,65 @@ void gather_finish(struct mmu_gather *gather)
 	mm_count_event(gather->mm, MM_NR_ZAPPED, gather->cleared);
 }
 
+/* Is the entry one that the gather is for? */
+static bool wanted(const struct mmu_gather *gather, pte_t pte)
+{
+	if (pte_none(pte))
+		return false;
+	return likely(!gather->file) ||
+	       (!pte_special(pte) && page_is_of_file(frame_page(gather->mm->arena, pte_pfn(pte)), gather->file));
+}
+
+static void clear_entry_locked(struct mmu_gather *gather, struct page *leaf, hva_t addr, pte_t pte)
+{
+	struct page *page;
+
+	pte_set_locked(leaf, addr, (pte_t){ 0 });
+	gather->cleared++;
+	if (pte_special(pte))
+		return;
+	page = frame_page(gather->mm->arena, pte_pfn(pte));
+	if (pte.val & PTE_D)
+		page_set_flag(page, PG_DIRTY);
+	fetch_add(&page->mapcount, (u32)-1);
+	gather->pages[gather->nr++] = page;
+}
+
+/* From *addr on, under one hold of the lock. Return: true at the end; false: no room, *addr says where to go on. */
+static bool clear_some(struct mmu_gather *gather, struct page *leaf, hva_t *addr, hva_t end)
+{
+	u64 before = gather->cleared;
+	hva_t at, first = *addr;
+
+	spin_lock(&leaf->ptl);
+	for (at = first; at < end; at += PAGE_SIZE) {
+		pte_t pte = pte_read(&pt_entries(leaf)[pt_index(at, 1)]);
+
+		if (!wanted(gather, pte))
+			continue;
+		if (gather->nr == GATHER_MAX)
+			break;
+		clear_entry_locked(gather, leaf, at, pte);
+	}
+	*addr = at;
+	if (mutant(MUTANT_N13_OUTSIDE_PTL)) {
+		spin_unlock(&leaf->ptl); /* catalogue 14 */
+		race_point("gather:told_late");
+	}
+	if (gather->cleared != before)
+		mm_secondary_tlbs_locked(gather->mm, first, at);
+	if (!mutant(MUTANT_N13_OUTSIDE_PTL))
+		spin_unlock(&leaf->ptl);
+	return at == end;
+}
+
 static void clear_leaf(struct page *leaf, hva_t addr, hva_t end, void *arg)
 {
 	struct mmu_gather *gather = arg;
-	pte_t *entries = pt_entries(leaf);
 
-	spin_lock(&leaf->ptl);
-	for (; addr < end; addr += PAGE_SIZE) {
-		pte_t pte = pte_read(&entries[pt_index(addr, 1)]);
-		struct page *page;
-
-		if (pte_none(pte))
-			continue;
-		if (gather->nr == GATHER_MAX) {
-			/* The section's start has flushed every mirror: what is cleared may go already (rule N5). */
-			spin_unlock(&leaf->ptl);
-			gather_free(gather);
-			spin_lock(&leaf->ptl);
-			pte = pte_read(&entries[pt_index(addr, 1)]);
-			if (pte_none(pte))
-				continue;
-		}
-		pte_set_locked(leaf, addr, (pte_t){ 0 });
-		gather->cleared++;
-		if (pte_special(pte))
-			continue;
-		page = frame_page(gather->mm->arena, pte_pfn(pte));
-		if (pte.val & PTE_D)
-			page_set_flag(page, PG_DIRTY);
-		fetch_add(&page->mapcount, (u32)-1);
-		gather->pages[gather->nr++] = page;
-	}
-	spin_unlock(&leaf->ptl);
+	/* The section's start has flushed every mirror: what is cleared may go already (rule N5). */
+	while (!clear_some(gather, leaf, &addr, end))
+		gather_free(gather);
 }
 
 void gather_unmap(struct mmu_gather *gather, hva_t start, hva_t end)

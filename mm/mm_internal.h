@@ -140,6 +140,7 @@ void free_pgtables(struct mm_struct *mm, hva_t start, hva_t end, hva_t floor, hv
 
 struct mmu_gather {
 	struct mm_struct *mm;
+	const struct mm_file *file; /* only pages of this one; NULL: all */
 	u64 cleared;
 	unsigned int nr;
 	struct page *pages[GATHER_MAX];
@@ -161,6 +162,25 @@ void mm_unmap_section(struct mm_struct *mm, hva_t start, hva_t end, enum mmu_not
 /* Open and close a section; what is between may clear, move and protect entries of the range. */
 struct mmu_notifier_range mm_section_begin(struct mm_struct *mm, hva_t start, hva_t end, enum mmu_notifier_event event);
 void mm_section_end(struct mmu_notifier_range *range);
+
+/*
+ * Entries of the range were cleared or narrowed: devices that walk the page table hear
+ * of it before the lock goes, and so before a page is freed or a new entry seen (rule N13):
+ *
+ *   zap                                  another zap of the range
+ *   ---                                  ------------------------
+ *   ptl; clear; unlock
+ *                                        ptl: nothing there; unlock
+ *                                        returns: its caller relies on it
+ *   tell the devices: too late           (catalogue 14)
+ *
+ * Context: the page-table lock.
+ */
+static inline void mm_secondary_tlbs_locked(struct mm_struct *mm, hva_t start, hva_t end)
+{
+	if (!mutant(MUTANT_N13_NOT_TOLD)) /* catalogue 13 */
+		mmu_notifier_arch_invalidate_secondary_tlbs(&mm->notifier, start, end);
+}
 
 /* Free the page tables of a range that has no VMA any more. Context: the policy's write side. */
 void mm_free_tables(struct mm_struct *mm, hva_t start, hva_t end);

@@ -120,6 +120,22 @@ static inline pte_t pte_mkspecial(pte_t pte)
 	return (pte_t){ pte.val | PTE_SPECIAL };
 }
 
+static inline bool pte_young(pte_t pte)
+{
+	return pte.val & PTE_A;
+}
+
+static inline pte_t pte_mkold(pte_t pte)
+{
+	return (pte_t){ pte.val & ~PTE_A };
+}
+
+/* The same rights and history, another page. */
+static inline pte_t pte_with_pfn(pte_t pte, pfn_t pfn)
+{
+	return (pte_t){ (pte.val & ~PTE_PFN_MASK) | (pfn << PAGE_SHIFT) };
+}
+
 /* Accessed, and dirty if @access writes. */
 static inline pte_t pte_touch(pte_t pte, int access)
 {

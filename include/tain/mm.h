@@ -142,6 +142,16 @@ struct mm_migrate_stats {
  */
 TAIN_API int mm_migrate(struct mm_struct *mm, hva_t addr, size_t len, struct mm_migrate_stats *stats);
 
+/*
+ * How many pages of [addr, addr + len) were used since the last clear, through an entry
+ * of the host or by a subscriber; clear that. @flush: subscribers flush their TLBs, or a
+ * use through one may go unseen until the page is used the next time.
+ * Context: sleeps. Return: 0 and *@young; -EINVAL.
+ */
+TAIN_API int mm_clear_young(struct mm_struct *mm, hva_t addr, size_t len, bool flush, uint64_t *young);
+/* The same, and forget nothing. */
+TAIN_API int mm_test_young(struct mm_struct *mm, hva_t addr, size_t len, uint64_t *young);
+
 /* Remove every mapping in [addr, addr + len). Holes are fine. Return: 0; -EINVAL; -ENOMEM (a split needs a VMA). */
 TAIN_API int mm_munmap(struct mm_struct *mm, hva_t addr, size_t len);
 

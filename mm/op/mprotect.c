@@ -31,24 +31,35 @@ static int protect_vmas(struct vma_txn *txn, struct mm_struct *mm, hva_t start, 
 	return vma_txn_check(txn);
 }
 
-static void protect_leaf(struct page *leaf, hva_t addr, hva_t end, void *arg)
+struct protect {
+	struct mm_struct *mm;
+	int prot;
+};
+
+static void protect_leaf(struct page *leaf, hva_t start, hva_t end, void *arg)
 {
-	int prot = *(int *)arg;
+	const struct protect *protect = arg;
+	bool narrowed = false;
 
 	spin_lock(&leaf->ptl);
-	for (; addr < end; addr += PAGE_SIZE) {
+	for (hva_t addr = start; addr < end; addr += PAGE_SIZE) {
 		pte_t pte = pte_read(&pt_entries(leaf)[pt_index(addr, 1)]);
-		pte_t new = pte_modify(pte, prot);
+		pte_t new = pte_modify(pte, protect->prot);
 
-		if (!pte_none(pte) && new.val != pte.val)
-			pte_set_locked(leaf, addr, new);
+		if (pte_none(pte) || new.val == pte.val)
+			continue;
+		pte_set_locked(leaf, addr, new);
+		narrowed |= pte_prot(pte) & ~protect->prot;
 	}
+	if (narrowed)
+		mm_secondary_tlbs_locked(protect->mm, start, end);
 	spin_unlock(&leaf->ptl);
 }
 
 static int mprotect_locked(struct mm_struct *mm, hva_t start, hva_t end, int prot)
 {
 	hva_t stop = mapped_end(mm, start, end);
+	struct protect protect = { mm, prot };
 	struct mmu_notifier_range section;
 	struct vma_txn txn;
 	int err;
@@ -66,7 +77,7 @@ static int mprotect_locked(struct mm_struct *mm, hva_t start, hva_t end, int pro
 	race_point("mm_mprotect:before_start");
 	section = mm_section_begin(mm, start, stop, MMU_NOTIFY_PROTECTION_VMA);
 	race_point("mm_mprotect:after_start");
-	pt_for_each_leaf(mm, start, stop, protect_leaf, &prot);
+	pt_for_each_leaf(mm, start, stop, protect_leaf, &protect);
 	race_point("mm_mprotect:after_change");
 	mm_section_end(&section);
 	return stop < end ? -ENOMEM : 0;

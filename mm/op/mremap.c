@@ -59,7 +59,7 @@ static void move_ptes(struct page *leaf, hva_t addr, hva_t end, void *arg)
 	struct move *move = arg;
 
 	while (addr < end) {
-		hva_t stop = piece_end(move, addr, end);
+		hva_t first = addr, stop = piece_end(move, addr, end);
 		struct page *to = pt_leaf(move->mm, addr + move->delta);
 
 		lock_both(leaf, to);
@@ -72,6 +72,7 @@ static void move_ptes(struct page *leaf, hva_t addr, hva_t end, void *arg)
 			pte_set_locked(to, addr + move->delta, pte);
 			move->moved++;
 		}
+		mm_secondary_tlbs_locked(move->mm, first, stop);
 		unlock_both(leaf, to);
 	}
 }
