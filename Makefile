@@ -48,7 +48,7 @@ ifeq ($(V),1)
 say =
 hush =
 else
-say = @printf '  %-7s %s\n' '$(1)' '$(2)';
+say = @$(if $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),,printf '  %-7s %s\n' '$(1)' '$(2)';)
 hush = @
 endif
 
