@@ -70,7 +70,7 @@ static void report(const struct lock_site *site, const char *text)
 	fn(text);
 }
 
-static void format_printf(2, 3) reportf(const struct lock_site *site, const char *fmt, ...)
+void lock_check_report(const struct lock_site *site, const char *fmt, ...)
 {
 	char text[REPORT_BYTES];
 	va_list ap;
@@ -260,9 +260,10 @@ static void check_recursion(const struct held *outer, const struct lock_dep *dep
 		return;
 	if (__atomic_exchange_n(&node->recursion_reported, true, __ATOMIC_RELAXED))
 		return;
-	reportf(site, "lock recursion: %s%s taken at %s:%d while %s is held since %s:%d", node->class->name,
-		mode == LOCK_READ ? " (read)" : "", site->file, site->line,
-		outer->dep == dep ? "the same lock" : "another of its class", outer->site->file, outer->site->line);
+	lock_check_report(site, "lock recursion: %s%s taken at %s:%d while %s is held since %s:%d", node->class->name,
+			  mode == LOCK_READ ? " (read)" : "", site->file, site->line,
+			  outer->dep == dep ? "the same lock" : "another of its class", outer->site->file,
+			  outer->site->line);
 }
 
 static void check_order(const struct lock_dep *dep, u32 node, enum lock_mode mode, bool nest,
@@ -315,14 +316,14 @@ void lock_check_release(struct lock_dep *dep, enum lock_mode mode, const struct 
 	struct held *h = find_held(dep);
 
 	if (!h) {
-		reportf(site, "%s released at %s:%d is not held by this thread",
-			dep->class ? dep->class->name : "a lock", site->file, site->line);
+		lock_check_report(site, "%s released at %s:%d is not held by this thread",
+				  dep->class ? dep->class->name : "a lock", site->file, site->line);
 		return;
 	}
 	if (h->mode != mode)
-		reportf(site, "%s released at %s:%d for %s is held for %s since %s:%d", dep->class->name, site->file,
-			site->line, mode == LOCK_READ ? "read" : "write", mode == LOCK_READ ? "write" : "read",
-			h->site->file, h->site->line);
+		lock_check_report(site, "%s released at %s:%d for %s is held for %s since %s:%d", dep->class->name,
+				  site->file, site->line, mode == LOCK_READ ? "read" : "write",
+				  mode == LOCK_READ ? "write" : "read", h->site->file, h->site->line);
 	if (--h->refs)
 		return;
 	memmove(h, h + 1, (size_t)(&held[nr_held] - (h + 1)) * sizeof(*h));
@@ -334,7 +335,8 @@ void lock_check_downgrade(struct lock_dep *dep, const struct lock_site *site)
 	struct held *h = find_held(dep);
 
 	if (!h || h->mode != LOCK_WRITE) {
-		reportf(site, "%s downgraded at %s:%d is not held for write", dep->class->name, site->file, site->line);
+		lock_check_report(site, "%s downgraded at %s:%d is not held for write", dep->class->name, site->file,
+				  site->line);
 		return;
 	}
 	h->mode = LOCK_READ;
@@ -350,7 +352,8 @@ bool lock_check_held(const struct lock_dep *dep, bool write)
 void lock_check_assert_held(const struct lock_dep *dep, bool write, const char *what, const struct lock_site *site)
 {
 	if (!lock_check_held(dep, write))
-		reportf(site, "%s must be held%s at %s:%d", what, write ? " for write" : "", site->file, site->line);
+		lock_check_report(site, "%s must be held%s at %s:%d", what, write ? " for write" : "", site->file,
+				  site->line);
 }
 
 void lock_check_assert_none_held(const struct lock_site *site)
@@ -367,14 +370,15 @@ void lock_check_assert_none_held(const struct lock_site *site)
 void lock_check_might_sleep(const struct lock_site *site)
 {
 	if (non_block)
-		reportf(site, "sleeping call at %s:%d inside a section that may not block", site->file, site->line);
+		lock_check_report(site, "sleeping call at %s:%d inside a section that may not block", site->file,
+				  site->line);
 	if (rcu_read_lock_held())
-		reportf(site, "sleeping call at %s:%d inside an RCU reader", site->file, site->line);
+		lock_check_report(site, "sleeping call at %s:%d inside an RCU reader", site->file, site->line);
 	for (unsigned int i = 0; i < nr_held; i++) {
 		if (held[i].kind != LOCK_SPINNING)
 			continue;
-		reportf(site, "sleeping call at %s:%d while %s is held since %s:%d", site->file, site->line,
-			held[i].class->name, held[i].site->file, held[i].site->line);
+		lock_check_report(site, "sleeping call at %s:%d while %s is held since %s:%d", site->file, site->line,
+				  held[i].class->name, held[i].site->file, held[i].site->line);
 		return;
 	}
 }

@@ -78,6 +78,10 @@ unsigned int lock_check_depth(void); /* how many locks this thread holds */
  */
 void lockdep_set_report(void (*fn)(const char *text));
 
+/* A room's own report, for what a caller's contract forbids and a release build answers with an error or ignores. */
+void format_printf(2, 3) lock_check_report(const struct lock_site *site, const char *fmt, ...);
+#define check_report(...) lock_check_report(LOCK_HERE, __VA_ARGS__)
+
 #else /* !CHECKING */
 
 struct lock_dep {
@@ -111,6 +115,14 @@ static inline void lock_check_downgrade(struct lock_dep *dep, const struct lock_
 static inline void lock_check_might_sleep(const struct lock_site *site)
 {
 }
+static inline void format_printf(1, 2) lock_check_report_nothing(const char *fmt, ...)
+{
+}
+#define check_report(...)                                                                                              \
+	do {                                                                                                           \
+		if (0)                                                                                                 \
+			lock_check_report_nothing(__VA_ARGS__);                                                        \
+	} while (0)
 
 #endif /* CHECKING */
 #endif /* LIB_LOCK_CHECK_H */

@@ -13,8 +13,10 @@
 
 /* How a newcomer is kept from meeting a section half way (rule N3); docs/notifier.md. */
 enum notifier_admission {
-	NOTIFIER_ADMIT_MM_LOCK, /* registration takes every lock under which a section can run: O(VMAs) */
-	NOTIFIER_ADMIT_SECTION, /* sections are counted; registration publishes and waits for the open ones: O(threads) */
+	/* Registration takes every lock under which a section can run: O(VMAs). */
+	NOTIFIER_ADMIT_MM_LOCK,
+	/* Sections are counted; registration publishes itself and waits for the open ones: O(threads). */
+	NOTIFIER_ADMIT_SECTION,
 };
 
 /* Section admission: the sections a thread has open on an mm. */
@@ -24,7 +26,7 @@ struct mn_slot {
 
 /* Private to notifier/ but for the tests of emptiness below. */
 struct mmu_notifier_subscriptions {
-	u32 interested;		    /* something to call or count in a section; written under lock */
+	u32 interested; /* something to call or count in a section; set once, so that ends meet their starts */
 	struct mmu_notifier *first; /* written under lock, walked under the notifier SRCU domain */
 	struct mn_slot *slots;	    /* THREAD_MAX of them, section admission only; constant */
 	struct emm_notifier *emm;   /* chain; written under lock, walked under the notifier SRCU domain */

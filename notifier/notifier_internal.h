@@ -17,22 +17,36 @@
 #ifndef NOTIFIER_NOTIFIER_INTERNAL_H
 #define NOTIFIER_NOTIFIER_INTERNAL_H
 
+#include "lib/alloc.h"
 #include "lib/atomic.h"
 #include "lib/base.h"
 #include "lib/lock.h"
 #include "lib/mutant.h"
 #include "lib/race.h"
 #include "lib/srcu.h"
+#include "lib/thread.h"
 #include "notifier/notifier.h"
 #include "notifier/trace.h"
 
+/* Of a subscription of any kind. Changes hands by compare-and-exchange: two callers cannot both have it. */
+enum mn_state {
+	MN_FREE, /* zeroed memory is */
+	MN_CHANGING,
+	MN_REGISTERED,
+	MN_GOT, /* by mmu_notifier_get() */
+};
+
 extern struct srcu_struct mn_srcu;
 
-/* "Held" by callbacks, asked for by what waits for callbacks to end: the checker sees the deadlock. */
-extern struct lock_map mn_callback_map;
+/*
+ * Pseudo-locks (docs/locking.md). The first is "held" by callbacks and asked for by
+ * what waits for callbacks to end or may reclaim; the second by the thread that has
+ * a section open, and asked for by what waits for sections to end.
+ */
+extern struct lock_map mn_callback_map, mn_section_map;
 
-/* How many callbacks this thread is in. */
-extern __thread unsigned int mn_callback_depth;
+extern __thread unsigned int mn_callback_depth; /* how many callbacks this thread is in */
+extern __thread unsigned int mn_sections_open;	/* how many sections it has open, of any mm */
 
 static inline void mn_callback_enter(void)
 {
@@ -46,7 +60,24 @@ static inline void mn_callback_leave(void)
 	mn_callback_depth--;
 }
 
-/* Pairs with the store-release in list_add(): who sees the subscription sees it whole. Context: mn_srcu. */
+/* Around a callback that must not block (STYLE idea 4). */
+static inline void mn_atomic_enter(void)
+{
+	mn_callback_enter();
+	non_block_start();
+}
+
+static inline void mn_atomic_leave(void)
+{
+	non_block_end();
+	mn_callback_leave();
+}
+
+/* Before what waits for callbacks, or for sections. True: it would wait for its own caller; reported. */
+bool mn_in_callback(void);
+bool mn_in_section(void);
+
+/* Pairs with the store-release in list_add_locked(): who sees the subscription sees it whole. Context: mn_srcu. */
 static inline struct mmu_notifier *mn_first(struct mmu_notifier_subscriptions *subs)
 {
 	return srcu_dereference(subs->first, &mn_srcu);
@@ -62,5 +93,49 @@ static inline bool mn_listed(const struct mmu_notifier *subscription)
 {
 	return READ_ONCE(subscription->list_pprev);
 }
+
+/* --- subscription.c ---------------------------------------------------------------- */
+
+struct mmu_notifier_subscriptions *mn_subscriptions_alloc(void);
+/* Register or find; @state: MN_REGISTERED or MN_GOT. Context: the write lock, with admission by mm_lock. */
+int mn_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm, enum mn_state state);
+void mn_list_del_locked(struct mmu_notifier_subscriptions *subs, struct mmu_notifier *subscription);
+
+/* struct mmu_notifier_range.flags: open, and what takes part in it. */
+#define MN_OPEN 1u
+#define MN_IN_ITREE 2u
+#define MN_IN_LIST 4u
+#define MN_IN_EMM 8u
+
+/* --- admission.c --------------------------------------------------------------------- */
+
+/* What wants to become visible: publish under subs->lock; retract what a signal undid. */
+struct mn_newcomer {
+	void (*publish_locked)(struct mmu_notifier_subscriptions *subs, void *what);
+	void (*retract_locked)(struct mmu_notifier_subscriptions *subs, void *what);
+	void *what;
+	bool careless; /* no admission at all: EMM V1, and the mutants of catalogue 1 */
+};
+
+/*
+ * rule N3. Context: the mm's write lock (admission by mm_lock), no section, no callback.
+ * Return: 0; -EINVAL (mm_users is zero); -ENOMEM; what take_all_locks() says; -EINTR.
+ */
+int mn_admit(struct notifier_mm *mm, const struct mn_newcomer *newcomer);
+void mn_mm_write_lock(struct notifier_mm *mm);
+void mn_mm_write_unlock(struct notifier_mm *mm);
+
+#define MN_SLOT_OPEN 0xffffull /* the bits that count sections open */
+#define MN_SLOT_FELL (MN_SLOT_OPEN + 1)
+
+/* --- interval.c, emm.c ---------------------------------------------------------------- */
+
+int mn_itree_start(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range);
+void mn_itree_end(struct mmu_notifier_subscriptions *subs);
+void mn_itree_release(struct notifier_mm *mm);
+
+void mn_emm_start(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range);
+void mn_emm_end(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range);
+void mn_emm_release(struct notifier_mm *mm);
 
 #endif /* NOTIFIER_NOTIFIER_INTERNAL_H */

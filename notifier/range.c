@@ -2,11 +2,35 @@
 /*
  * Sections: telling every subscriber that a range is about to change, and that it has.
  *
- * Who opens a section holds a lock that registration takes for writing (rule N3), so
- * the set of subscribers can only shrink between start and end (rule N7), and an
- * empty list stays empty: neither needs a barrier of its own.
+ * Order of start: interval notifiers, the list, the EMM chain; of end: the same. A
+ * section that must not block and is refused by one is closed for all that opened
+ * it, in any of the three (rule N6), before start returns.
  */
+#include "lib/membarrier.h"
 #include "notifier/notifier_internal.h"
+
+/* --- counting, for admission by section (timeline in admission.c) ------------------------ */
+
+static void mn_slot_open(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
+{
+	u32 id = thread_id();
+	u64 *word = &subs->slots[id].word;
+
+	WRITE_ONCE(*word, *word + 1);
+	range->slot = id + 1;
+	smp_mb_light(); /* A, pairs with B in wait_for_sections(): we see the newcomer, or it us */
+}
+
+static void mn_slot_close(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
+{
+	u64 *word = &subs->slots[range->slot - 1].word;
+	u64 left = *word - 1;
+
+	/* Pairs with the acquire in wait_for_slot(): who sees us gone sees what we did. */
+	smp_store_release(word, left & MN_SLOT_OPEN ? left : left + MN_SLOT_FELL);
+}
+
+/* --- the list ------------------------------------------------------------------------------ */
 
 static int call_start(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
 {
@@ -22,15 +46,30 @@ static int call_start(struct mmu_notifier *subscription, const struct mmu_notifi
 	if (likely(!err))
 		return 0;
 	mn_trace(START_FAILED, range->start, range->end, subscription, err);
-	ASSERT(!range->blockable);			  /* invariant MN1: a blockable start succeeds (rule N6) */
-	ASSERT(err == -EAGAIN);				  /* invariant MN2 */
-	ASSERT(!subscription->ops->invalidate_range_end); /* invariant MN3: who can fail has no end (rule N6) */
-	return -EAGAIN;
+	if (range->blockable)
+		check_report("a blockable start answers %d (invariant MN1)", err);
+	else if (err != -EAGAIN)
+		check_report("a start fails with %d, not -EAGAIN (invariant MN2)", err);
+	else if (subscription->ops->invalidate_range_end)
+		check_report("a subscriber that can fail has an end callback (invariant MN3)");
+	/*
+	 * One that fails a blockable start has broken its contract: the section is opened
+	 * all the same, since the owner of the address space cannot go back.
+	 */
+	return range->blockable ? 0 : -EAGAIN;
 }
 
+/* rule N7: those whose start was called, less those that left. */
 static void call_ends(struct mmu_notifier_subscriptions *subs, const struct mmu_notifier_range *range)
 {
+	int idx = srcu_read_lock(&mn_srcu);
+
 	for (struct mmu_notifier *s = mn_first(subs); s; s = mn_next(s)) {
+		if (unlikely(s->born > range->seen)) {
+			if (range->mm->admission == NOTIFIER_ADMIT_MM_LOCK)
+				check_report("a subscription became visible in an open section (rule N3)");
+			continue;
+		}
 		if (!s->ops->invalidate_range_end)
 			continue;
 		mn_callback_enter();
@@ -41,46 +80,107 @@ static void call_ends(struct mmu_notifier_subscriptions *subs, const struct mmu_
 			non_block_end();
 		mn_callback_leave();
 	}
+	srcu_read_unlock(&mn_srcu, idx);
 }
 
-int mn_range_start(struct mmu_notifier_range *range)
+static int call_starts(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
 {
-	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
+	int idx = srcu_read_lock(&mn_srcu);
+	struct mmu_notifier *first = mn_first(subs);
 	int err = 0;
-	int idx;
 
-	if (!subs)
-		return 0;
-	ASSERT(range->start < range->end);
-	mn_trace(START, range->start, range->end, range->event, range->blockable);
-	idx = srcu_read_lock(&mn_srcu);
-	for (struct mmu_notifier *s = mn_first(subs); s; s = mn_next(s)) {
+	range->seen = first ? first->born : 0;
+	range->flags |= MN_IN_LIST;
+	for (struct mmu_notifier *s = first; s; s = mn_next(s)) {
 		/* One that fails does not stop the walk: the others must hear of it (rule N6). */
 		if (s->ops->invalidate_range_start && call_start(s, range))
 			err = -EAGAIN;
 		race_point("notifier:between_starts");
 	}
-	/*
-	 * A subscriber that fails a blockable start has broken its contract: the section is
-	 * opened all the same, since the owner of the address space cannot go back.
-	 */
-	if (range->blockable)
-		err = 0;
-	if (err && !mutant(MUTANT_N6_NO_UNWIND))
-		call_ends(subs, range);
 	srcu_read_unlock(&mn_srcu, idx);
+	return err;
+}
+
+/* --- a section -------------------------------------------------------------------------------- */
+
+static int open_all(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
+{
+	int err;
+
+	if (READ_ONCE(subs->emm) && !range->blockable)
+		return -EAGAIN; /* EMM knows no callback that may not block (rule E5) */
+	if (READ_ONCE(subs->has_itree)) {
+		err = mn_itree_start(subs, range);
+		if (err)
+			return err;
+	}
+	if (READ_ONCE(subs->first)) {
+		err = call_starts(subs, range);
+		if (err) {
+			if (!mutant(MUTANT_N6_NO_UNWIND))
+				call_ends(subs, range);
+			/* Catalogue 9: the interval part has succeeded before, and nobody else ends it. */
+			if ((range->flags & MN_IN_ITREE) && !mutant(MUTANT_N6_NO_INTERVAL_UNWIND))
+				mn_itree_end(subs);
+			return err;
+		}
+	}
+	if (READ_ONCE(subs->emm))
+		mn_emm_start(subs, range);
+	return 0;
+}
+
+static void close_slot_and_count(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
+{
+	if (range->slot)
+		mn_slot_close(subs, range);
+	range->flags = 0;
+	mn_sections_open--;
+	lock_map_release_read(&mn_section_map);
+}
+
+int mn_range_start(struct mmu_notifier_range *range)
+{
+	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
+	hva_t limit = range->mm->ops->limit;
+	int err = 0;
+
+	if (unlikely(range->start >= range->end || (limit && range->end > limit))) {
+		check_report("a section over %#llx..%#llx", (unsigned long long)range->start,
+			     (unsigned long long)range->end);
+		return -EINVAL;
+	}
+	lock_map_acquire_read(&mn_section_map);
+	mn_sections_open++;
+	range->seen = 0;
+	range->slot = 0;
+	range->flags = MN_OPEN;
+	mn_trace(START, range->start, range->end, range->event, range->blockable);
+	if (!subs)
+		return 0;
+	if (subs->slots)
+		mn_slot_open(subs, range);
+	race_point("notifier:section_counted");
+	err = open_all(subs, range);
+	if (unlikely(err))
+		close_slot_and_count(subs, range);
 	return err;
 }
 
 void mn_range_end(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
-	int idx;
 
-	if (!subs)
+	if (unlikely(!range->flags)) {
+		check_report("the end of a section that is not open");
 		return;
+	}
 	mn_trace(END, range->start, range->end, range->event, 0);
-	idx = srcu_read_lock(&mn_srcu);
-	call_ends(subs, range);
-	srcu_read_unlock(&mn_srcu, idx);
+	if (range->flags & MN_IN_ITREE)
+		mn_itree_end(subs);
+	if ((range->flags & MN_IN_LIST) || (CHECKING && subs && READ_ONCE(subs->first)))
+		call_ends(subs, range);
+	if (range->flags & MN_IN_EMM)
+		mn_emm_end(subs, range);
+	close_slot_and_count(subs, range);
 }

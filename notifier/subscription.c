@@ -1,42 +1,97 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Subscriptions: register, unregister, release at exit.
+ * Subscriptions: the address space, register, unregister, release at exit.
  *
- * Which lock protects the list: registration adds to it with every lock held under
- * which a section can run (take_all_locks), so a section sees the same subscribers
- * from start to end, less those that leave. Leaving takes no lock of the address
- * space; it needs the SRCU domain instead.
+ * Which lock protects the list: registration adds to it by admission (admission.c),
+ * so what a section sees from start to end are the same subscribers, less those that
+ * leave. Leaving takes no lock of the address space; it needs the SRCU domain instead.
  */
-#include "lib/alloc.h"
 #include "notifier/notifier_internal.h"
 
 static DEFINE_LOCK_CLASS(subscriptions_class, "mmu_notifier_subscriptions");
-static __attribute__((unused)) DEFINE_LOCK_CLASS(callback_class, "mmu_notifier_callback");
+static DEFINE_LOCK_CLASS(callback_class, "mmu_notifier_callback");
+static DEFINE_LOCK_CLASS(section_class, "mmu_notifier_section");
 
 struct srcu_struct mn_srcu;
 static bool srcu_ready; /* constant after the program's start */
 
 struct lock_map mn_callback_map = LOCK_MAP_INIT(&callback_class);
-__thread unsigned int mn_callback_depth;
+struct lock_map mn_section_map = LOCK_MAP_INIT(&section_class);
+__thread unsigned int mn_callback_depth, mn_sections_open;
+
+/* One domain for the life of the program: it can be made before any thread asks for it, and never ends. */
+__attribute__((constructor)) static void srcu_make(void)
+{
+	srcu_ready = !init_srcu_struct(&mn_srcu);
+}
+
+bool mn_in_callback(void)
+{
+	lock_map_acquire(&mn_callback_map);
+	lock_map_release(&mn_callback_map);
+	return unlikely(mn_callback_depth);
+}
+
+bool mn_in_section(void)
+{
+	lock_map_acquire(&mn_section_map);
+	lock_map_release(&mn_section_map);
+	return unlikely(mn_sections_open);
+}
+
+#if CHECKING
+void mmu_notifier_might_reclaim(void)
+{
+	mn_in_callback();
+}
+#endif
 
 /* --- the address space -------------------------------------------------------- */
 
+struct mmu_notifier_subscriptions *mn_subscriptions_alloc(void)
+{
+	struct mmu_notifier_subscriptions *subs = srcu_ready ? mem_zalloc(sizeof(*subs)) : NULL;
+
+	if (!subs)
+		return NULL;
+	spin_lock_init(&subs->lock, &subscriptions_class);
+	init_waitqueue(&subs->wait);
+	subs->seq = 2; /* rule I2: a subscriber's is odd, and one less than this at most */
+	return subs;
+}
+
 int notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops, enum notifier_admission admission)
 {
-	mm->ops = ops;
-	mm->admission = admission;
-	mm->subscriptions = NULL;
-	mm->users = 1;
-	mm->count = 1;
+	struct mmu_notifier_subscriptions *subs = NULL;
+
+	if (admission != NOTIFIER_ADMIT_MM_LOCK && admission != NOTIFIER_ADMIT_SECTION)
+		return -EINVAL;
+	if (admission == NOTIFIER_ADMIT_SECTION) {
+		subs = mn_subscriptions_alloc();
+		if (!subs)
+			return -ENOMEM;
+		subs->slots = mem_alloc_aligned(CACHELINE, THREAD_MAX * sizeof(*subs->slots));
+		if (!subs->slots) {
+			mem_free(subs);
+			return -ENOMEM;
+		}
+		subs->interested = 1; /* sections must count themselves before anybody comes */
+	}
+	*mm = (struct notifier_mm){ .ops = ops, .subscriptions = subs, .admission = admission, .users = 1, .count = 1 };
 	return 0;
 }
 
 void notifier_mm_destroy(struct notifier_mm *mm)
 {
+	struct mmu_notifier_subscriptions *subs = mm->subscriptions;
+
 	ASSERT(mm->count == 0);
-	ASSERT(!mm->subscriptions || !mm->subscriptions->first); /* each holds a count */
-	mem_free(mm->subscriptions);
 	mm->subscriptions = NULL;
+	if (!subs)
+		return;
+	ASSERT(!subs->first && !subs->itree && !subs->deferred); /* each holds a count */
+	mem_free(subs->slots);
+	mem_free(subs);
 }
 
 void notifier_mm_grab(struct notifier_mm *mm)
@@ -58,26 +113,12 @@ void notifier_mm_drop(struct notifier_mm *mm)
 
 /* --- the list ------------------------------------------------------------------- */
 
-/* One domain for the life of the program: it can be made before any thread asks for it, and never ends. */
-__attribute__((constructor)) static void srcu_make(void)
+static void list_add_locked(struct mmu_notifier_subscriptions *subs, void *what)
 {
-	srcu_ready = !init_srcu_struct(&mn_srcu);
-}
-
-static struct mmu_notifier_subscriptions *subscriptions_alloc(void)
-{
-	struct mmu_notifier_subscriptions *subs = srcu_ready ? mem_zalloc(sizeof(*subs)) : NULL;
-
-	if (subs)
-		spin_lock_init(&subs->lock, &subscriptions_class);
-	return subs;
-}
-
-static void list_add_locked(struct mmu_notifier_subscriptions *subs, struct mmu_notifier *subscription)
-{
-	struct mmu_notifier *first = subs->first;
+	struct mmu_notifier *subscription = what, *first = subs->first;
 
 	lockdep_assert_held(&subs->lock);
+	subscription->born = ++subs->born;
 	subscription->list_next = first;
 	WRITE_ONCE(subscription->list_pprev, &subs->first);
 	if (first)
@@ -87,7 +128,7 @@ static void list_add_locked(struct mmu_notifier_subscriptions *subs, struct mmu_
 }
 
 /* list_next stays: a walker may stand here. */
-static void list_del_locked(struct mmu_notifier_subscriptions *subs, struct mmu_notifier *subscription)
+void mn_list_del_locked(struct mmu_notifier_subscriptions *subs, struct mmu_notifier *subscription)
 {
 	struct mmu_notifier *next = subscription->list_next;
 	struct mmu_notifier **pprev = subscription->list_pprev;
@@ -98,90 +139,78 @@ static void list_del_locked(struct mmu_notifier_subscriptions *subs, struct mmu_
 	WRITE_ONCE(*pprev, next);
 	if (next)
 		WRITE_ONCE(next->list_pprev, pprev);
-	WRITE_ONCE(subscription->list_pprev, NULL);
+	if (!mutant(MUTANT_N9_NO_LISTED_TEST))
+		WRITE_ONCE(subscription->list_pprev, NULL);
+}
+
+static void list_retract_locked(struct mmu_notifier_subscriptions *subs, void *what)
+{
+	mn_list_del_locked(subs, what);
 }
 
 /* --- register ---------------------------------------------------------------------- */
 
 static bool ops_ok(const struct mmu_notifier_ops *ops)
 {
-	return ops && (!ops->invalidate_range_end || ops->invalidate_range_start);
-}
-
-/* Report a call that would wait for the callback it is made from. */
-static bool in_callback(void)
-{
-	if (likely(!mn_callback_depth))
+	if (!ops || (ops->invalidate_range_end && !ops->invalidate_range_start))
 		return false;
-	lock_map_acquire(&mn_callback_map);
-	lock_map_release(&mn_callback_map);
-	return true;
+	if (ops->arch_invalidate_secondary_tlbs && (ops->invalidate_range_start || ops->invalidate_range_end))
+		return false; /* rule N2: told twice, and once too early */
+	return !ops->alloc_notifier == !ops->free_notifier;
 }
 
-/* Context: write lock held. */
-static int register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm)
+int mn_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm, enum mn_state state)
 {
-	struct mmu_notifier_subscriptions *subs = mm->subscriptions, *made = NULL;
+	struct mn_newcomer newcomer = {
+		.publish_locked = list_add_locked,
+		.retract_locked = list_retract_locked,
+		.what = subscription,
+		.careless = mm->admission == NOTIFIER_ADMIT_SECTION ? mutant(MUTANT_N3_NO_SECTION_WAIT)
+								    : mutant(MUTANT_N3_NO_MM_LOCK),
+	};
+	unsigned int expected = MN_FREE;
 	int err;
 
-	if (READ_ONCE(mm->users) <= 0)
-		return -EINVAL;
-	if (!subs) {
-		/* Before the locks: memory that is short may want them (rule N1). */
-		made = subscriptions_alloc();
-		if (!made)
-			return -ENOMEM;
-		subs = made;
-	}
-	err = mm->ops->take_all_locks(mm);
-	if (err) {
-		mem_free(made);
-		return err;
-	}
-	/*
-	 * No section is open from here to drop_all_locks (rule N3):
-	 *
-	 *   section                        register
-	 *   -------                        --------
-	 *   one of the locks
-	 *   start walks the list           take_all_locks waits
-	 *   clear entries; end
-	 *   unlock                         take_all_locks returns; add
-	 *                                  a fault of the new subscriber finds the entries cleared
-	 */
-	if (made)
-		smp_store_release(&mm->subscriptions, made); /* rule N1; pairs with lock-less readers of the pointer */
+	if (!try_cmpxchg(&subscription->state, &expected, (unsigned int)MN_CHANGING))
+		return -EEXIST;
+	/* Before it is visible: callbacks may come at once. */
 	notifier_mm_grab(mm);
 	subscription->mm = mm;
-	spin_lock(&subs->lock);
-	list_add_locked(subs, subscription);
-	WRITE_ONCE(subs->interested, 1);
-	spin_unlock(&subs->lock);
-	mm->ops->drop_all_locks(mm);
-	return 0;
+	subscription->users = 1;
+	err = mn_admit(mm, &newcomer);
+	mn_trace(REGISTER, subscription, mm, err, 0);
+	if (err) {
+		subscription->mm = NULL;
+		subscription->list_next = NULL;
+		notifier_mm_drop(mm); /* not the last: the caller has mm_users */
+	}
+	smp_store_release(&subscription->state, err ? MN_FREE : state); /* pairs with the exchanges */
+	return err;
 }
 
-/* subscription->state: 0 free, 1 registered, 2 changing. Two callers cannot both have it. */
-#define USERS_FREE 0u
-#define USERS_REGISTERED 1u
-#define USERS_CHANGING 2u
+static int register_checks(struct mmu_notifier *subscription, struct notifier_mm *mm)
+{
+	if (!subscription || !mm || !ops_ok(subscription->ops))
+		return -EINVAL;
+	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
+}
+
+int mmu_notifier_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm)
+{
+	int err = register_checks(subscription, mm);
+
+	return err ?: mn_register_locked(subscription, mm, MN_REGISTERED);
+}
 
 int mmu_notifier_register(struct mmu_notifier *subscription, struct notifier_mm *mm)
 {
-	unsigned int users = USERS_FREE;
-	int err;
+	int err = register_checks(subscription, mm);
 
-	if (!subscription || !mm || !ops_ok(subscription->ops))
-		return -EINVAL;
-	if (in_callback())
-		return -EDEADLK;
-	if (!try_cmpxchg(&subscription->state, &users, USERS_CHANGING))
-		return -EEXIST;
-	mm->ops->lock_for_write(mm);
-	err = register_locked(subscription, mm);
-	mm->ops->unlock_for_write(mm);
-	smp_store_release(&subscription->state, err ? USERS_FREE : USERS_REGISTERED); /* pairs with the exchanges */
-	mn_trace(REGISTER, subscription, mm, err, 0);
+	if (err)
+		return err;
+	mn_mm_write_lock(mm);
+	err = mn_register_locked(subscription, mm, MN_REGISTERED);
+	mn_mm_write_unlock(mm);
 	return err;
 }
 
@@ -199,16 +228,16 @@ static void call_release(struct mmu_notifier *subscription, struct notifier_mm *
 int mmu_notifier_unregister(struct mmu_notifier *subscription, struct notifier_mm *mm)
 {
 	struct mmu_notifier_subscriptions *subs;
-	unsigned int users = USERS_REGISTERED;
+	unsigned int expected = MN_REGISTERED;
 
 	if (!subscription || !mm)
 		return -EINVAL;
-	if (in_callback())
+	if (mn_in_callback())
 		return -EDEADLK;
-	if (!try_cmpxchg(&subscription->state, &users, USERS_CHANGING))
+	if (!try_cmpxchg(&subscription->state, &expected, (unsigned int)MN_CHANGING))
 		return -EINVAL;
 	if (subscription->mm != mm) {
-		smp_store_release(&subscription->state, USERS_REGISTERED);
+		smp_store_release(&subscription->state, MN_REGISTERED);
 		return -EINVAL;
 	}
 	subs = mm->subscriptions;
@@ -224,14 +253,16 @@ int mmu_notifier_unregister(struct mmu_notifier *subscription, struct notifier_m
 		srcu_read_unlock(&mn_srcu, idx);
 		race_point("notifier:unregister_before_unlink");
 		spin_lock(&subs->lock);
-		list_del_locked(subs, subscription);
+		mn_list_del_locked(subs, subscription);
 		spin_unlock(&subs->lock);
 	}
 	/* Always: exit may have unlinked it, and a walker may still be on it. */
-	synchronize_srcu(&mn_srcu);
+	if (!mutant(MUTANT_N9_NO_SYNCHRONIZE))
+		synchronize_srcu(&mn_srcu);
 	subscription->mm = NULL;
 	subscription->list_next = NULL;
-	smp_store_release(&subscription->state, USERS_FREE); /* pairs with the exchange in mmu_notifier_register() */
+	subscription->list_pprev = NULL;
+	smp_store_release(&subscription->state, MN_FREE); /* pairs with the exchange in mn_register_locked() */
 	notifier_mm_drop(mm);
 	return 0;
 }
@@ -240,7 +271,7 @@ static void unlink_all(struct mmu_notifier_subscriptions *subs)
 {
 	spin_lock(&subs->lock);
 	while (subs->first)
-		list_del_locked(subs, subs->first);
+		mn_list_del_locked(subs, subs->first);
 	spin_unlock(&subs->lock);
 }
 
@@ -259,11 +290,15 @@ static void unlink_all(struct mmu_notifier_subscriptions *subs)
 void mn_release(struct notifier_mm *mm)
 {
 	struct mmu_notifier_subscriptions *subs = READ_ONCE(mm->subscriptions);
+	bool in_callback = CHECKING && mn_in_callback();
 	struct mmu_notifier *first;
 	int idx;
 
-	lockdep_assert_none_held();
+	if (!in_callback)
+		lockdep_assert_none_held();
 	mn_trace(RELEASE, mm, 0, 0, 0);
+	if (READ_ONCE(subs->has_itree))
+		mn_itree_release(mm);
 	idx = srcu_read_lock(&mn_srcu);
 	first = mn_first(subs);
 	if (mutant(MUTANT_N8_UNLINK_BEFORE_RELEASE)) {
@@ -275,5 +310,8 @@ void mn_release(struct notifier_mm *mm)
 	race_point("notifier:release_before_unlink");
 	unlink_all(subs);
 	srcu_read_unlock(&mn_srcu, idx);
-	synchronize_srcu(&mn_srcu);
+	mn_emm_release(mm);
+	/* From a callback it would wait for ever (catalogue 17); reported above, so that a test may go on. */
+	if (!in_callback && !mutant(MUTANT_N8_NO_SYNCHRONIZE))
+		synchronize_srcu(&mn_srcu);
 }

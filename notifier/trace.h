@@ -11,7 +11,10 @@
 	X(RELEASE, "mmu_notifier_release", "mm %#llx")                                                                 \
 	X(START, "invalidate_range_start", "%#llx..%#llx event %llu blockable %llu")                                   \
 	X(START_FAILED, "invalidate_range_start_failed", "%#llx..%#llx subscription %#llx result %lld")                \
-	X(END, "invalidate_range_end", "%#llx..%#llx event %llu")
+	X(END, "invalidate_range_end", "%#llx..%#llx event %llu")                                                      \
+	X(INSERT, "mmu_interval_notifier_insert", "subscription %#llx start %#llx length %#llx result %lld")           \
+	X(REMOVE, "mmu_interval_notifier_remove", "subscription %#llx mm %#llx waited for %llu")                       \
+	X(EMM_REGISTER, "emm_notifier_register", "notifier %#llx mm %#llx version %llu result %lld")
 
 enum mn_trace_event {
 #define X(id, name, format) MN_TRACE_##id,

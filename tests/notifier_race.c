@@ -285,14 +285,14 @@ static void come_and_go(void *arg)
 static void sections(void *arg)
 {
 	struct crowd *crowd = ((struct actor *)arg)->arg;
-	struct mmu_notifier_range range = owner_range(&crowd->owner, true);
+	struct mmu_notifier_range outer = owner_range(&crowd->owner, true), inner = outer;
 
 	for (u32 turn = 0; turn < TEST_SCALE(100000u); turn++) {
 		down_read(&crowd->owner.lock);
-		CHECK_EQ(mmu_notifier_invalidate_range_start(&range), 0);
-		CHECK_EQ(mmu_notifier_invalidate_range_start(&range), 0);
-		mmu_notifier_invalidate_range_end(&range);
-		mmu_notifier_invalidate_range_end(&range);
+		CHECK_EQ(mmu_notifier_invalidate_range_start(&outer), 0);
+		CHECK_EQ(mmu_notifier_invalidate_range_start(&inner), 0);
+		mmu_notifier_invalidate_range_end(&inner);
+		mmu_notifier_invalidate_range_end(&outer);
 		up_read(&crowd->owner.lock);
 	}
 }

@@ -53,11 +53,10 @@ struct mmu_notifier_range {
 	bool blockable;	   /* false: callbacks must not sleep and may return -EAGAIN (rule N6) */
 	const void *owner; /* MIGRATE and EXCLUSIVE: who asked, so that it may skip its own section; else NULL */
 	/* The rest belongs to the notifier layer, from start to end; may be copied meanwhile. */
-	uint64_t seen; /* the youngest subscription whose start was called */
-	uint32_t slot; /* section admission: where it is counted, plus one */
-	bool opened;
-	bool in_itree; /* counted for interval notifiers */
-	bool in_emm;
+	uint64_t seen;	   /* the youngest subscription whose start was called; 0: none */
+	uint64_t emm_seen; /* the same of the EMM chain */
+	uint32_t slot;	   /* section admission: where it is counted, plus one */
+	uint32_t flags;	   /* 0: not open */
 };
 
 /*
@@ -120,7 +119,10 @@ struct mmu_notifier_ops {
 	 */
 	int (*alloc_notifier)(struct notifier_mm *mm, struct mmu_notifier **subscription);
 
-	/* The last mmu_notifier_put() is over and no callback runs: free it. Context: a thread of tain's; must not wait. */
+	/*
+	 * The last mmu_notifier_put() is over and no callback runs: free it.
+	 * Context: a thread of tain's; must not wait.
+	 */
 	void (*free_notifier)(struct mmu_notifier *subscription);
 };
 
@@ -313,8 +315,10 @@ enum emm_operation {
 
 /* Which of Lameter's proposals the chain of an mm follows (rules E3, E4). */
 enum emm_version {
-	EMM_V1 = 1, /* the walk stops at the first answer other than zero; registration by the mm's write lock alone */
-	EMM_V3 = 3, /* the walk never stops, the first error is kept, positive answers add up; admitted as mmu notifiers are */
+	/* The walk stops at the first answer other than zero; registration by the mm's write lock alone. */
+	EMM_V1 = 1,
+	/* The walk never stops, the first error is kept, positive answers add up; admitted as mmu notifiers are. */
+	EMM_V3 = 3,
 };
 
 struct emm_notifier {

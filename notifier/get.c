@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Subscriptions with a count: one per mm and ops, made by the first get, freed after
+ * the last put without anybody waiting (rule N10).
+ *
+ *   put (the last)                       walker
+ *   lock; users--; unlink; unlock        stands on it, goes on
+ *   call_srcu                            leaves
+ *     ... grace period ...
+ *     free_notifier; mmdrop
+ *   synchronize: after the last of these
+ */
+#include "notifier/notifier_internal.h"
+
+static_assert(sizeof(((struct mmu_notifier *)0)->rcu) == sizeof(struct rcu_head),
+	      "the public header holds an rcu_head");
+
+static DEFINE_LOCK_CLASS(get_class, "mmu_notifier_get");
+
+/* With admission by section no lock of the mm keeps two gets apart. One for all: gets are rare. */
+static struct mutex get_mutex = MUTEX_INIT(&get_class);
+
+/* Return: 1 and the subscription; 0: there is none; -EOVERFLOW. */
+static int find(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **found)
+{
+	struct mmu_notifier_subscriptions *subs = mm->subscriptions;
+	int ret = 0;
+
+	if (!subs)
+		return 0;
+	spin_lock(&subs->lock);
+	for (struct mmu_notifier *s = subs->first; s; s = s->list_next) {
+		if (s->ops != ops || s->state != MN_GOT)
+			continue;
+		ret = s->users == UINT32_MAX ? -EOVERFLOW : 1;
+		if (ret > 0) {
+			s->users++;
+			*found = s;
+		}
+		break;
+	}
+	spin_unlock(&subs->lock);
+	return ret;
+}
+
+static int find_or_make(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **out)
+{
+	struct mmu_notifier *subscription = NULL;
+	int ret = find(ops, mm, out);
+
+	if (ret)
+		return ret < 0 ? ret : 0;
+	ret = ops->alloc_notifier(mm, &subscription);
+	if (ret)
+		return ret;
+	subscription->ops = ops;
+	ret = mn_register_locked(subscription, mm, MN_GOT);
+	if (ret)
+		ops->free_notifier(subscription);
+	else
+		*out = subscription;
+	return ret;
+}
+
+static int get_checks(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **out)
+{
+	if (!mm || !out || !ops || !ops->alloc_notifier || !ops->free_notifier)
+		return -EINVAL;
+	if (ops->invalidate_range_end && !ops->invalidate_range_start)
+		return -EINVAL;
+	if (ops->arch_invalidate_secondary_tlbs && ops->invalidate_range_start)
+		return -EINVAL;
+	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
+}
+
+int mmu_notifier_get_locked(const struct mmu_notifier_ops *ops, struct notifier_mm *mm,
+			    struct mmu_notifier **subscription)
+{
+	int err = get_checks(ops, mm, subscription);
+
+	if (err)
+		return err;
+	if (mm->admission == NOTIFIER_ADMIT_MM_LOCK)
+		return find_or_make(ops, mm, subscription);
+	mutex_lock(&get_mutex);
+	err = find_or_make(ops, mm, subscription);
+	mutex_unlock(&get_mutex);
+	return err;
+}
+
+int mmu_notifier_get(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **subscription)
+{
+	int err = get_checks(ops, mm, subscription);
+
+	if (err)
+		return err;
+	mn_mm_write_lock(mm);
+	err = mmu_notifier_get_locked(ops, mm, subscription);
+	mn_mm_write_unlock(mm);
+	return err;
+}
+
+static void free_after_grace(struct rcu_head *head)
+{
+	struct mmu_notifier *subscription = container_of((void *)head, struct mmu_notifier, rcu);
+	struct notifier_mm *mm = subscription->mm;
+
+	race_point("notifier:before_free_notifier");
+	mn_callback_enter();
+	subscription->ops->free_notifier(subscription);
+	mn_callback_leave();
+	notifier_mm_drop(mm);
+}
+
+int mmu_notifier_put(struct mmu_notifier *subscription)
+{
+	struct mmu_notifier_subscriptions *subs;
+	bool last;
+
+	if (!subscription || READ_ONCE(subscription->state) != MN_GOT)
+		return -EINVAL;
+	subs = subscription->mm->subscriptions;
+	spin_lock(&subs->lock);
+	last = !--subscription->users;
+	if (last) {
+		WRITE_ONCE(subscription->state, MN_CHANGING); /* no get finds it any more */
+		mn_list_del_locked(subs, subscription);
+	}
+	spin_unlock(&subs->lock);
+	if (last)
+		call_srcu(&mn_srcu, (struct rcu_head *)subscription->rcu, free_after_grace);
+	return 0;
+}
+
+int mmu_notifier_synchronize(void)
+{
+	if (mn_in_callback())
+		return -EDEADLK;
+	if (mutant(MUTANT_N10_SYNCHRONIZE_SRCU))
+		synchronize_srcu(&mn_srcu); /* the grace period is over, the callbacks are not */
+	else
+		srcu_barrier(&mn_srcu);
+	return 0;
+}
