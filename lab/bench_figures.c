@@ -192,6 +192,7 @@ static int measure_stress(struct figures *f, struct err *err)
 	int ret;
 
 	stress_config_init(&config, engine_find("soft"));
+	config.machine.vcpus = 1;
 	config.machine.seed = f->config->seed + f->result->figure[FIGURE_SOFT_STRESS].rounds;
 	config.time_ns = STRESS_NS;
 	config.stop = f->config->stop;

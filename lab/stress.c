@@ -46,7 +46,7 @@ struct stress {
 void stress_config_init(struct stress_config *config, const struct engine *engine)
 {
 	*config = (struct stress_config){
-		.machine = { .engine = engine, .vcpus = 1, .bytes = 4ull << 20, .retry_faults = true },
+		.machine = { .engine = engine, .vcpus = 2, .bytes = 4ull << 20, .retry_faults = true },
 		.ops = PLAN_OPS_ALL,
 		.time_ns = 10 * NSEC_PER_SEC,
 		/* Invalidations without a pause starve a guest under KVM. */

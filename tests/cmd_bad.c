@@ -68,7 +68,7 @@ static const struct refusal sizes[] = {
 	{ { "bench", "fault", "-v", "2", "-b", "4K" }, "fewer pages than vCPUs" },
 	{ { "bench", "figures", "-b", "1" }, "1 bytes is not a multiple of the page size, 4K" },
 	{ { "stress", "--arena", "4097" }, "an arena of 4097 bytes is not a multiple of the page size, 4K" },
-	{ { "stress", "-b", "8M", "--arena", "8M" }, "an arena of 8388608 bytes is too small for 8388608 bytes of guest memory and 1216K beside them" },
+	{ { "stress", "-b", "8M", "--arena", "8M" }, "an arena of 8388608 bytes is too small for 8388608 bytes of guest memory and 1280K beside them" },
 	{ { "run", "--arena", "1M", "hello" }, "an arena of 1048576 bytes is too small for 67108864 bytes of guest memory and 2112K beside them" },
 	{ { "stress", "--arena", "16777215T" }, "17179868160.0 GiB is more than this machine has available, ..." },
 };

@@ -230,7 +230,7 @@ static void the_document_says_how_it_was_asked(void)
 	check_keys(options, WORDS("ops", "vcpus", "bytes", "backing", "time_ns", "iterations", "delay_ns",
 				  "write_percent", "audit", "mutant"));
 	CHECK_STR(json_text(options, "ops"), "remap,munmap");
-	CHECK_EQ(json_u64(options, "vcpus"), 1);
+	CHECK_EQ(json_u64(options, "vcpus"), 2);
 	CHECK_EQ(json_u64(options, "bytes"), 2 << 20);
 	CHECK_STR(json_text(options, "backing"), "anonymous");
 	CHECK_EQ(json_u64(options, "time_ns"), 120 * NSEC_PER_SEC);
@@ -259,13 +259,13 @@ static void a_skip_is_a_document(void)
 static void the_environment_sets_options(void)
 {
 	const struct tain_setup setup = { .env = WORDS("TAIN_SEED=41", "TAIN_BYTES=64K", "TAIN_ITERATIONS=3",
-						       "TAIN_OPS=remap", "TAIN_VCPUS=2", "TAIN_JSON=no",
+						       "TAIN_OPS=remap", "TAIN_VCPUS=3", "TAIN_JSON=no",
 						       "TAIN_QUIET=no", "TAIN_WRITE_PERCENT=", "TAIN_NO_TRACE=yes") };
 	json_t *doc = tain_json(TAIN_WITH(&setup, "stress", "-q", "--json", "-")->out.text);
 
 	CHECK_EQ(json_u64(doc, "seed"), 41);
 	CHECK_EQ(json_u64(json_object_get(doc, "options"), "bytes"), 65536);
-	CHECK_EQ(json_u64(json_object_get(doc, "options"), "vcpus"), 2);
+	CHECK_EQ(json_u64(json_object_get(doc, "options"), "vcpus"), 3);
 	CHECK_EQ(json_u64(json_object_get(doc, "options"), "write_percent"), 25); /* empty: not set */
 	CHECK_EQ(json_u64(json_object_get(doc, "host_ops"), "remap"), 3);
 	/* The command line wins. */
