@@ -154,6 +154,7 @@ static int configure(struct bench_fault_config *c)
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
 	c->machine.vcpus = opt.vcpus;
 	c->machine.bytes = opt.bytes;
+	c->machine.beside_bytes = opt.bytes; /* the host's own faults */
 	c->machine.arena_bytes = opt.arena;
 	c->machine.cpus = opt.cpus;
 	c->machine.seed = cmd_seed(opt.seed_given, opt.seed);

@@ -163,6 +163,7 @@ int cmd_bench_figures(int argc, char **argv)
 		return status;
 	size.engine = engine_find("soft");
 	size.bytes = opt.bytes;
+	size.beside_bytes = opt.bytes;
 	if (machine_check(&size, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
 	status = cmd_check_json(opt.json);

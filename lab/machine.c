@@ -2,10 +2,12 @@
 /* A running guest: see lab/machine.h. */
 #include "lab/machine.h"
 
+#include <ctype.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 #include "lib/option.h"
 #include "lib/time.h"
@@ -19,15 +21,18 @@ u64 machine_available_bytes(void)
 {
 	unsigned long long kib = 0;
 	FILE *f = fopen("/proc/meminfo", "re");
+	struct sysinfo info;
 	char line[128];
 
-	if (!f)
-		return ~0ull;
-	while (fgets(line, sizeof(line), f))
+	while (f && fgets(line, sizeof(line), f))
 		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
 			break;
-	fclose(f);
-	return kib ? kib << 10 : ~0ull;
+	if (f)
+		fclose(f);
+	if (kib)
+		return kib << 10;
+	/* No /proc: all there is. */
+	return sysinfo(&info) ? ~0ull : (u64)info.totalram * info.mem_unit;
 }
 
 static void size_text(char *text, size_t n, u64 bytes)
@@ -46,7 +51,8 @@ static u64 arena_margin(const struct machine_config *c)
 
 static int check_bytes(const struct machine_config *c, struct err *err)
 {
-	u64 available = machine_available_bytes();
+	/* An eighth stays for page tables, the oracle, and the rest of the machine. */
+	u64 available = machine_available_bytes(), most = available - available / 8;
 	char want[32], have[32];
 
 	if (!c->bytes)
@@ -65,10 +71,12 @@ static int check_bytes(const struct machine_config *c, struct err *err)
 			       "an arena of %llu bytes is too small for %llu bytes of guest memory and %s beside them",
 			       (unsigned long long)c->arena_bytes, (unsigned long long)c->bytes, have);
 	}
-	if (c->bytes > available || c->arena_bytes > available) {
+	if (c->arena_bytes > most || c->bytes > most || c->beside_bytes > most - c->bytes) {
 		size_text(want, sizeof(want), max(c->bytes, c->arena_bytes));
 		size_text(have, sizeof(have), available);
-		return err_set(err, -EINVAL, "%s is more than this machine has available, %s", want, have);
+		return err_set(err, -EINVAL,
+			       "%s, and what goes with it, is more than the %s that this machine has available", want,
+			       have);
 	}
 	return 0;
 }
@@ -82,13 +90,12 @@ static int parse_cpus(const char *text, int *cpu, u32 room)
 		char *end;
 		unsigned long first = strtoul(text, &end, 10), last = first;
 
-		if (end == text)
+		if (!isdigit((unsigned char)*text)) /* strtoul() takes blanks and signs */
 			return -EINVAL;
 		if (*end == '-') {
-			text = end + 1;
-			last = strtoul(text, &end, 10);
-			if (end == text)
+			if (!isdigit((unsigned char)end[1]))
 				return -EINVAL;
+			last = strtoul(end + 1, &end, 10);
 		}
 		if (last < first || last >= CPU_SETSIZE || (*end && *end != ',') || (*end == ',' && !end[1]))
 			return -EINVAL;

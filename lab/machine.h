@@ -23,9 +23,10 @@ struct machine_config {
 	u32 vcpus;
 	u64 bytes; /* of DATA */
 	enum host_backing backing;
-	u64 arena_bytes; /* engines with tain's mm; 0: the engine's choice */
-	u64 limbo_bytes; /* longest range moved away; 0: none */
-	u64 extra_bytes; /* in SHARED, for the caller */
+	u64 arena_bytes;  /* engines with tain's mm; 0: the engine's choice */
+	u64 limbo_bytes;  /* longest range moved away; 0: none */
+	u64 extra_bytes;  /* in SHARED, for the caller */
+	u64 beside_bytes; /* memory that the caller takes beside the guest's, for machine_check() */
 	u64 seed;
 	const char *cpus;  /* "0,2,4-7": vCPU i runs on the i-th, the host on the last; NULL: all allowed */
 	bool retry_faults; /* the host changes DATA: a failed access is repeated. Else it ends the vCPU */

@@ -55,8 +55,8 @@ static const struct refusal sizes[] = {
 	{ { "stress", "-b", "4097" }, "4097 bytes is not a multiple of the page size, 4K" },
 	{ { "bench", "fault", "-b", "1023K" }, "1047552 bytes is not a multiple of the page size, 4K" },
 	{ { "stress", "-b", "0xffffffffffffffff" }, "18446744073709551615 bytes is not a multiple of the page size, 4K" },
-	{ { "stress", "-b", "0xfffffffffffff000" }, "17179869184.0 GiB is more than this machine has available, ..." },
-	{ { "run", "-b", "16777215T", "hello" }, "17179868160.0 GiB is more than this machine has available, ..." },
+	{ { "stress", "-b", "0xfffffffffffff000" }, "17179869184.0 GiB, and what goes with it, is more than the ..." },
+	{ { "run", "-b", "16777215T", "hello" }, "17179868160.0 GiB, and what goes with it, is more than the ..." },
 	{ { "stress", "-b", "16777216T" }, "-b: '16777216T' is too large" },
 	{ { "stress", "-b", "18446744073709551616" }, "-b: '18446744073709551616' is too large" },
 	{ { "stress", "-b", "-4096" }, "-b: '-4096' is not a size (4096, 64K, 16M, 1G)" },
@@ -70,7 +70,7 @@ static const struct refusal sizes[] = {
 	{ { "stress", "--arena", "4097" }, "an arena of 4097 bytes is not a multiple of the page size, 4K" },
 	{ { "stress", "-b", "8M", "--arena", "8M" }, "an arena of 8388608 bytes is too small for 8388608 bytes of guest memory and 1280K beside them" },
 	{ { "run", "--arena", "1M", "hello" }, "an arena of 1048576 bytes is too small for 67108864 bytes of guest memory and 2112K beside them" },
-	{ { "stress", "--arena", "16777215T" }, "17179868160.0 GiB is more than this machine has available, ..." },
+	{ { "stress", "--arena", "16777215T" }, "17179868160.0 GiB, and what goes with it, is more than the ..." },
 };
 
 static const struct refusal numbers[] = {
@@ -106,6 +106,8 @@ static const struct refusal numbers[] = {
 	{ { "stress", "-c", "0," }, "'0,' is no list of processors such as 0,2,4-7" },
 	{ { "stress", "-c", "1-0" }, "'1-0' is no list of processors such as 0,2,4-7" },
 	{ { "stress", "-c", "-1" }, "'-1' is no list of processors such as 0,2,4-7" },
+	{ { "stress", "-c", " 0" }, "' 0' is no list of processors such as 0,2,4-7" },
+	{ { "stress", "-c", "0-+1" }, "'0-+1' is no list of processors such as 0,2,4-7" },
 	{ { "stress", "-c", "0-" }, "'0-' is no list of processors such as 0,2,4-7" },
 	{ { "stress", "-c", "a" }, "'a' is no list of processors such as 0,2,4-7" },
 	{ { "stress", "-c", "0 1" }, "'0 1' is no list of processors such as 0,2,4-7" },
