@@ -190,7 +190,7 @@ static void a_kill_leaves_nothing(void)
 static void a_reader_that_leaves(void)
 {
 	const struct tain_setup setup = { .before = WORDS("sh", "-c", "\"$0\" \"$@\" | head -n 1") };
-	const struct tain_run *r = TAIN_WITH(&setup, "stress", "-i", "300", "-d", "1000", "--seed", "31");
+	const struct tain_run *r = TAIN_WITH(&setup, "stress", "-i", "50", "-d", "3000", "--seed", "31");
 
 	CHECK_EQ(r->status, 0);
 	CHECK_EQ(tain_count(r->out.text, "\n"), 1);

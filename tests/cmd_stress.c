@@ -46,11 +46,11 @@ static void check_document(json_t *doc, const char *engine, u64 seed)
 	CHECK(json_is_object(json_object_get(doc, "histograms")));
 }
 
-/* One run of some hundred milliseconds, 200 operations. */
+/* One run of some hundred milliseconds, 60 operations. */
 static json_t *stress(const char *engine, const char *op, const char *vcpus, const char *backing, const char *seed)
 {
 	const struct tain_run *r = TAIN("stress", "-e", engine, "--ops", op, "-v", vcpus, "-s", backing, "--seed", seed,
-					"-b", "1M", "-i", "200", "-d", "1000", "-t", "50s", "-q", "--json", "-");
+					"-b", "256K", "-i", "60", "-d", "3000", "-t", "50s", "-q", "--json", "-");
 
 	CHECK_MSG(r->status == 0, "%s: exit status %d; stderr '%s'", r->name, r->status, r->err.text);
 	return tain_json(r->out.text);
@@ -63,7 +63,7 @@ static void check_each(const char *engine, const char *backing)
 
 		check_document(doc, engine, 11);
 		check_keys(json_object_get(doc, "host_ops"), WORDS(ops[i]));
-		CHECK_EQ(json_u64(json_object_get(doc, "host_ops"), ops[i]), 200);
+		CHECK_EQ(json_u64(json_object_get(doc, "host_ops"), ops[i]), 60);
 	}
 }
 
@@ -73,7 +73,7 @@ static void check_all(const char *engine, const char *vcpus, const char *backing
 
 	check_document(doc, engine, 12);
 	check_keys(done, WORDS("munmap", "remap", "mprotect", "dontneed", "mremap"));
-	CHECK_EQ(all_ops(doc), 200);
+	CHECK_EQ(all_ops(doc), 60);
 	for (size_t i = 0; i < ARRAY_SIZE(ops); i++)
 		CHECK_GT(json_u64(done, ops[i]), 0);
 }
@@ -112,15 +112,15 @@ static void each_operation_on_a_memfd(void)
 
 /* --- the plan --------------------------------------------------------------------------------- */
 
-/* What 400 operations of a plan are. */
+/* What 60 operations of a plan are. */
 static json_t *plan(const char *engine, const char *seed)
 {
-	const struct tain_run *r = TAIN("stress", "-e", engine, "--seed", seed, "-b", "1M", "-i", "400", "-d", "0",
-					"-t", "50s", "-q", "--json", "-");
+	const struct tain_run *r = TAIN("stress", "-e", engine, "--seed", seed, "-b", "1M", "-v", "1", "-i", "60", "-d",
+					"0", "-t", "50s", "-q", "--json", "-");
 	json_t *doc = tain_json(r->out.text);
 
 	CHECK_EQ(r->status, 0);
-	CHECK_EQ(all_ops(doc), 400);
+	CHECK_EQ(all_ops(doc), 60);
 	return json_object_get(doc, "host_ops");
 }
 
@@ -192,7 +192,7 @@ static void quiet_says_the_seed_only(void)
 /* --json -: stdout is the document and nothing else; people read stderr. */
 static void the_document_has_stdout_to_itself(void)
 {
-	const struct tain_run *r = TAIN("stress", "--json", "-", "-i", "300", "-d", "1000", "--seed", "31");
+	const struct tain_run *r = TAIN("stress", "--json", "-", "-i", "50", "-d", "3000", "--seed", "31");
 
 	CHECK_EQ(r->status, 0);
 	check_document(tain_json(r->out.text), "soft", 31);
@@ -206,13 +206,13 @@ static void the_document_has_stdout_to_itself(void)
 
 static void a_document_in_a_file(void)
 {
-	const struct tain_run *r = TAIN("stress", "--json", "r.json", "-i", "300", "-d", "1000", "--seed", "31");
+	const struct tain_run *r = TAIN("stress", "--json", "r.json", "-i", "50", "-d", "3000", "--seed", "31");
 
 	CHECK_EQ(r->status, 0);
 	CHECK_CONTAINS(r->out.text, "\npassed\n");
 	check_document(tain_json_file("r.json"), "soft", 31);
 	/* Written over, whole. */
-	CHECK_EQ(TAIN("stress", "-q", "--json", "r.json", "-i", "300", "-d", "1000", "--seed", "32")->status, 0);
+	CHECK_EQ(TAIN("stress", "-q", "--json", "r.json", "-i", "50", "-d", "3000", "--seed", "32")->status, 0);
 	check_document(tain_json_file("r.json"), "soft", 32);
 	CHECK_EQ(tain_dir_files(), 1);
 }
@@ -278,7 +278,7 @@ static void the_environment_sets_options(void)
 static void the_smallest_and_the_crowded(void)
 {
 	CHECK_EQ(TAIN("stress", "-q", "-b", "4K", "-i", "50")->status, 0);
-	CHECK_EQ(TAIN("stress", "-q", "-b", "4K", "-v", "16", "-i", "20")->status, 0);
+	CHECK_EQ(TAIN("stress", "-q", "-b", "4K", "-v", "16", "-i", "10")->status, 0);
 	CHECK_EQ(TAIN("stress", "-q", "-b", "12K", "-v", "3", "-w", "100", "-i", "50", "-d", "0")->status, 0);
 	CHECK_EQ(TAIN("stress", "-q", "-b", "1M", "--arena", "3M", "-w", "0", "-i", "50")->status, 0);
 	CHECK_EQ(TAIN("stress", "-q", "-b", "8K", "-t", "1ns")->status, 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Progress and colours: on a terminal, and where there is none. */
+#include <signal.h>
 #include <string.h>
 
 #include "tests/cmd_env.h"
@@ -39,11 +40,13 @@ static void quiet_shows_no_progress(void)
 static void a_benchmark_shows_progress(void)
 {
 	const struct tain_setup setup = { .err_terminal = true };
-	const struct tain_run *r = TAIN_WITH(&setup, "bench", "fault", "-b", "4M", "-i", "20");
+	struct tain_run *r = tain_start(&setup, WORDS("bench", "fault", "-b", "256K", "-i", "10000"));
 
-	CHECK_EQ(r->status, 0);
-	CHECK_CONTAINS(r->err.text, ERASE "tain bench fault: ");
-	CHECK_CONTAINS(r->err.text, " of 320 measurements done");
+	tain_expect(r, &r->err, ERASE "tain bench fault: ", 2);
+	kill(r->pid, SIGINT);
+	tain_wait(r);
+	CHECK_EQ(r->status, 130);
+	CHECK_CONTAINS(r->err.text, " of 160000 measurements done");
 	CHECK_EQ(tain_count(r->err.text, "\n"), 0);
 }
 

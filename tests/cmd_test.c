@@ -13,8 +13,17 @@
 int main(int argc, char **argv)
 {
 	static const struct test_suite suites[] = {
-		SUITE(help),  SUITE(list),   SUITE(bad),      SUITE(run),    SUITE(stress),
-		SUITE(bench), SUITE(signal), SUITE(terminal), SUITE(mutant), { NULL, NULL, NULL, NULL },
+		SUITE(help),
+		SUITE(list),
+		SUITE(bad),
+		SUITE(elf),
+		SUITE(run),
+		SUITE(stress),
+		SUITE(bench),
+		SUITE(signal),
+		SUITE(terminal),
+		SUITE(mutant),
+		{ NULL, NULL, NULL, NULL },
 	};
 
 	if (argc < 2)
