@@ -25,7 +25,7 @@ static inline uint64_t touch_end(void)
 
 static inline void touch_page(struct guest *g, uint64_t page, uint32_t write)
 {
-	uint64_t gpa = GUEST_DATA_GPA + (page << GUEST_PAGE_SHIFT) + GUEST_WSLOT_OFFSET + g->id * 8ul;
+	uint64_t gpa = GUEST_DATA_GPA + (page << GUEST_PAGE_SHIFT) + GUEST_TOUCH_OFFSET(page);
 
 	if (write)
 		guest_write64(g, gpa, page + 1);

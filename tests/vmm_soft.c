@@ -108,7 +108,7 @@ static void touch(const struct engine *engine)
 	env_command(&e, 0, &(struct guest_command){ .quit = 1 });
 	env_join(&e);
 	for (u64 page = 0; page < 64; page++)
-		CHECK_EQ(env_read64(&e, page * PAGE_SIZE + GUEST_WSLOT_OFFSET), page + 1);
+		CHECK_EQ(env_read64(&e, page * PAGE_SIZE + GUEST_TOUCH_OFFSET(page)), page + 1);
 destroy:
 	env_destroy(&e);
 }
