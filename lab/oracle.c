@@ -100,7 +100,7 @@ void oracle_require(struct oracle *o, u64 first, u64 pages)
 	lab_trace(REQUIRE, first, pages, !o->stamped[first], 0);
 	for (u64 i = first; i < first + pages; i++)
 		/* Pairs with the guest's load-acquire of required: the operation before it has returned. */
-		smp_store_release(&o->rule[i].required, o->generation[i] << 1 | !o->stamped[i]);
+		smp_store_release(&o->rule[i].required, o->generation[i] << 1 | (o->stamped[i] ? 0u : 1u));
 }
 
 static int write_limbo_stamps(struct oracle *o, u64 first, u64 pages, bool mark)

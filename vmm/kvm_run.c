@@ -26,7 +26,7 @@
 #include "lib/lock.h"
 #include "vmm/kvm_internal.h"
 
-DEFINE_LOCK_CLASS(kvm_kick_class, "kvm_kick");
+static DEFINE_LOCK_CLASS(kvm_kick_class, "kvm_kick");
 static struct mutex kick_mutex = MUTEX_INIT(&kvm_kick_class); /* guards the choice of kick_signal */
 static int kick_signal;					      /* 0: not chosen yet; then constant */
 
