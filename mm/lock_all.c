@@ -20,7 +20,6 @@
 static DEFINE_LOCK_CLASS(all_locks_class, "mm_all_locks_mutex");
 
 /* Not zero: the mark of a new lock is, and must equal no round. */
-/* Rounds begin above the mark of a lock that none has marked. */
 struct mm_all_locks mm_all_locks = { .round = 2, .mutex = MUTEX_INIT(&all_locks_class), .wait = WAIT_QUEUE_INIT };
 
 /* --- the lock of an object ------------------------------------------------------ */
