@@ -6,6 +6,7 @@
 #include "cmd/cmd.h"
 #include "lab/bench.h"
 #include "lab/result.h"
+#include "lib/time.h"
 
 static struct {
 	const char *engine, *backing, *json, *cpus;
@@ -116,9 +117,10 @@ static void print_table(const struct bench_fault_result *r)
 			    &r->row[BENCH_FIRST_TOUCH][BENCH_SEQUENTIAL].ns, 12);
 }
 
-static json_t *document(const struct bench_fault_config *c, const struct bench_fault_result *r)
+static json_t *document(const struct bench_fault_config *c, struct bench_fault_result *r)
 {
 	json_t *doc = result_new("bench fault", &r->id, c->machine.seed);
+	u64 resolution = cycles_to_ns(cycles_step()) + 1; /* rounded up */
 	char name[64];
 
 	result_counts(doc, r->elapsed_ns, 0, r->faults);
@@ -132,6 +134,7 @@ static json_t *document(const struct bench_fault_config *c, const struct bench_f
 				continue;
 			row_name(name, sizeof(name), cause, order);
 			result_histogram(doc, name, "ns", &r->row[cause][order].ns);
+			result_blocks(doc, name, &r->row[cause][order].blocks, resolution);
 		}
 	if (!r->row[BENCH_TAIN_HOST_FAULT][BENCH_SEQUENTIAL].ran)
 		result_skip(doc, bench_cause_table[BENCH_TAIN_HOST_FAULT].name,

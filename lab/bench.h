@@ -6,6 +6,7 @@
 #ifndef LAB_BENCH_H
 #define LAB_BENCH_H
 
+#include "lab/blocks.h"
 #include "lab/machine.h"
 #include "lib/base.h"
 #include "lib/err.h"
@@ -37,7 +38,8 @@ extern const char *const bench_order_names[BENCH_ORDER_NR];
 
 struct bench_row {
 	bool ran;
-	struct hist ns; /* per access */
+	struct hist ns;	      /* per access */
+	struct blocks blocks; /* per pass */
 	u64 accesses;
 	u64 faults;	/* second-MMU faults meanwhile; the host's for the two host rows */
 	u64 elapsed_ns; /* of the accesses */
@@ -118,9 +120,9 @@ bool figure_met(const struct figure *figure);
 
 /*
  * Fault @bytes of Linux's own anonymous memory in, page by page in @order, on this
- * thread. Return: 0; -ENOMEM.
+ * thread. @row: counts are added. @samples: as are the times. Return: 0; -ENOMEM.
  */
-int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench_row *row);
+int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench_row *row, struct hist *samples);
 
 /* Run a program with a time limit and give back what it printed. Return: 0; -errno with one line in @err. */
 int bench_peer_output(char *const argv[], char *output, size_t bytes, struct err *err);

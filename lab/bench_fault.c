@@ -31,6 +31,7 @@ struct bench_run {
 	const struct bench_fault_config *config;
 	struct bench_fault_result *result;
 	struct touch touch;
+	struct hist now; /* of the pass under way */
 	u64 pass;
 };
 
@@ -102,7 +103,7 @@ static int guest_pass(struct bench_run *b, enum bench_cause cause, enum bench_or
 	int ret = 0;
 
 	for (int i = 0; i < (overhead ? OVERHEAD_ROUNDS : 1) && !ret; i++) {
-		ret = touch_run(&b->touch, &command, &ns, &accesses, &row->ns, err);
+		ret = touch_run(&b->touch, &command, &ns, &accesses, &b->now, err);
 		if (ret)
 			break;
 		row->ran = true;
@@ -127,7 +128,7 @@ static int tain_pass(struct bench_run *b, struct bench_row *row, struct err *err
 
 		if (ret)
 			return err_set(err, ret, "tain's host fault: %s", strerror(-ret));
-		hist_add(&row->ns, cycles_to_ns(cycles() - begin));
+		hist_add(&b->now, cycles_to_ns(cycles() - begin));
 		put_page(fault.page);
 	}
 	row->elapsed_ns += clock_ns() - start;
@@ -137,13 +138,14 @@ static int tain_pass(struct bench_run *b, struct bench_row *row, struct err *err
 	return 0;
 }
 
-static int one_cause(struct bench_run *b, enum bench_cause cause, enum bench_order order, struct err *err)
+static int measure_cause(struct bench_run *b, enum bench_cause cause, enum bench_order order, struct err *err)
 {
 	struct bench_row *row = &b->result->row[cause][order];
 	int ret;
 
 	if (cause == BENCH_HOST_FAULT) {
-		ret = bench_linux_faults(b->config->machine.bytes, order, b->config->machine.seed + b->pass, row);
+		ret = bench_linux_faults(b->config->machine.bytes, order, b->config->machine.seed + b->pass, row,
+					 &b->now);
 		return ret ? err_set(err, ret, "host_fault: %s", strerror(-ret)) : 0;
 	}
 	if (cause == BENCH_TAIN_HOST_FAULT && (!b->touch.machine.host.mm || order != BENCH_SEQUENTIAL))
@@ -152,6 +154,19 @@ static int one_cause(struct bench_run *b, enum bench_cause cause, enum bench_ord
 	if (ret)
 		return ret;
 	return cause == BENCH_TAIN_HOST_FAULT ? tain_pass(b, row, err) : guest_pass(b, cause, order, err);
+}
+
+static int one_cause(struct bench_run *b, enum bench_cause cause, enum bench_order order, struct err *err)
+{
+	struct bench_row *row = &b->result->row[cause][order];
+	int ret;
+
+	hist_reset(&b->now);
+	ret = measure_cause(b, cause, order, err);
+	hist_merge(&row->ns, &b->now);
+	if (!ret)
+		blocks_add(&row->blocks, &b->now); /* a part of a pass is no block */
+	return ret;
 }
 
 static int all_passes(struct bench_run *b, struct err *err)
@@ -174,11 +189,11 @@ static int all_passes(struct bench_run *b, struct err *err)
 	return 0;
 }
 
-static int init_rows(struct bench_fault_result *r, struct err *err)
+static int init_rows(struct bench_fault_result *r, u32 passes, struct err *err)
 {
 	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
 		for (int order = 0; order < BENCH_ORDER_NR; order++)
-			if (hist_init(&r->row[cause][order].ns))
+			if (hist_init(&r->row[cause][order].ns) || blocks_init(&r->row[cause][order].blocks, passes))
 				return err_set(err, -ENOMEM, "no memory for the histograms");
 	return 0;
 }
@@ -186,8 +201,10 @@ static int init_rows(struct bench_fault_result *r, struct err *err)
 void bench_fault_destroy(struct bench_fault_result *r)
 {
 	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
-		for (int order = 0; order < BENCH_ORDER_NR; order++)
+		for (int order = 0; order < BENCH_ORDER_NR; order++) {
 			hist_destroy(&r->row[cause][order].ns);
+			blocks_destroy(&r->row[cause][order].blocks);
+		}
 }
 
 int bench_fault_run(const struct bench_fault_config *config, struct bench_fault_result *result, struct err *err)
@@ -197,12 +214,14 @@ int bench_fault_run(const struct bench_fault_config *config, struct bench_fault_
 	int ret, end;
 
 	memset(result, 0, sizeof(*result));
-	ret = init_rows(result, err);
+	ret = init_rows(result, config->passes, err);
 	if (ret)
 		return ret;
+	if (hist_init(&b.now))
+		return err_set(err, -ENOMEM, "no memory for the histograms");
 	ret = touch_start(&b.touch, &config->machine, config->stop, err);
 	if (ret)
-		return ret;
+		goto destroy;
 	result->id = b.touch.machine.id;
 	result->ran = true;
 	if (config->started)
@@ -214,5 +233,8 @@ int bench_fault_run(const struct bench_fault_config *config, struct bench_fault_
 	result->faults = second_mmu_faults(&b);
 	thread_pin(-1);
 	end = touch_end(&b.touch, ret ? NULL : err);
-	return ret ?: end;
+	ret = ret ?: end;
+destroy:
+	hist_destroy(&b.now);
+	return ret;
 }

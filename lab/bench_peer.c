@@ -61,7 +61,7 @@ static inline u64 stamp_end(void)
 	return cycles();
 }
 
-int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench_row *row)
+int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench_row *row, struct hist *samples)
 {
 	u64 pages = bytes / PAGE_SIZE, start;
 	u32 *page = page_order(pages, order, seed);
@@ -80,7 +80,7 @@ int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench
 		u64 begin = stamp_begin();
 
 		WRITE_ONCE(*(u64 *)(p + (u64)page[i] * PAGE_SIZE), i + 1);
-		hist_add(&row->ns, cycles_to_ns(stamp_end() - begin));
+		hist_add(samples, cycles_to_ns(stamp_end() - begin));
 	}
 	row->elapsed_ns += clock_ns() - start;
 	row->accesses += pages;

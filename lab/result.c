@@ -147,6 +147,24 @@ void result_histogram(json_t *doc, const char *name, const char *unit, const str
 	json_object_set_new(json_object_get(doc, "histograms"), name, o);
 }
 
+void result_blocks(json_t *doc, const char *name, struct blocks *blocks, u64 resolution)
+{
+	json_t *list = json_array(), *o = json_object_get(json_object_get(doc, "histograms"), name);
+	struct block shown[BLOCKS_SHOWN];
+	u32 nr = blocks_show(blocks, shown);
+
+	for (u32 i = 0; i < nr; i++) {
+		json_t *block = json_object();
+
+		json_object_set_new(block, "count", integer(shown[i].count));
+		json_object_set_new(block, "p50", integer(shown[i].p50));
+		json_object_set_new(block, "p99", integer(shown[i].p99));
+		json_array_append_new(list, block);
+	}
+	json_object_set_new(o, "resolution", integer(resolution));
+	json_object_set_new(o, "blocks", list);
+}
+
 void result_option_u64(json_t *doc, const char *name, u64 value)
 {
 	json_object_set_new(json_object_get(doc, "options"), name, integer(value));

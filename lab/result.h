@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 
+#include "lab/blocks.h"
 #include "lab/machine.h"
 #include "lab/violation.h"
 #include "lib/base.h"
@@ -23,6 +24,8 @@ void result_host_op(json_t *doc, const char *name, u64 count);
 void result_skip(json_t *doc, const char *what, const char *why);
 void result_violation(json_t *doc, const struct violation *v);
 void result_histogram(json_t *doc, const char *name, const char *unit, const struct hist *hist);
+/* Of a histogram that is there already. @resolution: no difference below it was measured, in the histogram's unit. */
+void result_blocks(json_t *doc, const char *name, struct blocks *blocks, u64 resolution);
 
 /* How the run was asked for. */
 void result_option_u64(json_t *doc, const char *name, u64 value);

@@ -7,6 +7,7 @@
 #include "lib/time.h"
 
 #define CALIBRATE_NS (20 * NSEC_PER_MSEC)
+#define STEP_READINGS 10000
 
 u64 cycles_mult;
 static u64 khz;
@@ -51,4 +52,18 @@ u64 cycles_khz(void)
 	known = (unsigned __int128)count * (NSEC_PER_SEC / 1000) / ns;
 	WRITE_ONCE(khz, known);
 	return known;
+}
+
+u64 cycles_step(void)
+{
+	u64 step = ~0ull, last = cycles();
+
+	for (int i = 0; i < STEP_READINGS; i++) {
+		u64 now = cycles();
+
+		if (now > last)
+			step = min(step, now - last);
+		last = now;
+	}
+	return step;
 }

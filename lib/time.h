@@ -25,6 +25,9 @@ static inline u64 cycles(void)
 /* Its rate. The first call may take 20 ms: it is measured against clock_ns(). */
 u64 cycles_khz(void);
 
+/* What one reading after the other shows at least, in cycles: no difference below it was measured. Never 0. */
+u64 cycles_step(void);
+
 extern u64 cycles_mult; /* ns = cycles * cycles_mult >> 32; 0: not measured yet */
 
 static inline u64 cycles_to_ns(u64 count)

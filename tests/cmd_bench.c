@@ -43,6 +43,23 @@ static void check_buckets(json_t *h, const char *name)
 		  (unsigned long long)json_u64(h, "count"));
 }
 
+/* One per pass; together they hold every sample. */
+static void check_blocks(json_t *h, const char *name)
+{
+	json_t *blocks = json_object_get(h, "blocks"), *block;
+	u64 sum = 0;
+	size_t i;
+
+	CHECK_MSG(json_array_size(blocks) == PASSES, "%s: %zu blocks", name, json_array_size(blocks));
+	json_array_foreach(blocks, i, block)
+	{
+		check_keys(block, WORDS("count", "p50", "p99"));
+		CHECK_MSG(json_u64(block, "p50") <= json_u64(block, "p99"), "%s: block %zu", name, i);
+		sum += json_u64(block, "count");
+	}
+	CHECK_MSG(sum == json_u64(h, "count"), "%s: blocks hold %llu samples", name, (unsigned long long)sum);
+}
+
 static void check_histogram(json_t *histograms, const char *name, u64 samples)
 {
 	static const char *const order[] = { "min", "p50", "p90", "p99", "p999", "p9999", "max" };
@@ -50,8 +67,10 @@ static void check_histogram(json_t *histograms, const char *name, u64 samples)
 
 	if (!CHECK_MSG(h, "there is a histogram %s", name))
 		return;
-	check_keys(h, WORDS("unit", "count", "min", "p50", "p90", "p99", "p999", "p9999", "max", "buckets"));
+	check_keys(h, WORDS("unit", "count", "min", "p50", "p90", "p99", "p999", "p9999", "max", "buckets",
+			    "resolution", "blocks"));
 	CHECK_STR(json_text(h, "unit"), "ns");
+	CHECK_GT(json_u64(h, "resolution"), 0);
 	CHECK_MSG(json_u64(h, "count") == samples, "%s: %llu samples instead of %llu", name,
 		  (unsigned long long)json_u64(h, "count"), (unsigned long long)samples);
 	for (size_t i = 1; i < ARRAY_SIZE(order); i++)
@@ -59,6 +78,7 @@ static void check_histogram(json_t *histograms, const char *name, u64 samples)
 			  order[i - 1], (unsigned long long)json_u64(h, order[i - 1]), order[i],
 			  (unsigned long long)json_u64(h, order[i]));
 	check_buckets(h, name);
+	check_blocks(h, name);
 }
 
 static void check_document(json_t *doc, const char *engine, u64 vcpus)
