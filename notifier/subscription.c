@@ -25,18 +25,27 @@ __attribute__((constructor)) static void srcu_make(void)
 	srcu_ready = !init_srcu_struct(&mn_srcu);
 }
 
+/* The checker reports a recursion once in a run; these are reported each time. */
 bool mn_in_callback(void)
 {
+	if (unlikely(mn_callback_depth)) {
+		check_report("what waits for callbacks, or may reclaim, is called from one (mmu_notifier_callback)");
+		return true;
+	}
 	lock_map_acquire(&mn_callback_map);
 	lock_map_release(&mn_callback_map);
-	return unlikely(mn_callback_depth);
+	return false;
 }
 
 bool mn_in_section(void)
 {
+	if (unlikely(mn_sections_open)) {
+		check_report("what waits for sections is called in one (mmu_notifier_section)");
+		return true;
+	}
 	lock_map_acquire(&mn_section_map);
 	lock_map_release(&mn_section_map);
-	return unlikely(mn_sections_open);
+	return false;
 }
 
 #if CHECKING

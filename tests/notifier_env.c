@@ -5,6 +5,7 @@
 #include "tests/notifier_env.h"
 
 static DEFINE_LOCK_CLASS(owner_class, "test owner");
+static DEFINE_LOCK_CLASS(rmap_class, "test owner rmap");
 static DEFINE_LOCK_CLASS(mirror_class, "test mirror");
 
 /* --- owner ----------------------------------------------------------------------- */
@@ -29,12 +30,14 @@ static int owner_take_all(struct notifier_mm *mm)
 	lockdep_assert_held_write(&owner_of(mm)->lock);
 	if (owner_of(mm)->take_all_locks)
 		return owner_of(mm)->take_all_locks;
+	down_write(&owner_of(mm)->rmap);
 	owner_of(mm)->all_locked++;
 	return 0;
 }
 
 static void owner_drop_all(struct notifier_mm *mm)
 {
+	up_write(&owner_of(mm)->rmap);
 	owner_of(mm)->all_locked--;
 }
 
@@ -50,13 +53,20 @@ static const struct notifier_mm_ops owner_ops = {
 	.take_all_locks = owner_take_all,
 	.drop_all_locks = owner_drop_all,
 	.free = owner_free,
+	.limit = TAIN_TASK_SIZE,
 };
 
-void owner_init(struct owner *owner)
+void owner_init_with(struct owner *owner, enum notifier_admission admission)
 {
 	*owner = (struct owner){ 0 };
 	init_rwsem(&owner->lock, &owner_class);
-	CHECK_EQ(notifier_mm_init(&owner->mm, &owner_ops, NOTIFIER_ADMIT_MM_LOCK), 0);
+	init_rwsem(&owner->rmap, &rmap_class);
+	CHECK_EQ(notifier_mm_init(&owner->mm, &owner_ops, admission), 0);
+}
+
+void owner_init(struct owner *owner)
+{
+	owner_init_with(owner, NOTIFIER_ADMIT_MM_LOCK);
 }
 
 void owner_fini(struct owner *owner)
@@ -146,6 +156,86 @@ void listener_init(struct listener *listener, char name, const struct mmu_notifi
 {
 	*listener = (struct listener){ .name = name, .notifier.ops = ops };
 }
+
+/* --- actors, reports ------------------------------------------------------------------- */
+
+bool act(struct actor *actor, void (*fn)(void *arg), void *arg, void *arg2)
+{
+	*actor = (struct actor){ .arg = arg, .arg2 = arg2 };
+	return CHECK_EQ(thread_create(&actor->thread, "actor", -1, fn, actor), 0);
+}
+
+void act_done(struct actor *actor)
+{
+	smp_store_release(&actor->done, 1); /* pairs with the acquire in is_done() */
+}
+
+bool is_done(struct actor *actor)
+{
+	return smp_load_acquire(&actor->done);
+}
+
+void do_unregister(void *arg)
+{
+	struct actor *a = arg;
+
+	a->result = mmu_notifier_unregister(a->arg, a->arg2);
+	act_done(a);
+}
+
+void do_register(void *arg)
+{
+	struct actor *a = arg;
+
+	a->result = mmu_notifier_register(a->arg, a->arg2);
+	act_done(a);
+}
+
+void do_release(void *arg)
+{
+	struct actor *a = arg;
+
+	mmu_notifier_release(a->arg);
+	act_done(a);
+}
+
+void do_section(void *arg)
+{
+	struct actor *a = arg;
+	struct owner *owner = a->arg;
+	struct mmu_notifier_range range = owner_range(owner, true);
+
+	down_read(&owner->lock);
+	a->result = mmu_notifier_invalidate_range_start(&range);
+	race_point("test:in_section");
+	mmu_notifier_invalidate_range_end(&range);
+	up_read(&owner->lock);
+	act_done(a);
+}
+
+#if CHECKING
+static char report[1024];
+static u32 reports;
+
+static void keep_report(const char *text)
+{
+	if (!fetch_add(&reports, 1))
+		strncpy(report, text, sizeof(report) - 1);
+}
+
+void report_begin(void)
+{
+	report[0] = '\0';
+	reports = 0;
+	lockdep_set_report(keep_report);
+}
+
+const char *report_end(void)
+{
+	lockdep_set_report(NULL);
+	return report;
+}
+#endif
 
 /* --- mirror --------------------------------------------------------------------------- */
 

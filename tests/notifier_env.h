@@ -20,12 +20,14 @@
 struct owner {
 	struct notifier_mm mm;
 	struct rw_semaphore lock; /* sections run under it for reading, registration for writing */
+	struct rw_semaphore rmap; /* what reclaim runs its sections under; taken by take_all_locks */
 	int take_all_locks;	  /* what it answers */
 	u32 all_locked;		  /* taken less dropped */
 	u32 freed;
 };
 
-void owner_init(struct owner *owner);
+void owner_init(struct owner *owner); /* admission by mm_lock */
+void owner_init_with(struct owner *owner, enum notifier_admission admission);
 /* The last count goes; checks that the structure is told to go, once. */
 void owner_fini(struct owner *owner);
 
@@ -99,7 +101,33 @@ static inline hva_t mirror_addr(u64 page)
 	return MIRROR_BASE + page * PAGE_SIZE;
 }
 
+/* --- threads that do one thing ------------------------------------------------------------ */
+
+struct actor {
+	struct thread thread;
+	void *arg;
+	void *arg2;
+	int result;
+	u32 done;
+};
+
+bool act(struct actor *actor, void (*fn)(void *arg), void *arg, void *arg2);
+void act_done(struct actor *actor);
+bool is_done(struct actor *actor);
+void do_register(void *arg);   /* arg: a struct mmu_notifier, arg2: on this notifier_mm */
+void do_unregister(void *arg); /* the same */
+void do_release(void *arg);    /* arg: a notifier_mm */
+void do_section(void *arg);    /* arg: an owner; one section under its lock */
+
+/* --- what the checker says ------------------------------------------------------------------ */
+
+#if CHECKING
+void report_begin(void);
+const char *report_end(void); /* the first report since, or "" */
+#endif
+
 extern const struct test_case notifier_register_tests[], notifier_range_tests[], notifier_race_tests[],
-	notifier_mirror_tests[];
+	notifier_mirror_tests[], notifier_admit_tests[], notifier_get_tests[], notifier_interval_tests[],
+	notifier_emm_tests[], notifier_mutant_tests[];
 
 #endif /* TESTS_NOTIFIER_ENV_H */

@@ -4,57 +4,6 @@
 
 #if CHECKING
 
-struct actor {
-	struct thread thread;
-	void *arg;
-	void *arg2;
-	int result;
-	u32 done;
-};
-
-static bool act(struct actor *actor, void (*fn)(void *arg), void *arg, void *arg2)
-{
-	*actor = (struct actor){ .arg = arg, .arg2 = arg2 };
-	return CHECK_EQ(thread_create(&actor->thread, "actor", -1, fn, actor), 0);
-}
-
-static void do_unregister(void *arg)
-{
-	struct actor *a = arg;
-
-	a->result = mmu_notifier_unregister(a->arg, a->arg2);
-	smp_store_release(&a->done, 1); /* pairs with the acquires in the tests */
-}
-
-static void do_register(void *arg)
-{
-	struct actor *a = arg;
-
-	a->result = mmu_notifier_register(a->arg, a->arg2);
-	smp_store_release(&a->done, 1);
-}
-
-static void do_release(void *arg)
-{
-	struct actor *a = arg;
-
-	mmu_notifier_release(a->arg);
-	smp_store_release(&a->done, 1);
-}
-
-static void do_section(void *arg)
-{
-	struct actor *a = arg;
-	struct owner *owner = a->arg;
-	struct mmu_notifier_range range = owner_range(owner, true);
-
-	down_read(&owner->lock);
-	a->result = mmu_notifier_invalidate_range_start(&range);
-	mmu_notifier_invalidate_range_end(&range);
-	up_read(&owner->lock);
-	smp_store_release(&a->done, 1);
-}
-
 /*
  *   T1 section                          T2
  *   start: in the callback of A
@@ -80,7 +29,7 @@ static void unregister_waits_for_callback(void)
 		return;
 	while (mm_has_notifiers(&owner.mm)) /* until it is unlinked */
 		thread_yield();
-	CHECK(!smp_load_acquire(&leaver.done)); /* the walker stands on A: nobody may be told that it is gone */
+	CHECK(!is_done(&leaver)); /* the walker stands on A: nobody may be told that it is gone */
 	CHECK_EQ(READ_ONCE(a.releases), 1);
 	race_release(&gate);
 	thread_join(&leaver.thread);
@@ -119,7 +68,7 @@ static void release_meets_unregister(void)
 		return;
 	while (mm_has_notifiers(&owner.mm))
 		thread_yield();
-	CHECK(!smp_load_acquire(&leaver.done));
+	CHECK(!is_done(&leaver));
 	race_release(&gate);
 	thread_join(&leaver.thread);
 	thread_join(&exit_actor.thread);
@@ -195,7 +144,7 @@ static void registration_waits_for_section(void)
 		return;
 	while (!rwsem_is_contended(&owner.lock)) /* until it waits for the section */
 		thread_yield();
-	CHECK(!smp_load_acquire(&comer.done));
+	CHECK(!is_done(&comer));
 	race_release(&gate);
 	thread_join(&section.thread);
 	thread_join(&comer.thread);
@@ -236,7 +185,7 @@ static void registration_waits_for_dontneed(void)
 		return;
 	while (!rwsem_is_contended(&env.mm->mmap_lock))
 		thread_yield();
-	CHECK(!smp_load_acquire(&comer.done));
+	CHECK(!is_done(&comer));
 	race_release(&gate);
 	thread_join(&dropper.thread);
 	thread_join(&comer.thread);
@@ -297,13 +246,13 @@ static void sections(void *arg)
 	}
 }
 
-static void crowd_at_random(void)
+static void crowd_of(enum notifier_admission admission)
 {
 	struct comer comers[COMERS];
 	struct actor actors[SECTIONS];
 	struct crowd crowd = { 0 };
 
-	owner_init(&crowd.owner);
+	owner_init_with(&crowd.owner, admission);
 	race_delays(3, 5);
 	for (u32 i = 0; i < COMERS; i++) {
 		comers[i] = (struct comer){ .crowd = &crowd };
@@ -326,13 +275,22 @@ static void crowd_at_random(void)
 	owner_fini(&crowd.owner);
 }
 
-const struct test_case notifier_race_tests[] = { TEST(unregister_waits_for_callback),
-						 TEST(release_meets_unregister),
-						 TEST(unregister_meets_release),
-						 TEST(registration_waits_for_section),
-						 TEST(registration_waits_for_dontneed),
-						 TEST(crowd_at_random),
-						 TEST_END };
+static void crowd_at_random(void)
+{
+	crowd_of(NOTIFIER_ADMIT_MM_LOCK);
+}
+
+static void crowd_at_random_by_section(void)
+{
+	crowd_of(NOTIFIER_ADMIT_SECTION);
+}
+
+const struct test_case notifier_race_tests[] = {
+	TEST(unregister_waits_for_callback),   TEST(release_meets_unregister),
+	TEST(unregister_meets_release),	       TEST(registration_waits_for_section),
+	TEST(registration_waits_for_dontneed), TEST(crowd_at_random),
+	TEST(crowd_at_random_by_section),      TEST_END
+};
 #else
 const struct test_case notifier_race_tests[] = { TEST_END };
 #endif

@@ -106,12 +106,6 @@ static void mutant_n6_no_unwind(void)
 }
 
 #if CHECKING
-static char report[1024];
-
-static void keep_report(const char *text)
-{
-	strncpy(report, text, sizeof(report) - 1);
-}
 
 static void sleeps(struct listener *l, const struct mmu_notifier_range *range)
 {
@@ -129,17 +123,16 @@ static void sleeping_where_it_must_not(void)
 	listener_init(&a, 'A', &listener_ops);
 	a.in_start = sleeps;
 	CHECK_EQ(mmu_notifier_register(&a.notifier, &owner.mm), 0);
-	report[0] = '\0';
-	lockdep_set_report(keep_report);
+	report_begin();
 	range = owner_range(&owner, true);
 	CHECK_EQ(mmu_notifier_invalidate_range_start(&range), 0);
 	mmu_notifier_invalidate_range_end(&range);
-	CHECK_STR(report, "");
+	CHECK_STR(report_end(), "");
+	report_begin();
 	range.blockable = false;
 	CHECK_EQ(mmu_notifier_invalidate_range_start(&range), 0);
 	mmu_notifier_invalidate_range_end(&range);
-	CHECK_CONTAINS(report, "sleeping call");
-	lockdep_set_report(NULL);
+	CHECK_CONTAINS(report_end(), "sleeping call");
 	CHECK_EQ(mmu_notifier_unregister(&a.notifier, &owner.mm), 0);
 	owner_fini(&owner);
 }

@@ -151,15 +151,6 @@ static void release_at_exit(void)
 	CHECK_EQ(b.releases, 1);
 }
 
-#if CHECKING
-static char report[1024];
-
-static void keep_report(const char *text)
-{
-	strncpy(report, text, sizeof(report) - 1);
-}
-#endif
-
 static int from_callback[2];
 
 static void register_and_unregister(struct listener *l, const struct mmu_notifier_range *range)
@@ -184,16 +175,14 @@ static void from_a_callback(void)
 	CHECK_EQ(mmu_notifier_register(&a.notifier, &owner.mm), 0);
 	range = owner_range(&owner, true);
 #if CHECKING
-	report[0] = '\0';
-	lockdep_set_report(keep_report);
+	report_begin();
 #endif
 	down_read(&owner.lock);
 	CHECK_EQ(mmu_notifier_invalidate_range_start(&range), 0);
 	mmu_notifier_invalidate_range_end(&range);
 	up_read(&owner.lock);
 #if CHECKING
-	lockdep_set_report(NULL);
-	CHECK_CONTAINS(report, "mmu_notifier_callback");
+	CHECK_CONTAINS(report_end(), "mmu_notifier_callback");
 #endif
 	CHECK_EQ(from_callback[0], -EDEADLK);
 	CHECK_EQ(from_callback[1], -EDEADLK);

@@ -152,7 +152,8 @@ struct mmu_notifier {
  * hear of the end of sections it never saw begin; arch_invalidate_secondary_tlbs beside
  * one of them; half of alloc_notifier and free_notifier) or mm_users of zero; -EEXIST if
  * the subscription is registered already; -ENOMEM; -EINTR when a signal was pending
- * while locks were taken or sections waited for (nothing stays published); -EPERM when
+ * while locks were taken or sections waited for (nothing stays published; where
+ * something was, it returns when no callback runs); -EPERM when
  * the mm is too large for a caller without the privilege; -EDEADLK from a callback or
  * in a section (a checker report too).
  * Pairs: mmu_notifier_unregister(). Source: rules N1 to N4; section: docs/notifier.md.
