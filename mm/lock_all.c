@@ -122,17 +122,52 @@ struct rmap_lock *vma_lock_of_class(const struct vm_area_struct *vma, enum rmap_
 	return !vma->file == (class == RMAP_ANON_VMA) ? vma_rmap_lock(vma) : NULL;
 }
 
+/*
+ * VMAs and objects lie all over memory: look so many VMAs ahead, so that what a step
+ * needs has been asked for two stages before.
+ */
+#define AHEAD 8u
+
+struct lookahead {
+	struct vma_iter it;
+	struct vm_area_struct *vmas[AHEAD];
+	struct rmap_lock *locks[AHEAD];
+	bool valid[AHEAD]; /* locks[i] stands for a VMA, with or without a lock */
+	unsigned int at;
+};
+
+/* Shift by one VMA. Return: false while none has come out at the end. */
+static bool lookahead_next(struct lookahead *l, enum rmap_class class, struct rmap_lock **lock)
+{
+	unsigned int i = l->at++ % AHEAD;
+	struct vm_area_struct *vma = l->vmas[i];
+	bool valid = l->valid[i];
+
+	*lock = l->locks[i];
+	l->valid[i] = vma;
+	l->locks[i] = vma ? vma_lock_of_class(vma, class) : NULL;
+	if (l->locks[i])
+		__builtin_prefetch(l->locks[i], 1);
+	l->vmas[i] = vma_iter_next(&l->it);
+	if (l->vmas[i])
+		__builtin_prefetch(&l->vmas[i]->file);
+	return valid;
+}
+
 int for_each_rmap_lock(struct mm_struct *mm, enum rmap_class class, bool killable,
 		       int (*fn)(struct rmap_lock *lock, void *arg), void *arg)
 {
-	struct vm_area_struct *vma;
-	struct vma_iter it;
+	struct lookahead ahead = { .at = 0 };
+	struct rmap_lock *lock;
 	int err = 0;
 
-	vma_iter_init(&it, mm->vmas.root);
-	while (!err && (vma = vma_iter_next(&it))) {
-		struct rmap_lock *lock = vma_lock_of_class(vma, class);
-
+	if (class == RMAP_I_MMAP && !mm->vmas.nr_files && !mutant(MUTANT_N4_ONE_PASS))
+		return 0;
+	vma_iter_init(&ahead.it, mm->vmas.root);
+	for (u32 left = mm->vmas.count; left && !err;) {
+		if (!lookahead_next(&ahead, class, &lock))
+			continue;
+		left--;
 		race_point("mm_lock:vma");
 		if (killable && thread_signal_pending())
 			return -EINTR;

@@ -11,7 +11,6 @@ static void anon_vma_free_rcu(struct rcu_head *head)
 {
 	struct anon_vma *anon_vma = container_of(head, struct anon_vma, rcu);
 
-	rmap_lock_destroy(&anon_vma->lock);
 	mem_free(anon_vma);
 }
 
@@ -20,8 +19,10 @@ void anon_vma_put(struct anon_vma *anon_vma)
 	u32 old = fetch_add(&anon_vma->refs, (u32)-1);
 
 	ASSERT(old != 0);
-	if (old == 1)
-		call_rcu(&anon_vma->rcu, anon_vma_free_rcu);
+	if (old != 1)
+		return;
+	rmap_lock_destroy(&anon_vma->lock);
+	call_rcu(&anon_vma->rcu, anon_vma_free_rcu);
 }
 
 /* Context: RCU. Return: false if it is on its way out. */
@@ -71,7 +72,7 @@ static struct anon_vma *borrow(struct vm_area_struct *vma)
 
 static struct anon_vma *make(void)
 {
-	struct anon_vma *anon_vma = mem_zalloc(sizeof(*anon_vma));
+	struct anon_vma *anon_vma = mem_alloc_aligned(CACHELINE, sizeof(*anon_vma));
 
 	if (!anon_vma)
 		return NULL;

@@ -128,11 +128,13 @@ u64 rmap_tree_check(const struct rmap_node *root);
  * split, move or merge. Made at the first fault; a VMA that never had one has no page.
  */
 struct anon_vma {
-	struct rmap_lock lock;
+	union {
+		struct rmap_lock lock;
+		struct rcu_head rcu; /* after the last reference */
+	};
 	struct rmap_node *vmas; /* under lock */
 	u32 refs;		/* atomic; linked VMAs, and who looks for one */
-	struct rcu_head rcu;
-};
+} cacheline_aligned;		/* one line each: mm_lock touches them all */
 
 /*
  * Give @vma its anon_vma: a neighbour's, so that the two may merge one day, or a new one.

@@ -46,8 +46,11 @@ struct vm_area_struct *find_vma(struct mm_struct *mm, hva_t addr)
 
 static void push_left_spine(struct vma_iter *it, const struct vma_node *node)
 {
-	for (; node; node = node->left)
+	for (; node; node = node->left) {
 		it->above[it->depth++] = node;
+		__builtin_prefetch(node->right);
+		__builtin_prefetch(&node->vma->file);
+	}
 }
 
 void vma_iter_init(struct vma_iter *it, const struct vma_node *root)
@@ -264,10 +267,12 @@ static void settle(struct vma_txn *txn)
 		struct vm_area_struct *next = vma->chain;
 
 		vma->fresh = false;
-		if (vma->dead)
+		if (vma->dead) {
 			mem_free(vma);
-		else
+		} else {
+			txn->mm->vmas.nr_files += !!vma->file;
 			vma_rmap_link(vma);
+		}
 		vma = next;
 	}
 }
@@ -293,8 +298,10 @@ void vma_txn_commit(struct vma_txn *txn)
 	ASSERT(!txn->err);
 	settle(txn);
 	/* Pairs with the acquire in vma_is_dead(): a fault that installs after we clear its entry has seen this. */
-	for (struct vm_area_struct *vma = txn->removed; vma; vma = vma->chain)
+	for (struct vm_area_struct *vma = txn->removed; vma; vma = vma->chain) {
+		mm->vmas.nr_files -= !!vma->file;
 		smp_store_release(&vma->dead, 1);
+	}
 	race_point("vma_commit:before_publish");
 	rcu_assign_pointer(mm->vmas.root, txn->root);
 	mm->vmas.count = txn->count;
@@ -335,6 +342,7 @@ void vma_tree_destroy(struct mm_struct *mm)
 	collect(root, &nodes, &vmas);
 	rcu_assign_pointer(mm->vmas.root, NULL);
 	mm->vmas.count = 0;
+	mm->vmas.nr_files = 0;
 	for (struct vm_area_struct *vma = vmas; vma; vma = vma->chain)
 		vma_rmap_unlink(vma);
 	retire(mm, nodes, vmas);

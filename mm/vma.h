@@ -69,6 +69,7 @@ struct vma_node {
 struct vma_tree {
 	struct vma_node *root; /* RCU; written by vma_txn_commit() */
 	u32 count;	       /* VMAs */
+	u32 nr_files;	       /* ... of files */
 };
 
 /*
