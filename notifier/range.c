@@ -130,7 +130,13 @@ static int open_all(struct mmu_notifier_subscriptions *subs, struct mmu_notifier
 	return 0;
 }
 
-static void close_slot_and_count(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
+/* Anybody? Admission says when this may be believed: under the locks of a section, or once it is counted. */
+static inline bool listening(const struct mmu_notifier_subscriptions *subs)
+{
+	return READ_ONCE(subs->first) || READ_ONCE(subs->has_itree) || READ_ONCE(subs->emm);
+}
+
+static inline void close_section(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
 {
 	if (range->slot)
 		mn_slot_close(subs, range);
@@ -139,11 +145,33 @@ static void close_slot_and_count(struct mmu_notifier_subscriptions *subs, struct
 	lock_map_release_read(&mn_section_map);
 }
 
+/* Apart from the rest, so that a section nobody listens to saves no registers. */
+static __attribute__((noinline)) int call_all_starts(struct mmu_notifier_subscriptions *subs,
+						     struct mmu_notifier_range *range)
+{
+	int err = open_all(subs, range);
+
+	if (unlikely(err))
+		close_section(subs, range);
+	return err;
+}
+
+static __attribute__((noinline)) void call_all_ends(struct mmu_notifier_subscriptions *subs,
+						    struct mmu_notifier_range *range)
+{
+	if (range->flags & MN_IN_ITREE)
+		mn_itree_end(subs);
+	if ((range->flags & MN_IN_LIST) || (CHECKING && READ_ONCE(subs->first)))
+		call_ends(subs, range);
+	if (range->flags & MN_IN_EMM)
+		mn_emm_end(subs, range);
+	close_section(subs, range);
+}
+
 int mn_range_start(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
 	hva_t limit = range->mm->ops->limit;
-	int err = 0;
 
 	if (unlikely(range->start >= range->end || (limit && range->end > limit))) {
 		check_report("a section over %#llx..%#llx", (unsigned long long)range->start,
@@ -161,10 +189,7 @@ int mn_range_start(struct mmu_notifier_range *range)
 	if (subs->slots)
 		mn_slot_open(subs, range);
 	race_point("notifier:section_counted");
-	err = open_all(subs, range);
-	if (unlikely(err))
-		close_slot_and_count(subs, range);
-	return err;
+	return listening(subs) ? call_all_starts(subs, range) : 0;
 }
 
 void mn_range_end(struct mmu_notifier_range *range)
@@ -176,11 +201,8 @@ void mn_range_end(struct mmu_notifier_range *range)
 		return;
 	}
 	mn_trace(END, range->start, range->end, range->event, 0);
-	if (range->flags & MN_IN_ITREE)
-		mn_itree_end(subs);
-	if ((range->flags & MN_IN_LIST) || (CHECKING && subs && READ_ONCE(subs->first)))
-		call_ends(subs, range);
-	if (range->flags & MN_IN_EMM)
-		mn_emm_end(subs, range);
-	close_slot_and_count(subs, range);
+	if ((range->flags != MN_OPEN) || (CHECKING && subs && READ_ONCE(subs->first)))
+		call_all_ends(subs, range);
+	else
+		close_section(subs, range);
 }
