@@ -52,7 +52,7 @@ struct mmu_notifier_range {
 	enum mmu_notifier_event event;
 	bool blockable;	   /* false: callbacks must not sleep and may return -EAGAIN (rule N6) */
 	const void *owner; /* MIGRATE and EXCLUSIVE: who asked, so that it may skip its own section; else NULL */
-	/* The rest belongs to the notifier layer, from start to end; may be copied meanwhile. */
+	/* The rest belongs to the notifier layer: zero before the first start; may be copied until end. */
 	uint64_t seen;	   /* the youngest subscription whose start was called; 0: none */
 	uint64_t emm_seen; /* the same of the EMM chain */
 	uint32_t slot;	   /* section admission: where it is counted, plus one */
