@@ -17,6 +17,8 @@ int main(int argc, char **argv)
 		{ "race", mm_race_tests, NULL, NULL },
 		{ "thread", mm_thread_tests, NULL, NULL },
 		{ "life", mm_life_tests, NULL, NULL },
+		{ "rmap", mm_rmap_tests, NULL, NULL },
+		{ "lock_all", mm_lock_all_tests, NULL, NULL },
 		{ NULL, NULL, NULL, NULL },
 	};
 
