@@ -171,7 +171,8 @@ static void stress_host_thread(void *arg)
 
 struct watch {
 	u64 start, last_look;
-	u64 last_progress[GUEST_MAX_VCPUS + 1]; /* the last entry is the host thread's */
+	u64 still_ns[GUEST_MAX_VCPUS +
+		     1]; /* without progress, as far as we looked; the last entry is the host thread's */
 	u64 seen[GUEST_MAX_VCPUS + 1];
 };
 
@@ -214,18 +215,19 @@ static void report_stall(struct stress *s, u32 who)
 static bool watch_progress(struct stress *s, struct watch *w, u64 now)
 {
 	u32 n = s->config->machine.vcpus;
-	/* A watcher that did not run itself (the process was stopped) cannot tell what the others did. */
-	bool blind = now - w->last_look > s->config->stall_ns / 2;
+	/* A watcher that did not run itself (a stopped process, a busy machine) cannot tell what the others did. */
+	u64 looked_ns = min(now - w->last_look, 2 * WATCH_NS);
 
 	w->last_look = now;
 	for (u32 i = 0; i <= n; i++) {
 		u64 beat = i < n ? READ_ONCE(vm_guest_vcpu(s->machine.vm, i)->heartbeat) : READ_ONCE(s->steps_done);
 		bool idle = i == n && !READ_ONCE(s->in_step);
 
-		if (beat != w->seen[i] || blind || idle) {
-			w->seen[i] = beat;
-			w->last_progress[i] = now;
-		} else if (now - w->last_progress[i] > s->config->stall_ns) {
+		w->still_ns[i] += looked_ns;
+		if (beat != w->seen[i] || idle)
+			w->still_ns[i] = 0;
+		w->seen[i] = beat;
+		if (w->still_ns[i] > s->config->stall_ns) {
 			report_stall(s, i);
 			return false;
 		}
@@ -256,9 +258,9 @@ static void tell(struct stress *s, u64 elapsed)
 static bool watch(struct stress *s)
 {
 	const struct stress_config *c = s->config;
-	struct watch w = { .start = clock_ns() };
 	bool ok = true, over = false;
-	u64 now;
+	u64 now = clock_ns();
+	struct watch w = { .start = now, .last_look = now };
 
 	while (ok && !over) {
 		wait_event_timeout(&s->done_wait, host_done(s), WATCH_NS);
