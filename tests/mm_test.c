@@ -19,6 +19,8 @@ int main(int argc, char **argv)
 		{ "life", mm_life_tests, NULL, NULL },
 		{ "rmap", mm_rmap_tests, NULL, NULL },
 		{ "lock_all", mm_lock_all_tests, NULL, NULL },
+		{ "file", mm_file_tests, NULL, NULL },
+		{ "mutants", mm_mutant_tests, NULL, NULL },
 		{ NULL, NULL, NULL, NULL },
 	};
 
