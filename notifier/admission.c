@@ -141,8 +141,8 @@ static int admit_by_mm_lock(struct notifier_mm *mm, const struct mn_newcomer *ne
 		smp_store_release(&mm->subscriptions, made); /* rule N1; pairs with lock-less readers of the pointer */
 	spin_lock(&subs->lock);
 	newcomer->publish_locked(subs, newcomer->what);
-	spin_unlock(&subs->lock);
 	WRITE_ONCE(subs->interested, 1);
+	spin_unlock(&subs->lock);
 	if (!newcomer->careless)
 		mm->ops->drop_all_locks(mm);
 	return 0;

@@ -26,7 +26,7 @@ struct mn_slot {
 
 /* Private to notifier/ but for the tests of emptiness below. */
 struct mmu_notifier_subscriptions {
-	u32 interested; /* something to call or count in a section; set once, so that ends meet their starts */
+	u32 interested;		    /* something to call or count in a section; written under lock */
 	struct mmu_notifier *first; /* written under lock, walked under the notifier SRCU domain */
 	struct mn_slot *slots;	    /* THREAD_MAX of them, section admission only; constant */
 	struct emm_notifier *emm;   /* chain; written under lock, walked under the notifier SRCU domain */
@@ -124,7 +124,7 @@ static inline int mmu_notifier_invalidate_range_start(struct mmu_notifier_range 
 /* Close it. One that is not open is a checker report, and ignored. */
 static inline void mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 {
-	if (!mn_quiet(range->mm))
+	if (CHECKING || range->flags) /* start said whether it is open, whoever came or went since */
 		mn_range_end(range);
 }
 

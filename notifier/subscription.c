@@ -150,6 +150,8 @@ void mn_list_del_locked(struct mmu_notifier_subscriptions *subs, struct mmu_noti
 		WRITE_ONCE(next->list_pprev, pprev);
 	if (!mutant(MUTANT_N9_NO_LISTED_TEST))
 		WRITE_ONCE(subscription->list_pprev, NULL);
+	if (!subs->first && !subs->has_itree && !subs->emm && !subs->slots)
+		WRITE_ONCE(subs->interested, 0); /* sections are as cheap as before the first came */
 }
 
 static void list_retract_locked(struct mmu_notifier_subscriptions *subs, void *what)
