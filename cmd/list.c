@@ -56,7 +56,7 @@ static void list_guests(void)
 
 static void list_ops(void)
 {
-	for (const struct plan_op_info *op = plan_op_table; op->name; op++)
+	for (const struct op_info *op = op_table; op->name; op++)
 		item(op->name, op->summary);
 }
 

@@ -6,17 +6,13 @@
 
 #include "lib/option.h"
 
-const struct host_backing_info host_backing_table[HOST_BACKING_NR + 1] = {
-	[HOST_ANONYMOUS] = { "anonymous", "private anonymous memory, no huge pages", false },
-	[HOST_MEMFD] = { "memfd", "shared mapping of a memfd (engine kvm)", true },
-};
-
 int host_create(struct host *host, struct err *err)
 {
 	int ret;
 
 	host->ops = host->mm ? &host_mm_ops : &host_linux_ops;
 	host->limbo = LIMBO_NONE;
+	host->fd = -1;
 	ret = host->ops->supports(host->backing, err);
 	return ret ?: host->ops->create(host, err);
 }

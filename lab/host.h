@@ -18,19 +18,10 @@
 #ifndef LAB_HOST_H
 #define LAB_HOST_H
 
+#include "lab/op.h"
 #include "lib/base.h"
 #include "lib/err.h"
 #include "mm/mm.h"
-
-enum host_backing { HOST_ANONYMOUS, HOST_MEMFD, HOST_BACKING_NR };
-
-struct host_backing_info {
-	const char *name;
-	const char *summary;
-	bool keeps; /* DONTNEED does not destroy contents */
-};
-
-extern const struct host_backing_info host_backing_table[HOST_BACKING_NR + 1]; /* name NULL ends it */
 
 enum host_limbo { LIMBO_NONE, LIMBO_QUARANTINE, LIMBO_FILE };
 
@@ -56,6 +47,14 @@ struct host_ops {
 	int (*move_away)(struct host *host, u64 off, u64 len); /* to the quarantine; at most limbo_bytes */
 	int (*move_back)(struct host *host);		       /* what move_away took, to where it was */
 	int (*release)(struct host *host);		       /* end of limbo */
+	/*
+	 * Any operation of lab/op.h, as its table describes; one at a time. -EOPNOTSUPP: this
+	 * host, or what the machine was allowed to do, has no such thing. Another error of
+	 * begin: the kernel refused. @why says so, and then nothing has changed and nothing
+	 * is to be ended. A failed end leaves the range in an unknown state.
+	 */
+	int (*begin)(struct host *host, enum host_op op, u64 off, u64 len, struct err *why);
+	int (*end)(struct host *host, struct err *why);
 	/* Aligned, atomic. The address must be mapped and allowed. */
 	int (*read64)(struct host *host, u64 off, u64 *value);
 	int (*write64)(struct host *host, u64 off, u64 value);
@@ -77,6 +76,11 @@ struct host {
 	enum host_limbo limbo;
 	u64 limbo_off;
 	u64 limbo_len;
+	enum host_op op; /* between begin and end, with its range */
+	u64 op_off;
+	u64 op_len;
+	bool child_changed; /* after fork's end: memory that the child held private was not the same any more */
+	int fd;		    /* Linux: the file behind DATA, or -1; offset 0 of DATA is offset 0 of it at first */
 	void *private;
 };
 

@@ -2,6 +2,8 @@
 /* The host over tain's own mm. */
 #include "lab/host.h"
 
+#include <string.h>
+
 #define RW (TAIN_PROT_READ | TAIN_PROT_WRITE)
 
 static int host_mm_supports(enum host_backing backing, struct err *why)
@@ -118,6 +120,79 @@ static int host_mm_limbo_write64(struct host *host, u64 off, u64 value)
 	return mm_write64(host->mm, host->quarantine + (off - host->limbo_off), value);
 }
 
+static int begin_compact(struct host *host, u64 off, u64 len)
+{
+	return mm_migrate(host->mm, host->data + off, len, NULL);
+}
+
+static int begin_mprotect(struct host *host, u64 off, u64 len)
+{
+	return host_mm_protect(host, off, len, TAIN_PROT_NONE);
+}
+
+static int end_munmap(struct host *host, u64 off, u64 len)
+{
+	return host_mm_map(host, off, len);
+}
+
+static int end_mprotect(struct host *host, u64 off, u64 len)
+{
+	return host_mm_protect(host, off, len, RW);
+}
+
+static int end_mremap(struct host *host, u64 off, u64 len)
+{
+	return host_mm_move_back(host);
+}
+
+static int begin_mremap_onto(struct host *host, u64 off, u64 len)
+{
+	int ret = mm_mmap(host->mm, host->quarantine, len, RW, TAIN_MAP_FIXED_NOREPLACE, NULL);
+
+	return ret ?: host_mm_move(host, host->quarantine, host->data + off, len);
+}
+
+static const struct {
+	int (*begin)(struct host *host, u64 off, u64 len); /* NULL: tain's mm does not have it */
+	int (*end)(struct host *host, u64 off, u64 len);
+} fns[OP_NR] = {
+	[OP_MUNMAP] = { host_mm_unmap, end_munmap },	  [OP_REMAP] = { host_mm_remap, NULL },
+	[OP_MPROTECT] = { begin_mprotect, end_mprotect }, [OP_DONTNEED] = { host_mm_dontneed, NULL },
+	[OP_MREMAP] = { host_mm_move_away, end_mremap },  [OP_MREMAP_ONTO] = { begin_mremap_onto, NULL },
+	[OP_COMPACT] = { begin_compact, NULL },		  [OP_POPULATE] = { host_mm_populate, NULL },
+};
+
+static int host_mm_begin(struct host *host, enum host_op op, u64 off, u64 len, struct err *why)
+{
+	int ret;
+
+	if (!fns[op].begin)
+		return err_set(why, -EOPNOTSUPP, "tain's mm does not have it; use --engine kvm");
+	if (host->op_len)
+		return err_set(why, -EBUSY, "%s has not ended", op_table[host->op].name);
+	ret = fns[op].begin(host, off, len);
+	if (ret)
+		return err_set(why, ret, "%s: %s", op_table[op].name, strerror(-ret));
+	if (!fns[op].end)
+		return 0;
+	host->op = op;
+	host->op_off = off;
+	host->op_len = len;
+	return 0;
+}
+
+static int host_mm_end(struct host *host, struct err *why)
+{
+	u64 len = host->op_len;
+	int ret;
+
+	if (!len)
+		return 0;
+	host->op_len = 0;
+	ret = fns[host->op].end(host, host->op_off, len);
+	return ret ? err_set(why, ret, "end of %s: %s", op_table[host->op].name, strerror(-ret)) : 0;
+}
+
 const struct host_ops host_mm_ops = {
 	.name = "tain mm",
 	.supports = host_mm_supports,
@@ -132,6 +207,8 @@ const struct host_ops host_mm_ops = {
 	.move_away = host_mm_move_away,
 	.move_back = host_mm_move_back,
 	.release = host_mm_release,
+	.begin = host_mm_begin,
+	.end = host_mm_end,
 	.read64 = host_mm_read64,
 	.write64 = host_mm_write64,
 	.limbo_read64 = host_mm_limbo_read64,

@@ -2,9 +2,6 @@
 /* Plans: see lab/plan.h. */
 #include "lab/plan.h"
 
-#include <string.h>
-
-#include "lib/option.h"
 #include "lib/rng.h"
 
 /*
@@ -16,14 +13,6 @@
 
 #define PLAN_DEFAULT_PAGES 64
 #define PLAN_DEFAULT_HOLD_NS 60000
-
-const struct plan_op_info plan_op_table[PLAN_OP_NR + 1] = {
-	[PLAN_MUNMAP] = { "munmap", "unmap, leave a hole for a moment, map fresh memory" },
-	[PLAN_REMAP] = { "remap", "map fresh memory over the old with MAP_FIXED" },
-	[PLAN_MPROTECT] = { "mprotect", "take the right to write or all rights away for a moment" },
-	[PLAN_DONTNEED] = { "dontneed", "drop the contents with MADV_DONTNEED" },
-	[PLAN_MREMAP] = { "mremap", "move pages away and back, or away for good" },
-};
 
 void plan_init(struct plan *plan, u64 seed, u64 pages, u32 ops)
 {
@@ -73,46 +62,18 @@ void plan_step(const struct plan *plan, u64 index, struct plan_step *step)
 	step->deny = rng_below(&rng, 2);
 }
 
-static int parse_op(const char *word, size_t len, u32 *ops, struct err *err)
-{
-	const char *names[PLAN_OP_NR + 2] = { 0 };
-	const char *near;
-	char text[32];
-
-	if (len == strlen("all") && !strncmp(word, "all", len)) {
-		*ops |= PLAN_OPS_ALL;
-		return 0;
-	}
-	for (unsigned int op = 0; op < PLAN_OP_NR; op++) {
-		names[op] = plan_op_table[op].name;
-		if (strlen(names[op]) == len && !strncmp(word, names[op], len)) {
-			*ops |= BIT(op);
-			return 0;
-		}
-	}
-	if (!len)
-		return err_set(err, -EINVAL, "empty name in the list of operations; `tain list ops` names them");
-	names[PLAN_OP_NR] = "all";
-	len = min(len, sizeof(text) - 1);
-	memcpy(text, word, len);
-	text[len] = 0;
-	near = option_nearest(text, names);
-	return err_set(err, -EINVAL, "unknown operation '%s'%s%s%s; `tain list ops` names them", text,
-		       near ? ", did you mean '" : "", near ?: "", near ? "'?" : "");
-}
-
 int plan_parse_ops(const char *list, u32 *ops, struct err *err)
 {
-	const char *word = list;
-	size_t len;
-	int ret;
+	u32 beyond;
+	int ret = op_parse_list(list, ops, err);
 
-	*ops = 0;
-	for (;;) {
-		len = strcspn(word, ",");
-		ret = parse_op(word, len, ops, err);
-		if (ret || !word[len])
-			return ret;
-		word += len + 1;
-	}
+	if (ret)
+		return ret;
+	if (*ops == OP_ALL)
+		*ops = PLAN_OPS_ALL;
+	beyond = *ops & ~(u32)PLAN_OPS_ALL;
+	if (!beyond)
+		return 0;
+	return err_set(err, -EINVAL, "operation '%s' has no place in a plan; `tain matrix --ops %s` does it",
+		       op_table[__builtin_ctz(beyond)].name, op_table[__builtin_ctz(beyond)].name);
 }

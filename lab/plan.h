@@ -7,26 +7,22 @@
 #ifndef LAB_PLAN_H
 #define LAB_PLAN_H
 
+#include "lab/op.h"
 #include "lib/base.h"
 #include "lib/err.h"
 
+/* What a plan can hold: those operations of lab/op.h that lab/step.c has a meaning for, the first of them. */
 enum plan_op {
-	PLAN_MUNMAP,   /* unmap, leave the hole a moment, map fresh memory */
-	PLAN_REMAP,    /* MAP_FIXED of fresh memory over what is there */
-	PLAN_MPROTECT, /* read-only or no access for a moment, then back; contents kept */
-	PLAN_DONTNEED, /* contents go (shared memory: kept), the mapping stays */
-	PLAN_MREMAP,   /* pages move away; they come back, or fresh memory takes their place */
+	PLAN_MUNMAP = OP_MUNMAP,
+	PLAN_REMAP = OP_REMAP,
+	PLAN_MPROTECT = OP_MPROTECT,
+	PLAN_DONTNEED = OP_DONTNEED,
+	PLAN_MREMAP = OP_MREMAP,
 	PLAN_OP_NR
 };
 
 #define PLAN_OPS_ALL (BIT(PLAN_OP_NR) - 1)
-
-struct plan_op_info {
-	const char *name;
-	const char *summary;
-};
-
-extern const struct plan_op_info plan_op_table[PLAN_OP_NR + 1]; /* name NULL ends it */
+#define plan_op_table op_table
 
 struct plan {
 	u64 seed;
@@ -55,7 +51,7 @@ void plan_step(const struct plan *plan, u64 index, struct plan_step *step);
 
 /*
  * Parse "munmap,remap" or "all".
- * Return: 0; -EINVAL with the nearest name in @err.
+ * Return: 0; -EINVAL with the nearest name, or that plans cannot hold it, in @err.
  */
 int plan_parse_ops(const char *list, u32 *ops, struct err *err);
 

@@ -155,6 +155,7 @@ static void operations_are_parsed(void)
 		{ "munmpa", -EINVAL, 0, "did you mean 'munmap'?" },
 		{ "remap,mrotect", -EINVAL, 0, "did you mean 'mprotect'?" },
 		{ "xyzzy", -EINVAL, 0, "unknown operation 'xyzzy'" },
+		{ "remap,punch", -EINVAL, 0, "operation 'punch' has no place in a plan" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -178,7 +179,7 @@ static void table_is_complete(void)
 		CHECK_EQ(plan_parse_ops(plan_op_table[op].name, &ops, NULL), 0);
 		CHECK_EQ(ops, BIT(op));
 	}
-	CHECK(!plan_op_table[PLAN_OP_NR].name);
+	CHECK(!op_table[OP_NR].name);
 }
 
 const struct test_case lab_plan_tests[] = {

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Machine-wide changes that are put back, whatever happens to tain.
+ *
+ * A guardian process is forked before the first change. A change is written down in
+ * memory both share before it is made, and crossed out after it is undone. When tain
+ * is gone, by kill -9 too, the guardian undoes what stands there, latest first.
+ *
+ *   tain                                  guardian
+ *   record: what was found                waits: pidfd of tain, or its pipe
+ *   armed = 1 (store-release)
+ *   the change                            tain dies here or later: sees armed (its death
+ *   ...                                   is ordered behind the store), undoes the change,
+ *   undo it                               which may not have been made yet: harmless, it
+ *   armed = 0                             writes what was found
+ *
+ * One tain on a machine at a time: the guardian holds a socket's name until it ends.
+ * All functions: one thread at a time; rooms below cmd/ use them through lab/system.h.
+ */
+#ifndef LAB_GUARDIAN_H
+#define LAB_GUARDIAN_H
+
+#include "lib/base.h"
+#include "lib/err.h"
+
+/*
+ * Fork it, early: before other threads. Return: 0; -EBUSY (another tain changes this
+ * machine); -errno with one line in @err.
+ */
+int guardian_start(struct err *err);
+bool guardian_running(void);
+
+/* Undo everything, latest first, and end the guardian. Return: 0, or the first undo that failed, in @err. */
+int guardian_stop(struct err *err);
+
+/*
+ * Write @value to @path (a switch below /proc or /sys), whose first line is what will
+ * be written back; of "always [madvise] never" the word in brackets.
+ * Return: a number for guardian_undo(); -errno, nothing changed.
+ */
+int guardian_write(const char *path, const char *value, struct err *err);
+
+/* Swap on a file of @bytes in TMPDIR or /var/tmp. Return: as guardian_write(). */
+int guardian_swap(u64 bytes, struct err *err);
+
+/* Return: 0; -errno: the change stands, and is tried again at the end. A negative @change is nothing. */
+int guardian_undo(int change, struct err *err);
+
+/* In a child of tain that was forked while the guardian runs: the guardian is the parent's. */
+void guardian_forget(void);
+
+#endif /* LAB_GUARDIAN_H */

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Private to the Linux host:
+ *
+ *   lab/host_linux.c          place, mapping, limbo
+ *   lab/host_linux_backing.c  what stands behind DATA
+ *   lab/host_linux_op.c       the operations of lab/op.h
+ */
+#ifndef LAB_HOST_LINUX_H
+#define LAB_HOST_LINUX_H
+
+#include <sys/types.h>
+
+#include "lab/host.h"
+#include "lab/linux_compat.h"
+#include "lab/system.h"
+
+#define RW (PROT_READ | PROT_WRITE)
+
+struct host_linux {
+	int map_flags;	  /* of mmap(): MAP_SHARED or MAP_PRIVATE, and what the backing adds */
+	bool tracked;	  /* shared, with a descriptor: offset says which page of the file stands where */
+	bool huge;	  /* ask for transparent huge pages */
+	u64 file_bytes;	  /* size of the file */
+	u64 file_end;	  /* tracked: offsets below it have been used */
+	u64 *offset;	  /* tracked: per page of DATA, its offset in the file */
+	u64 *old;	  /* the same for the pages in limbo */
+	int thp_disabled; /* PR_SET_THP_DISABLE as found */
+	pid_t child;	  /* fork: between begin and end */
+	int to_child, from_child;
+	struct system_change memory; /* what the backing needs */
+	struct system_change change; /* what the operation under way needs */
+};
+
+static inline char *data_ptr(struct host *host, u64 off)
+{
+	return (char *)(uintptr_t)(host->data + off);
+}
+
+/* Map fresh memory; @how is MAP_FIXED or MAP_FIXED_NOREPLACE. */
+int host_linux_map_fresh(struct host *host, u64 off, u64 len, int how);
+/* The same at the quarantine, as if it were at @off of DATA, which it is about to replace. */
+int host_linux_map_quarantine(struct host *host, u64 off, u64 len);
+/* The pages of the range are about to lose their place in DATA. */
+void host_linux_enter_limbo(struct host *host, u64 off, u64 len, enum host_limbo kind);
+int host_linux_move(struct host *host, hva_t from, hva_t to, u64 len);
+
+/* host_linux_backing.c. Return of open: 0; -EOPNOTSUPP, -errno with one line in @err; close undoes what was done. */
+int host_linux_open(struct host *host, struct err *err);
+void host_linux_close(struct host *host);
+int host_linux_thp_allow(struct host_linux *l, bool allow);
+
+/* host_linux_op.c */
+int host_linux_begin(struct host *host, enum host_op op, u64 off, u64 len, struct err *why);
+int host_linux_end(struct host *host, struct err *why);
+
+#endif /* LAB_HOST_LINUX_H */

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* Machine-wide switches: see lab/system.h. */
+#include "lab/system.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lab/guardian.h"
+#include "lib/thread.h"
+#include "lib/time.h"
+
+#define KSM "/sys/kernel/mm/ksm/"
+#define HUGE "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+#define THP "/sys/kernel/mm/transparent_hugepage/enabled"
+#define COMPACT "/proc/sys/vm/compact_memory"
+#define SWAP_BYTES (128ull << 20)
+#define KSM_WAIT_NS (10 * NSEC_PER_SEC)
+
+static int read_number(const char *path, u64 *value)
+{
+	FILE *f = fopen(path, "re");
+	unsigned long long n;
+	int got;
+
+	if (!f)
+		return -errno;
+	got = fscanf(f, "%llu", &n);
+	fclose(f);
+	*value = n;
+	return got == 1 ? 0 : -EIO;
+}
+
+int system_undo(struct system_change *change, struct err *err)
+{
+	int ret = 0, one;
+
+	for (int i = ARRAY_SIZE(change->id) - 1; i >= 0; i--) {
+		one = guardian_undo(change->id[i], err);
+		if (!one)
+			change->id[i] = -1;
+		ret = ret ?: one;
+	}
+	return ret;
+}
+
+int system_hugepages(u64 pages, struct system_change *change, struct err *err)
+{
+	u64 nr = 0, free = 0, reserved = 0;
+	char value[24];
+	int id;
+
+	*change = SYSTEM_NO_CHANGE;
+	if (read_number(HUGE "nr_hugepages", &nr) || read_number(HUGE "free_hugepages", &free) ||
+	    read_number(HUGE "resv_hugepages", &reserved))
+		return err_set(err, -EOPNOTSUPP, "this kernel has no 2 MiB hugetlb pages");
+	if (free >= reserved + pages)
+		return 0;
+	nr += pages - (free - min(free, reserved));
+	if (!guardian_running())
+		return err_set(err, -EOPNOTSUPP,
+			       "not enough free 2 MiB pages: --allow-system reserves them for the run, or sysctl "
+			       "vm.nr_hugepages=%llu",
+			       (unsigned long long)nr);
+	snprintf(value, sizeof(value), "%llu", (unsigned long long)nr);
+	id = guardian_write(HUGE "nr_hugepages", value, err);
+	if (id < 0)
+		return id == -ENOSPC ? id : -EOPNOTSUPP;
+	change->id[0] = id;
+	read_number(HUGE "free_hugepages", &free);
+	if (free >= reserved + pages)
+		return 0;
+	system_undo(change, NULL);
+	return err_set(err, -EOPNOTSUPP, "memory is too fragmented for %llu more 2 MiB pages",
+		       (unsigned long long)pages);
+}
+
+int system_thp(struct system_change *change, struct err *err)
+{
+	char line[64] = "";
+	FILE *f = fopen(THP, "re");
+
+	*change = SYSTEM_NO_CHANGE;
+	if (!f || !fgets(line, sizeof(line), f)) {
+		if (f)
+			fclose(f);
+		return err_set(err, -EOPNOTSUPP, "this kernel has no transparent huge pages");
+	}
+	fclose(f);
+	if (!strstr(line, "[never]"))
+		return 0;
+	if (!guardian_running())
+		return err_set(err, -EOPNOTSUPP, "%s is never: --allow-system sets madvise for the run", THP);
+	change->id[0] = guardian_write(THP, "madvise", err);
+	return change->id[0] < 0 ? -EOPNOTSUPP : 0;
+}
+
+int system_ksm(struct system_change *change, struct err *err)
+{
+	*change = SYSTEM_NO_CHANGE;
+	if (access(KSM "run", F_OK))
+		return err_set(err, -EOPNOTSUPP, "this kernel has no KSM");
+	if (!guardian_running())
+		return err_set(err, -EOPNOTSUPP, "KSM is a switch of the whole machine: --allow-system uses it");
+	/* The advisor may refuse the first; then it takes longer. */
+	change->id[0] = guardian_write(KSM "pages_to_scan", "20000", NULL);
+	change->id[1] = guardian_write(KSM "sleep_millisecs", "1", NULL);
+	change->id[2] = guardian_write(KSM "run", "1", err);
+	if (change->id[2] >= 0)
+		return 0;
+	system_undo(change, NULL);
+	return -EOPNOTSUPP;
+}
+
+int system_ksm_wait(u64 times, struct err *err)
+{
+	u64 start = clock_ns(), first = 0, now = 0;
+
+	if (read_number(KSM "full_scans", &first))
+		return err_set(err, -EOPNOTSUPP, "KSM does not tell how often it looked");
+	while (now < first + times) {
+		if (clock_ns() - start > KSM_WAIT_NS)
+			return err_set(err, -ETIMEDOUT, "KSM did not look at all memory within %llu s",
+				       KSM_WAIT_NS / NSEC_PER_SEC);
+		thread_sleep_ns(NSEC_PER_MSEC);
+		read_number(KSM "full_scans", &now);
+	}
+	return 0;
+}
+
+int system_compact(struct err *err)
+{
+	int fd, ret = 0;
+
+	if (access(COMPACT, F_OK))
+		return err_set(err, -EOPNOTSUPP, "this kernel does not compact memory on request");
+	if (!guardian_running())
+		return err_set(err, -EOPNOTSUPP, "compaction moves pages of the whole machine: --allow-system does it");
+	fd = open(COMPACT, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		ret = err_set(err, -EOPNOTSUPP, "cannot write %s: %s", COMPACT, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+int system_swap(struct err *err)
+{
+	char line[256];
+	FILE *f = fopen("/proc/swaps", "re");
+	int areas = -1; /* the first line is a heading */
+
+	while (f && fgets(line, sizeof(line), f))
+		areas++;
+	if (f)
+		fclose(f);
+	if (areas > 0)
+		return 0;
+	if (!guardian_running())
+		return err_set(err, -EOPNOTSUPP,
+			       "there is no swap: --allow-system swaps to a temporary file, or add some (swapon)");
+	return guardian_swap(SWAP_BYTES, err) < 0 ? -EOPNOTSUPP : 0;
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/* The guardian puts back what was changed: asked to, at the end, and after kill -9. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lab/guardian.h"
+#include "lib/thread.h"
+#include "lib/time.h"
+#include "tests/lab_suites.h"
+
+#define WAIT_NS (20 * NSEC_PER_SEC)
+
+/* Files that stand for switches of the machine. */
+static char dir[64], one[96], other[96];
+
+static void write_file(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	fputs(text, f);
+	fclose(f);
+}
+
+static const char *read_file(const char *path)
+{
+	static char text[64];
+	FILE *f = fopen(path, "r");
+	size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+
+	text[n] = '\0';
+	if (f)
+		fclose(f);
+	return text;
+}
+
+static bool begin(void)
+{
+	struct err err = { "" };
+	bool ok;
+
+	snprintf(dir, sizeof(dir), "/tmp/tain-test-XXXXXX");
+	if (!CHECK(mkdtemp(dir) != NULL))
+		return false;
+	snprintf(one, sizeof(one), "%s/one", dir);
+	snprintf(other, sizeof(other), "%s/other", dir);
+	write_file(one, "0\n");
+	write_file(other, "always [madvise] never\n");
+	ok = !guardian_start(&err);
+	if (!ok)
+		test_skip("%s", err.text);
+	return ok;
+}
+
+static void finish(void)
+{
+	unlink(one);
+	unlink(other);
+	rmdir(dir);
+}
+
+static void changes_are_undone_when_asked(void)
+{
+	struct err err = { "" };
+	int a, b;
+
+	if (begin()) {
+		CHECK(guardian_running());
+		a = guardian_write(one, "7", &err);
+		b = guardian_write(other, "always", &err);
+		CHECK_GE(a, 0);
+		CHECK_GE(b, 0);
+		CHECK_STR(read_file(one), "7");
+		CHECK_STR(read_file(other), "always");
+		CHECK_EQ(guardian_undo(b, &err), 0);
+		CHECK_STR(read_file(other), "madvise");
+		CHECK_STR(read_file(one), "7");
+		CHECK_EQ(guardian_undo(b, &err), 0);
+		CHECK_EQ(guardian_undo(-1, &err), 0);
+		CHECK_EQ(guardian_stop(&err), 0);
+		CHECK(!guardian_running());
+		CHECK_STR(read_file(one), "0");
+	}
+	finish();
+}
+
+/* Two changes of one switch: the first value found stands at the end. */
+static void the_latest_goes_first(void)
+{
+	struct err err = { "" };
+
+	if (begin()) {
+		CHECK_GE(guardian_write(one, "1", &err), 0);
+		CHECK_GE(guardian_write(one, "2", &err), 0);
+		CHECK_EQ(guardian_stop(&err), 0);
+		CHECK_STR(read_file(one), "0");
+	}
+	finish();
+}
+
+static void refusals_change_nothing(void)
+{
+	char path[128];
+	struct err err = { "" };
+
+	CHECK_EQ(guardian_write("/tmp/x", "1", &err), -EPERM);
+	CHECK_CONTAINS(err.text, "not allowed");
+	if (begin()) {
+		snprintf(path, sizeof(path), "%s/none", dir);
+		CHECK_EQ(guardian_write(path, "1", &err), -ENOENT);
+		CHECK_CONTAINS(err.text, path);
+		CHECK(access(path, F_OK) < 0);
+		CHECK_EQ(guardian_start(&err), -EBUSY);
+		CHECK_CONTAINS(err.text, "another tain");
+		CHECK_EQ(guardian_stop(&err), 0);
+	}
+	finish();
+}
+
+/* Changes two files and waits to be killed. */
+static void victim(int ready)
+{
+	struct err err = { "" };
+
+	if (guardian_start(&err) || guardian_write(one, "7", &err) < 0 || guardian_write(other, "never", &err) < 0)
+		_exit(1);
+	if (write(ready, "", 1) != 1)
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+static void killed_in_the_middle(void)
+{
+	struct err err = { "" };
+	u64 end;
+	int fds[2], status;
+	pid_t pid;
+	char c;
+
+	if (!begin()) {
+		finish();
+		return;
+	}
+	guardian_stop(&err);
+	REQUIRE_EQ(pipe2(fds, O_CLOEXEC), 0);
+	pid = fork();
+	if (!pid)
+		victim(fds[1]);
+	close(fds[1]);
+	CHECK_EQ(read(fds[0], &c, 1), 1);
+	close(fds[0]);
+	CHECK_STR(read_file(one), "7");
+	CHECK_STR(read_file(other), "never");
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	/* The guardian's name is free again when all is as before. */
+	for (end = clock_ns() + WAIT_NS; guardian_start(&err) && clock_ns() < end;)
+		thread_sleep_ns(NSEC_PER_MSEC);
+	CHECK(guardian_running());
+	CHECK_STR(read_file(one), "0");
+	CHECK_STR(read_file(other), "madvise");
+	guardian_stop(&err);
+	finish();
+}
+
+static unsigned int swap_areas(void)
+{
+	char line[256];
+	unsigned int n = 0;
+	FILE *f = fopen("/proc/swaps", "r");
+
+	while (f && fgets(line, sizeof(line), f))
+		n++;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static void swap_comes_and_goes(void)
+{
+	unsigned int before = swap_areas();
+	struct err err = { "" };
+	char path[128];
+	int id;
+
+	if (begin()) {
+		id = guardian_swap(1 << 20, &err);
+		snprintf(path, sizeof(path), "%s/tain-swap-%d", getenv("TMPDIR") ?: "/var/tmp", getpid());
+		if (id < 0) {
+			test_skip("%s", err.text);
+		} else {
+			CHECK_EQ(swap_areas(), before + 1);
+			CHECK_EQ(access(path, F_OK), 0);
+		}
+		CHECK_EQ(guardian_stop(&err), 0);
+		CHECK_EQ(swap_areas(), before);
+		CHECK(access(path, F_OK) < 0);
+	}
+	finish();
+}
+
+const struct test_case lab_guardian_tests[] = {
+	TEST(changes_are_undone_when_asked), TEST(the_latest_goes_first), TEST(refusals_change_nothing),
+	TEST(killed_in_the_middle),	     TEST(swap_comes_and_goes),	  TEST_END,
+};
