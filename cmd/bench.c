@@ -6,15 +6,19 @@
 
 static const struct command benches[] = {
 	{ "fault", &cmd_bench_fault_spec, cmd_bench_fault },
+	{ "register", &cmd_bench_register_spec, cmd_bench_register },
+	{ "invalidate", &cmd_bench_invalidate_spec, cmd_bench_invalidate },
 	{ "figures", &cmd_bench_figures_spec, cmd_bench_figures },
 };
 
 const struct command_spec cmd_bench_spec = {
 	.name = "tain bench",
-	.summary = "Measure faults; `tain bench fault --help`, `tain bench figures --help`.",
-	.args = "fault|figures [OPTIONS]",
-	.description = "fault    what one fault costs, by its cause, as the guest measures it\n"
-		       "figures  the project's yardsticks, each against its peer in the same run",
+	.summary = "Measure; `tain bench fault --help` and so on.",
+	.args = "fault|register|invalidate|figures [OPTIONS]",
+	.description = "fault       what one fault costs, by its cause, as the guest measures it\n"
+		       "register    what it costs to subscribe to an address space\n"
+		       "invalidate  what a range section costs\n"
+		       "figures     the project's yardsticks, each against its peer in the same run",
 	.min_args = 1,
 	.max_args = 1,
 };

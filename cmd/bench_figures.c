@@ -47,107 +47,23 @@ static void progress(u64 done, u64 total, void *arg)
 				  (unsigned long long)done, (unsigned long long)total);
 }
 
-static void range(const double *v, u32 n, double *low, double *high)
-{
-	*low = *high = n ? v[0] : 0;
-	for (u32 i = 1; i < n; i++) {
-		*low = min(*low, v[i]);
-		*high = max(*high, v[i]);
-	}
-}
-
-static void number(char *text, size_t n, double v)
-{
-	if (v >= 10000)
-		snprintf(text, n, "%s", cmd_count((u64)(v + 0.5)));
-	else if (v >= 100)
-		snprintf(text, n, "%.0f", v);
-	else
-		snprintf(text, n, "%.2f", v);
-}
-
-static void print_measured(const char *label, const struct figure *f, const double *values)
-{
-	char median[32], low_text[32], high_text[32];
-	double low, high;
-
-	range(values, f->rounds, &low, &high);
-	number(median, sizeof(median), figure_median(f, values));
-	number(low_text, sizeof(low_text), low);
-	number(high_text, sizeof(high_text), high);
-	fprintf(cmd_out, "    %-34s %12s %-3s (%s to %s)\n", label, median, f->unit, low_text, high_text);
-}
-
-static void print_figure(const struct figure *f)
-{
-	bool compared = f->peer && !f->skip[0];
-	char bound[32], measured[32];
-
-	fprintf(cmd_out, "\n%s: %s\n", f->name, f->what);
-	if (!f->rounds) {
-		fprintf(cmd_out, "    not measured%s%s\n", f->skip[0] ? ": " : "", f->skip);
-		return;
-	}
-	print_measured("measured", f, f->value);
-	if (f->skip[0]) {
-		fprintf(cmd_out, "    not compared: %s\n", f->skip);
-		return;
-	}
-	if (compared)
-		print_measured(f->peer, f, f->other);
-	if (!f->bound)
-		return;
-	number(bound, sizeof(bound), f->bound);
-	number(measured, sizeof(measured), figure_measure(f));
-	fprintf(cmd_out, "    %-34s %12s %-3s must be at %s %s: ", compared ? "ratio" : "figure", measured,
-		compared ? "" : f->unit, f->at_most ? "most" : "least", bound);
-	cmd_print_colored(cmd_out, figure_met(f) ? CMD_GREEN : CMD_RED, figure_met(f) ? "reached" : "missed");
-	fputc('\n', cmd_out);
-}
-
-static json_t *figure_json(const struct figure *f)
-{
-	json_t *o = json_object(), *values = json_array(), *others = json_array();
-
-	for (u32 i = 0; i < f->rounds; i++) {
-		json_array_append_new(values, json_real(f->value[i]));
-		json_array_append_new(others, json_real(f->other[i]));
-	}
-	json_object_set_new(o, "name", json_string(f->name));
-	json_object_set_new(o, "unit", json_string(f->unit));
-	json_object_set_new(o, "values", values);
-	json_object_set_new(o, "peer", f->peer ? json_string(f->peer) : json_null());
-	json_object_set_new(o, "peer_values", others);
-	json_object_set_new(o, "measure", json_real(figure_measure(f)));
-	json_object_set_new(o, "bound", f->bound ? json_real(f->bound) : json_null());
-	json_object_set_new(o, "at_most", json_boolean(f->at_most));
-	json_object_set_new(o, "met", f->skip[0] ? json_null() : json_boolean(figure_met(f)));
-	return o;
-}
-
 static json_t *document(const struct figures_result *r, u64 seed)
 {
-	json_t *doc = result_new("bench figures", NULL, seed), *figures = json_array();
+	json_t *doc = result_new("bench figures", NULL, seed);
 
 	result_counts(doc, r->elapsed_ns, 0, 0);
 	result_option_u64(doc, "iterations", opt.rounds);
 	result_option_u64(doc, "bytes", opt.bytes);
-	for (u32 i = 0; i < r->nr; i++) {
-		json_array_append_new(figures, figure_json(&r->figure[i]));
-		if (r->figure[i].skip[0])
-			result_skip(doc, r->figure[i].name, r->figure[i].skip);
-	}
-	json_object_set_new(doc, "figures", figures);
+	for (u32 i = 0; i < r->nr; i++)
+		result_figure(doc, &r->figure[i]);
 	return doc;
 }
 
 static int report(const struct figures_result *r, u64 seed, int status)
 {
-	for (u32 i = 0; i < r->nr; i++) {
-		print_figure(&r->figure[i]);
-		if (!r->figure[i].skip[0] && r->figure[i].rounds && !figure_met(&r->figure[i]) && !status)
-			status = CMD_FAILED;
-	}
+	for (u32 i = 0; i < r->nr; i++)
+		if (!cmd_print_figure(&r->figure[i]))
+			status = status ?: CMD_FAILED;
 	return cmd_save_json(document(r, seed), opt.json, status);
 }
 

@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "lab/figure.h"
 #include "lab/machine.h"
 #include "lab/violation.h"
 #include "lib/base.h"
@@ -31,13 +32,16 @@ struct command {
 extern const struct command command_table[]; /* ends with name NULL */
 
 extern const struct command_spec cmd_run_spec, cmd_stress_spec, cmd_bench_spec, cmd_bench_fault_spec,
-	cmd_bench_figures_spec, cmd_list_spec, cmd_doctor_spec, cmd_version_spec, cmd_man_spec;
+	cmd_bench_figures_spec, cmd_bench_register_spec, cmd_bench_invalidate_spec, cmd_list_spec, cmd_doctor_spec,
+	cmd_version_spec, cmd_man_spec;
 
 int cmd_run(int argc, char **argv);
 int cmd_stress(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_bench_fault(int argc, char **argv);
 int cmd_bench_figures(int argc, char **argv);
+int cmd_bench_register(int argc, char **argv);
+int cmd_bench_invalidate(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_version(int argc, char **argv);
@@ -113,6 +117,9 @@ void cmd_print_colored(FILE *out, enum cmd_color color, const char *text);
 void cmd_print_histogram(FILE *out, const char *title, const struct hist *hist, unsigned int lines);
 
 void cmd_print_violation(FILE *out, u64 number, const struct violation *v);
+
+/* A figure and its verdict. Return: false if it was measured and missed its bound. */
+bool cmd_print_figure(const struct figure *figure);
 
 /* One line that updates on a terminal; otherwise every ten seconds a line. @quiet: nothing. */
 struct cmd_progress {

@@ -10,8 +10,16 @@ const struct command_spec cmd_man_spec = {
 };
 
 static const struct command_spec *const specs[] = {
-	&cmd_run_spec,	&cmd_stress_spec, &cmd_bench_fault_spec, &cmd_bench_figures_spec,
-	&cmd_list_spec, &cmd_doctor_spec, &cmd_version_spec,	 &cmd_man_spec,
+	&cmd_run_spec,
+	&cmd_stress_spec,
+	&cmd_bench_fault_spec,
+	&cmd_bench_register_spec,
+	&cmd_bench_invalidate_spec,
+	&cmd_bench_figures_spec,
+	&cmd_list_spec,
+	&cmd_doctor_spec,
+	&cmd_version_spec,
+	&cmd_man_spec,
 };
 
 static const char head[] = ".\\\" SPDX-License-Identifier: MIT\n"

@@ -7,6 +7,7 @@
 #define LAB_BENCH_H
 
 #include "lab/blocks.h"
+#include "lab/figure.h"
 #include "lab/machine.h"
 #include "lib/base.h"
 #include "lib/err.h"
@@ -76,21 +77,7 @@ void bench_fault_destroy(struct bench_fault_result *result);
 
 /* --- figures --------------------------------------------------------------------- */
 
-#define FIGURE_ROUNDS_MAX 16
 #define FIGURES_MAX 8
-
-struct figure {
-	const char *name;
-	const char *what;
-	const char *unit;
-	const char *peer; /* what it is compared with; NULL: with the bound alone */
-	bool at_most;	  /* bound is an upper one */
-	double bound;	  /* of the value, or of value / peer where there is a peer; 0: none */
-	u32 rounds;
-	double value[FIGURE_ROUNDS_MAX];
-	double other[FIGURE_ROUNDS_MAX]; /* the peer's */
-	char skip[320];			 /* why nothing was measured; empty when it was */
-};
 
 struct figures_config {
 	u32 rounds;
@@ -110,11 +97,6 @@ struct figures_result {
 
 /* Return: 0; -EINTR; -errno with one line in @err. What was measured is in @result. */
 int figures_run(const struct figures_config *config, struct figures_result *result, struct err *err);
-
-double figure_median(const struct figure *figure, const double *values);
-/* The value, or its ratio to the peer, that the bound speaks of. */
-double figure_measure(const struct figure *figure);
-bool figure_met(const struct figure *figure);
 
 /* --- what both use ---------------------------------------------------------------- */
 

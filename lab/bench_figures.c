@@ -62,63 +62,14 @@ struct figures {
 	u64 done;
 };
 
-static int compare_doubles(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static double median(const double *values, u32 n)
-{
-	double sorted[FIGURE_ROUNDS_MAX];
-
-	if (!n)
-		return 0;
-	memcpy(sorted, values, n * sizeof(*sorted));
-	qsort(sorted, n, sizeof(*sorted), compare_doubles);
-	return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-}
-
-double figure_median(const struct figure *figure, const double *values)
-{
-	return median(values, figure->rounds);
-}
-
-double figure_measure(const struct figure *figure)
-{
-	double ratio[FIGURE_ROUNDS_MAX];
-
-	if (!figure->peer)
-		return median(figure->value, figure->rounds);
-	for (u32 i = 0; i < figure->rounds; i++)
-		ratio[i] = figure->other[i] > 0 ? figure->value[i] / figure->other[i] : 0;
-	return median(ratio, figure->rounds);
-}
-
-bool figure_met(const struct figure *figure)
-{
-	double m = figure_measure(figure);
-
-	if (!figure->rounds)
-		return false;
-	return !figure->bound || (figure->at_most ? m <= figure->bound : m >= figure->bound);
-}
-
 static void add(struct figures *f, int which, double value, double other)
 {
-	struct figure *figure = &f->result->figure[which];
-
-	if (figure->rounds == FIGURE_ROUNDS_MAX)
-		return;
-	figure->value[figure->rounds] = value;
-	figure->other[figure->rounds] = other;
-	figure->rounds++;
+	figure_add(&f->result->figure[which], value, other);
 }
 
 static void skip(struct figures *f, int which, const char *why)
 {
-	snprintf(f->result->figure[which].skip, sizeof(f->result->figure[which].skip), "%s", why);
+	figure_skip(&f->result->figure[which], "%s", why);
 }
 
 static int tell(struct figures *f)

@@ -147,6 +147,33 @@ void result_histogram(json_t *doc, const char *name, const char *unit, const str
 	json_object_set_new(json_object_get(doc, "histograms"), name, o);
 }
 
+void result_figure(json_t *doc, const struct figure *f)
+{
+	json_t *o = json_object(), *values = json_array(), *others = json_array();
+	json_t *figures = json_object_get(doc, "figures");
+
+	if (!figures) {
+		figures = json_array();
+		json_object_set_new(doc, "figures", figures);
+	}
+	for (u32 i = 0; i < f->rounds; i++) {
+		json_array_append_new(values, json_real(f->value[i]));
+		json_array_append_new(others, json_real(f->other[i]));
+	}
+	json_object_set_new(o, "name", json_string(f->name));
+	json_object_set_new(o, "unit", json_string(f->unit));
+	json_object_set_new(o, "values", values);
+	json_object_set_new(o, "peer", f->peer ? json_string(f->peer) : json_null());
+	json_object_set_new(o, "peer_values", others);
+	json_object_set_new(o, "measure", json_real(figure_measure(f)));
+	json_object_set_new(o, "bound", f->bound ? json_real(f->bound) : json_null());
+	json_object_set_new(o, "at_most", json_boolean(f->at_most));
+	json_object_set_new(o, "met", f->skip[0] || !f->rounds ? json_null() : json_boolean(figure_met(f)));
+	json_array_append_new(figures, o);
+	if (f->skip[0])
+		result_skip(doc, f->name, f->skip);
+}
+
 void result_blocks(json_t *doc, const char *name, struct blocks *blocks, u64 resolution)
 {
 	json_t *list = json_array(), *o = json_object_get(json_object_get(doc, "histograms"), name);

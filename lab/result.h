@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "lab/blocks.h"
+#include "lab/figure.h"
 #include "lab/machine.h"
 #include "lab/violation.h"
 #include "lib/base.h"
@@ -26,6 +27,9 @@ void result_violation(json_t *doc, const struct violation *v);
 void result_histogram(json_t *doc, const char *name, const char *unit, const struct hist *hist);
 /* Of a histogram that is there already. @resolution: no difference below it was measured, in the histogram's unit. */
 void result_blocks(json_t *doc, const char *name, struct blocks *blocks, u64 resolution);
+
+/* Into the array `figures`, which comes with the first one; a reason for a gap goes to the skips too. */
+void result_figure(json_t *doc, const struct figure *figure);
 
 /* How the run was asked for. */
 void result_option_u64(json_t *doc, const char *name, u64 value);

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/* tain bench register */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "lab/bench_notifier.h"
+#include "lab/result.h"
+
+static struct {
+	const char *vmas, *kind, *json;
+	unsigned int rounds, signals;
+	u64 seed;
+	bool seed_given, quiet;
+} opt = {
+	.vmas = "10,1000,40000,1000000",
+	.kind = "all",
+	.rounds = 5,
+	.signals = 200,
+};
+
+static const struct option_spec options[] = {
+	CMD_OPTION(0, "vmas", "LIST", OPTION_STRING, &opt.vmas,
+		   "numbers of VMAs, up to 8 (default 10,1000,40000,1000000)"),
+	CMD_OPTION(0, "kind", "NAME", OPTION_STRING, &opt.kind,
+		   "own, shared, untouched, or all (default: all, but own alone above 100000 VMAs)"),
+	CMD_OPTION('i', "iterations", "N", OPTION_UINT, &opt.rounds, "rounds (default 5)", .min = 1,
+		   .max = FIGURE_ROUNDS_MAX),
+	CMD_OPTION(0, "signals", "N", OPTION_UINT, &opt.signals,
+		   "registrations to interrupt by a signal, per variant, at the largest number; 0: none (default 200)",
+		   .min = 0, .max = 100000),
+	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "of the moments of the signals (default: random)", .min = 0,
+		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
+	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
+		   .no_env = true),
+	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
+};
+
+const struct command_spec cmd_bench_register_spec = {
+	.name = "tain bench register",
+	.summary = "What mmu_notifier_register costs, by its admission and by the VMAs of the address space.",
+	.description = "Beside it: what as many VMAs in this process add to KVM_CREATE_VM, where /dev/kvm opens and\n"
+		       "vm.max_map_count has room; and how soon a signal ends a registration. Exit status: 0 every\n"
+		       "figure that was measured reaches its bound, 1 one does not.",
+	.options = options,
+	.nr_options = ARRAY_SIZE(options),
+};
+
+static struct cmd_progress progress_line;
+
+static void progress(u64 done, u64 total, const char *what, void *arg)
+{
+	if (cmd_progress_due(&progress_line))
+		cmd_progress_show(&progress_line, "tain bench register: %llu of %llu measurements done (%s)",
+				  (unsigned long long)done, (unsigned long long)total, what);
+}
+
+/* --- the table -------------------------------------------------------------------------- */
+
+static void cell(const struct figure *f)
+{
+	double low = 0, high = 0;
+	char text[64] = "-";
+
+	for (u32 i = 0; i < f->rounds; i++) {
+		low = i ? min(low, f->value[i]) : f->value[i];
+		high = max(high, f->value[i]);
+	}
+	if (f->rounds)
+		snprintf(text, sizeof(text), "%.1f (%.1f-%.1f)", figure_median(f, f->value) / 1e3, low / 1e3,
+			 high / 1e3);
+	fprintf(cmd_out, " %29s", text);
+}
+
+static bool row_ran(const struct figure *cases)
+{
+	for (int how = 0; how < REGISTER_HOW_NR; how++)
+		if (cases[how].rounds)
+			return true;
+	return false;
+}
+
+static void print_kind(const struct bench_register_config *c, const struct bench_register_result *r, int kind)
+{
+	fprintf(cmd_out, "\n%s: %s; us, median (range)\n  %9s", register_kind_table[kind].name,
+		register_kind_table[kind].summary, "VMAs");
+	for (int how = 0; how < REGISTER_HOW_NR; how++)
+		fprintf(cmd_out, " %29s", register_how_table[how].name);
+	fputc('\n', cmd_out);
+	for (u32 i = 0; i < c->nr_counts; i++) {
+		if (!row_ran(r->cases[i][kind]))
+			continue;
+		fprintf(cmd_out, "  %9s", cmd_count(c->counts[i]));
+		for (int how = 0; how < REGISTER_HOW_NR; how++)
+			cell(&r->cases[i][kind][how]);
+		fputc('\n', cmd_out);
+	}
+}
+
+static void print_signals(const struct bench_register_config *c, const struct bench_register_result *r)
+{
+	static const char format[] = "  %-8s %7s %10s %10s %10s %10s %18s %10s\n";
+
+	fprintf(cmd_out, "\nsignal to -EINTR at %s VMAs, own; us; %llu came too late\n",
+		cmd_count(c->counts[c->nr_counts - 1]), (unsigned long long)r->late);
+	fprintf(cmd_out, format, "variant", "tries", "p50", "p90", "p99", "max", "computed: p50", "p99");
+	for (int how = 0; how < REGISTER_VARIANTS; how++) {
+		const struct hist *h = &r->sent[how];
+		char text[6][24];
+		u64 values[6] = { hist_percentile(h, 50),
+				  hist_percentile(h, 90),
+				  hist_percentile(h, 99),
+				  hist_max(h),
+				  hist_percentile(&r->handled[how], 50),
+				  hist_percentile(&r->handled[how], 99) };
+
+		for (int i = 0; i < 6; i++)
+			snprintf(text[i], sizeof(text[i]), "%.1f", (double)values[i] / 1e3);
+		fprintf(cmd_out, format, register_how_table[how].name, cmd_count(hist_count(h)), text[0], text[1],
+			text[2], text[3], text[4], text[5]);
+	}
+}
+
+static void print_table(const struct bench_register_config *c, const struct bench_register_result *r)
+{
+	const char *told = "";
+
+	for (int kind = 0; kind < REGISTER_KIND_NR; kind++)
+		if (c->kinds[kind])
+			print_kind(c, r, kind);
+	fputc('\n', cmd_out);
+	for (int how = 0; how < REGISTER_HOW_NR; how++)
+		fprintf(cmd_out, "  %-14s %s\n", register_how_table[how].name, register_how_table[how].summary);
+	for (u32 i = 0; i < c->nr_counts; i++)
+		for (int kind = 0; kind < REGISTER_KIND_NR; kind++) {
+			const struct figure *f = &r->cases[i][kind][REGISTER_KVM];
+
+			if (f->skip[0] && strcmp(f->skip, told))
+				fprintf(cmd_out, "  %s skipped: %s\n", f->name, f->skip);
+			told = f->skip[0] ? f->skip : told;
+		}
+	if (hist_count(&r->sent[REGISTER_MARKS]))
+		print_signals(c, r);
+}
+
+/* --- the document ------------------------------------------------------------------------- */
+
+static json_t *document(const struct bench_register_config *c, const struct bench_register_result *r)
+{
+	json_t *doc = result_new("bench register", NULL, c->seed);
+	char name[40];
+
+	result_counts(doc, r->elapsed_ns, 0, 0);
+	result_option_text(doc, "vmas", opt.vmas);
+	result_option_text(doc, "kind", opt.kind);
+	result_option_u64(doc, "iterations", c->rounds);
+	result_option_u64(doc, "signals", c->signals);
+	for (int i = 0; i < REGISTER_FIGURE_NR; i++)
+		result_figure(doc, &r->figure[i]);
+	for (u32 i = 0; i < c->nr_counts; i++)
+		for (int kind = 0; kind < REGISTER_KIND_NR; kind++)
+			for (int how = 0; how < REGISTER_HOW_NR; how++) {
+				const struct figure *f = &r->cases[i][kind][how];
+
+				if (f->rounds || f->skip[0])
+					result_figure(doc, f);
+			}
+	for (int how = 0; how < REGISTER_VARIANTS; how++) {
+		if (!hist_count(&r->sent[how]))
+			continue;
+		snprintf(name, sizeof(name), "signal_to_eintr_%s", register_how_table[how].name);
+		result_histogram(doc, name, "ns", &r->sent[how]);
+		snprintf(name, sizeof(name), "handler_to_eintr_%s", register_how_table[how].name);
+		result_histogram(doc, name, "ns", &r->handled[how]);
+	}
+	return doc;
+}
+
+/* --- the command ---------------------------------------------------------------------------- */
+
+static int parse_kind(struct bench_register_config *c)
+{
+	const char *names[REGISTER_KIND_NR + 2] = { "all" }, *near;
+	bool all = !strcmp(opt.kind, "all"), any = all;
+
+	for (int kind = 0; kind < REGISTER_KIND_NR; kind++) {
+		names[kind + 1] = register_kind_table[kind].name;
+		c->kinds[kind] = all || !strcmp(opt.kind, names[kind + 1]);
+		any |= c->kinds[kind];
+	}
+	c->many_own_only = all;
+	near = option_nearest(opt.kind, names);
+	return any ? CMD_OK
+		   : cmd_complain(CMD_MISUSE, "unknown kind '%s'%s%s%s; own, shared, untouched or all", opt.kind,
+				  near ? ", did you mean '" : "", near ?: "", near ? "'?" : "");
+}
+
+static int configure(struct bench_register_config *c)
+{
+	struct err err = { "" };
+	int status = cmd_check_json(opt.json);
+
+	if (status)
+		return status;
+	if (bench_register_counts(opt.vmas, c, &err))
+		return cmd_complain(CMD_MISUSE, "--vmas: %s", err.text);
+	c->rounds = opt.rounds;
+	c->signals = opt.signals;
+	c->seed = cmd_seed(opt.seed_given, opt.seed);
+	return parse_kind(c);
+}
+
+int cmd_bench_register(int argc, char **argv)
+{
+	struct bench_register_config config = { .stop = &cmd_stop, .progress = progress };
+	static struct bench_register_result result;
+	struct err err = { "" };
+	int first, status, ret;
+
+	if (!cmd_parse(&cmd_bench_register_spec, argc, argv, &first, &status))
+		return status;
+	status = configure(&config);
+	if (status)
+		return status;
+	cmd_catch_signals();
+	cmd_progress_init(&progress_line, opt.quiet);
+	fprintf(cmd_out, "tain bench register: host mm tain mmap_sem, Linux %s beside it, %u rounds, seed %llu\n",
+		result_kernel(), config.rounds, (unsigned long long)config.seed);
+	if (CHECKING)
+		fprintf(cmd_out, "this is a checking build: its figures say nothing\n");
+	fflush(cmd_out);
+	ret = bench_register_run(&config, &result, &err);
+	cmd_progress_end(&progress_line);
+	if (ret && ret != -EINTR)
+		status = cmd_complain(cmd_status(ret), "%s", err.text);
+	if (!opt.quiet)
+		print_table(&config, &result);
+	for (int i = 0; i < REGISTER_FIGURE_NR; i++)
+		if (!cmd_print_figure(&result.figure[i]))
+			status = status ?: CMD_FAILED;
+	status = cmd_save_json(document(&config, &result), opt.json, status);
+	bench_register_destroy(&result);
+	return cmd_finish(status);
+}

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench invalidate: see lab/bench_notifier.h. Each round makes its address spaces
+ * anew, one per admission, and measures everything once in each.
+ *
+ * Sections are opened here, under the audit's locks, where it is their own cost that
+ * is asked for; operations of the mm open their own. A value is the fastest of the
+ * round: what else the machine does only adds.
+ */
+#include "lab/bench_notifier.h"
+
+#include <string.h>
+
+#include "lib/time.h"
+#include "mm/mm.h"
+#include "mmu/mmu.h"
+#include "notifier/notifier.h"
+
+#define DATA 0x100000000ull
+#define HOLE 0x4000000000ull
+#define HOLE_BYTES (1ull << 30)
+#define HOLE_GFN 0x100000ull
+#define ARENA_SLACK (16ull << 20)
+#define TRIES 5		    /* of a loop; the fastest counts: nothing makes it faster than it is */
+#define LOOPS 20000u	    /* of what takes a few nanoseconds */
+#define SPENT (20000000ull) /* cycles after which a range is not measured again in a round */
+#define REPEAT_MIN 3u
+#define REPEAT_MAX 200u
+#define SUBSCRIBERS_MAX 64
+
+struct invalidate_run {
+	const struct bench_invalidate_config *config;
+	struct bench_invalidate_result *result;
+	struct frame_arena *arena;
+	u64 done;
+	/* Of one admission in one round. */
+	enum invalidate_admission admission;
+	struct mm_struct *mm;
+	struct mmu *mmu; /* NULL: nobody mirrors */
+	struct mmu_vcpu vcpu;
+	struct mmu_notifier subscribers[SUBSCRIBERS_MAX];
+};
+
+/* Fractions of a nanosecond are asked for here. */
+static double nanoseconds(u64 count)
+{
+	return (double)count * 1e6 / (double)cycles_khz();
+}
+
+static struct figure *case_of(struct invalidate_run *r, enum invalidate_what what, u32 size)
+{
+	return &r->result->cases[r->admission][what][size];
+}
+
+/* --- subscribers that do nothing ------------------------------------------------------------ */
+
+static int nothing_start(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
+{
+	return 0;
+}
+
+static void nothing_end(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
+{
+}
+
+static const struct mmu_notifier_ops nothing_ops = {
+	.invalidate_range_start = nothing_start,
+	.invalidate_range_end = nothing_end,
+};
+
+/* Cycles of @loops sections, or of as many turns of the same loop without. */
+static u64 turn_sections(struct notifier_mm *mm, u32 loops)
+{
+	u64 begin = cycles();
+
+	for (u32 i = 0; i < loops; i++) {
+		struct mmu_notifier_range range = {
+			.mm = mm, .start = DATA, .end = DATA + PAGE_SIZE, .blockable = true
+		};
+
+		__asm__ volatile("" : "+m"(range)::"memory");
+		mmu_notifier_invalidate_range_start(&range);
+		__asm__ volatile("" : "+m"(range)::"memory");
+		mmu_notifier_invalidate_range_end(&range);
+	}
+	return cycles() - begin;
+}
+
+static u64 turn_empty(struct notifier_mm *mm, u32 loops)
+{
+	u64 begin = cycles();
+
+	for (u32 i = 0; i < loops; i++) {
+		struct mmu_notifier_range range = {
+			.mm = mm, .start = DATA, .end = DATA + PAGE_SIZE, .blockable = true
+		};
+
+		__asm__ volatile("" : "+m"(range)::"memory");
+		__asm__ volatile("" : "+m"(range)::"memory");
+	}
+	return cycles() - begin;
+}
+
+static double fastest(struct mm_struct *mm, u64 (*turn)(struct notifier_mm *mm, u32 loops), u32 loops)
+{
+	u64 best = (u64)-1;
+
+	for (int i = 0; i < TRIES; i++)
+		best = min(best, turn(mm_notifier(mm), loops));
+	return nanoseconds(best) / loops;
+}
+
+static int measure_subscribers(struct invalidate_run *r, struct err *err)
+{
+	u32 registered = 0, loops = CHECKING ? LOOPS / 100 : LOOPS;
+	double empty, ns;
+	int ret = 0;
+
+	mm_audit_begin(r->mm);
+	empty = fastest(r->mm, turn_empty, loops);
+	ns = fastest(r->mm, turn_sections, loops);
+	mm_audit_end(r->mm);
+	figure_add(case_of(r, INVALIDATE_NOBODY, 0), ns > empty ? ns - empty : 0, 0);
+	for (u32 size = 0; invalidate_subscribers[size] && !ret; size++) {
+		for (; registered < invalidate_subscribers[size] && !ret; registered++) {
+			r->subscribers[registered] = (struct mmu_notifier){ .ops = &nothing_ops };
+			ret = mmu_notifier_register(&r->subscribers[registered], mm_notifier(r->mm));
+		}
+		if (ret) {
+			registered--;
+			break;
+		}
+		mm_audit_begin(r->mm);
+		ns = fastest(r->mm, turn_sections, loops / invalidate_subscribers[size]);
+		mm_audit_end(r->mm);
+		figure_add(case_of(r, INVALIDATE_SUBSCRIBERS, size), ns, 0);
+	}
+	while (registered)
+		mmu_notifier_unregister(&r->subscribers[--registered], mm_notifier(r->mm));
+	return ret ? err_set(err, ret, "registration: %s", strerror(-ret)) : 0;
+}
+
+/* --- ranges --------------------------------------------------------------------------------- */
+
+static void tlb_flush(struct mmu_vcpu *vcpu)
+{
+}
+
+static unsigned int tlb_audit(struct mmu_vcpu *vcpu)
+{
+	return 0;
+}
+
+/* No guest runs: nobody has a TLB to flush. */
+static const struct mmu_vcpu_ops vcpu_ops = { .tlb_flush = tlb_flush, .tlb_audit = tlb_audit };
+
+static int mirror_begin(struct invalidate_run *r, struct err *err)
+{
+	int ret = mmu_create(r->mm, "ept", &r->mmu);
+
+	if (ret)
+		return err_set(err, ret, "mmu_create: %s", strerror(-ret));
+	mmu_vcpu_add(r->mmu, &r->vcpu, 0, &vcpu_ops);
+	ret = mmu_set_memslot(r->mmu, 0, 0, r->config->bytes / PAGE_SIZE, DATA, 0);
+	ret = ret ?: mmu_set_memslot(r->mmu, 1, HOLE_GFN, HOLE_BYTES / PAGE_SIZE, HOLE, 0);
+	return ret ? err_set(err, ret, "memslots: %s", strerror(-ret)) : 0;
+}
+
+static void mirror_end(struct invalidate_run *r)
+{
+	if (!r->mmu)
+		return;
+	mmu_vcpu_remove(&r->vcpu);
+	mmu_destroy(r->mmu);
+	r->mmu = NULL;
+}
+
+/* Every page there, and in the second MMU if there is one. */
+static int fill(struct invalidate_run *r, u64 bytes)
+{
+	int ret = mm_mmap(r->mm, DATA, bytes, TAIN_PROT_READ | TAIN_PROT_WRITE, TAIN_MAP_FIXED_NOREPLACE, NULL);
+
+	if (ret && ret != -EEXIST)
+		return ret;
+	ret = mm_populate(r->mm, DATA, bytes);
+	for (u64 gpa = 0; r->mmu && gpa < bytes && !ret; gpa += PAGE_SIZE)
+		do
+			ret = mmu_fault(&r->vcpu, gpa, MM_WRITE);
+		while (ret == MMU_FAULT_RETRY);
+	if (ret == MMU_FAULT_SPURIOUS)
+		ret = 0;
+	return ret == MMU_FAULT_MMIO ? -EIO : ret;
+}
+
+static u64 section(struct invalidate_run *r, hva_t start, u64 bytes)
+{
+	struct mmu_notifier_range range = { .mm = mm_notifier(r->mm),
+					    .start = start,
+					    .end = start + bytes,
+					    .event = MMU_NOTIFY_CLEAR,
+					    .blockable = true };
+	u64 begin;
+
+	mm_audit_begin(r->mm);
+	begin = cycles();
+	mmu_notifier_invalidate_range_start(&range);
+	mmu_notifier_invalidate_range_end(&range);
+	begin = cycles() - begin;
+	mm_audit_end(r->mm);
+	return begin;
+}
+
+static int change(struct invalidate_run *r, enum invalidate_what what, u64 bytes, u64 *took)
+{
+	u64 begin = cycles();
+	int ret = 0;
+
+	switch (what) {
+	case INVALIDATE_PRESENT:
+		*took = section(r, DATA, bytes);
+		return 0;
+	case INVALIDATE_DONTNEED:
+	case INVALIDATE_DONTNEED_ALONE:
+		ret = mm_madvise(r->mm, DATA, bytes, TAIN_MADV_DONTNEED);
+		break;
+	default:
+		ret = mm_munmap(r->mm, DATA, bytes);
+		break;
+	}
+	*took = cycles() - begin;
+	return ret;
+}
+
+static int measure_ranges(struct invalidate_run *r, enum invalidate_what what, struct err *err)
+{
+	for (u32 size = 0; size < INVALIDATE_SIZES && r->result->pages[size]; size++) {
+		u64 pages = r->result->pages[size], spent = 0, best = (u64)-1, took = 0;
+		int ret = mm_munmap(r->mm, DATA, r->config->bytes);
+
+		for (u32 n = 0; n < REPEAT_MAX && (n < REPEAT_MIN || spent < SPENT) && !ret; n++) {
+			ret = fill(r, pages * PAGE_SIZE);
+			ret = ret ?: change(r, what, pages * PAGE_SIZE, &took);
+			best = min(best, took);
+			spent += took;
+		}
+		if (ret)
+			return err_set(err, ret, "%s of %llu pages: %s", invalidate_table[what].name,
+				       (unsigned long long)pages, strerror(-ret));
+		figure_add(case_of(r, what, size), nanoseconds(best) / (double)pages, 0);
+		if (r->config->stop && READ_ONCE(*r->config->stop))
+			return -EINTR;
+	}
+	return 0;
+}
+
+static int measure_hole(struct invalidate_run *r, struct err *err)
+{
+	u64 best = (u64)-1;
+	int ret = mm_mmap(r->mm, HOLE, HOLE_BYTES, TAIN_PROT_READ | TAIN_PROT_WRITE, TAIN_MAP_FIXED, NULL);
+
+	if (ret)
+		return err_set(err, ret, "mmap: %s", strerror(-ret));
+	for (u32 i = 0; i < REPEAT_MAX; i++)
+		best = min(best, section(r, HOLE, HOLE_BYTES));
+	figure_add(case_of(r, INVALIDATE_HOLE, 0), nanoseconds(best), 0);
+	return 0;
+}
+
+/* --- a round --------------------------------------------------------------------------------- */
+
+static int measure(struct invalidate_run *r, struct err *err)
+{
+	int ret = measure_subscribers(r, err);
+
+	ret = ret ?: measure_ranges(r, INVALIDATE_DONTNEED_ALONE, err);
+	ret = ret ?: measure_ranges(r, INVALIDATE_MUNMAP_ALONE, err);
+	ret = ret ?: mirror_begin(r, err);
+	ret = ret ?: measure_ranges(r, INVALIDATE_PRESENT, err);
+	ret = ret ?: measure_hole(r, err);
+	ret = ret ?: measure_ranges(r, INVALIDATE_DONTNEED, err);
+	ret = ret ?: measure_ranges(r, INVALIDATE_MUNMAP, err);
+	mirror_end(r);
+	return ret;
+}
+
+static int one_round(struct invalidate_run *r, struct err *err)
+{
+	const struct bench_invalidate_config *c = r->config;
+	int ret;
+
+	for (r->admission = 0; r->admission < INVALIDATE_ADMISSIONS; r->admission++) {
+		struct mm_options options = { .admission = invalidate_admission_names[r->admission] };
+
+		if (c->progress)
+			c->progress(r->done++, (u64)c->rounds * INVALIDATE_ADMISSIONS, c->arg);
+		if (c->stop && READ_ONCE(*c->stop))
+			return -EINTR;
+		ret = mm_create_with(r->arena, &options, &r->mm);
+		if (ret)
+			return err_set(err, ret, "an address space: %s", strerror(-ret));
+		ret = measure(r, err);
+		mmput(r->mm);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int bench_invalidate_run(const struct bench_invalidate_config *config, struct bench_invalidate_result *result,
+			 struct err *err)
+{
+	struct invalidate_run r = { .config = config, .result = result };
+	u64 start = clock_ns();
+	int ret;
+
+	bench_invalidate_init(config, result);
+	if (!config->bytes || config->bytes % PAGE_SIZE || config->bytes > INVALIDATE_BYTES_MAX)
+		return err_set(err, -EINVAL, "a range of %llu bytes: must be pages, up to %llu MiB",
+			       (unsigned long long)config->bytes, (unsigned long long)INVALIDATE_BYTES_MAX >> 20);
+	ret = frame_arena_create(config->bytes + config->bytes / 128 + ARENA_SLACK, &r.arena);
+	if (ret)
+		return err_set(err, ret, "an arena: %s", strerror(-ret));
+	frame_arena_populate(r.arena);
+	for (u32 round = 0; round < config->rounds && !ret; round++)
+		ret = one_round(&r, err);
+	bench_invalidate_conclude(result);
+	frame_arena_destroy(r.arena);
+	result->elapsed_ns = clock_ns() - start;
+	return ret;
+}
