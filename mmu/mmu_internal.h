@@ -176,6 +176,14 @@ void zap_slot(struct mmu *mmu, gfn_t start, gfn_t end);
 void mmu_pause_vcpus_locked(struct mmu *mmu);
 void mmu_resume_vcpus_locked(struct mmu *mmu);
 
+/* --- age.c --------------------------------------------------------------- */
+
+/*
+ * Was a page of [start, end) accessed? @clear: forget it. @flush: and see to it that the
+ * next access is noted. Context: the host's page-table lock; takes the mmu lock for reading.
+ */
+bool mmu_age(struct mmu *mmu, hva_t start, hva_t end, bool clear, bool flush);
+
 /* --- notify.c ------------------------------------------------------------ */
 
 extern const struct mmu_notifier_ops mmu_notifier_callbacks;

@@ -129,8 +129,26 @@ static void release(struct mmu_notifier *subscription, struct notifier_mm *mm)
 	write_unlock(&mmu->lock);
 }
 
+static bool clear_flush_young(struct mmu_notifier *subscription, struct notifier_mm *mm, hva_t start, hva_t end)
+{
+	return mmu_age(container_of(subscription, struct mmu, notifier), start, end, true, true);
+}
+
+static bool clear_young(struct mmu_notifier *subscription, struct notifier_mm *mm, hva_t start, hva_t end)
+{
+	return mmu_age(container_of(subscription, struct mmu, notifier), start, end, true, false);
+}
+
+static bool test_young(struct mmu_notifier *subscription, struct notifier_mm *mm, hva_t start, hva_t end)
+{
+	return mmu_age(container_of(subscription, struct mmu, notifier), start, end, false, false);
+}
+
 const struct mmu_notifier_ops mmu_notifier_callbacks = {
 	.release = release,
 	.invalidate_range_start = invalidate_range_start,
 	.invalidate_range_end = invalidate_range_end,
+	.clear_flush_young = clear_flush_young,
+	.clear_young = clear_young,
+	.test_young = test_young,
 };

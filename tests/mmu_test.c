@@ -18,6 +18,7 @@ int main(int argc, char **argv)
 		SUITE("races", mmu_race_tests),
 		SUITE("requests", mmu_request_tests),
 		SUITE("matrix", mmu_matrix_tests),
+		SUITE("age", mmu_age_tests),
 		SUITE("random", mmu_random_tests),
 		SUITE("soft", mmu_soft_tests),
 		SUITE("soft_run", mmu_soft_run_tests),
