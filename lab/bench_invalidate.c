@@ -317,7 +317,7 @@ int bench_invalidate_run(const struct bench_invalidate_config *config, struct be
 	if (!config->bytes || config->bytes % PAGE_SIZE || config->bytes > INVALIDATE_BYTES_MAX)
 		return err_set(err, -EINVAL, "a range of %llu bytes: must be pages, up to %llu MiB",
 			       (unsigned long long)config->bytes, (unsigned long long)INVALIDATE_BYTES_MAX >> 20);
-	ret = frame_arena_create(config->bytes + config->bytes / 128 + ARENA_SLACK, &r.arena);
+	ret = frame_arena_create(align_up(config->bytes + config->bytes / 128, PAGE_SIZE) + ARENA_SLACK, &r.arena);
 	if (ret)
 		return err_set(err, ret, "an arena: %s", strerror(-ret));
 	frame_arena_populate(r.arena);

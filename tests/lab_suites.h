@@ -7,7 +7,8 @@
 #include "tests/test.h"
 
 extern const struct test_case lab_plan_tests[], lab_oracle_tests[], lab_step_tests[], lab_host_tests[],
-	lab_result_tests[], lab_stress_tests[], lab_mutant_tests[], lab_kvm_tests[], lab_bench_tests[];
+	lab_result_tests[], lab_stress_tests[], lab_mutant_tests[], lab_kvm_tests[], lab_bench_tests[],
+	lab_bench_notifier_tests[];
 extern const struct test_case lab_guardian_tests[], lab_host_ops_tests[];
 
 /*

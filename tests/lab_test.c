@@ -5,12 +5,19 @@
 int main(int argc, char **argv)
 {
 	static const struct test_suite suites[] = {
-		{ "plan", lab_plan_tests, NULL, NULL },		{ "oracle", lab_oracle_tests, NULL, NULL },
-		{ "step", lab_step_tests, NULL, NULL },		{ "host", lab_host_tests, NULL, NULL },
-		{ "result", lab_result_tests, NULL, NULL },	{ "stress", lab_stress_tests, NULL, NULL },
-		{ "mutant", lab_mutant_tests, NULL, NULL },	{ "kvm", lab_kvm_tests, NULL, NULL },
-		{ "bench", lab_bench_tests, NULL, NULL },	{ "guardian", lab_guardian_tests, NULL, NULL },
-		{ "host_ops", lab_host_ops_tests, NULL, NULL }, { NULL, NULL, NULL, NULL },
+		{ "plan", lab_plan_tests, NULL, NULL },
+		{ "oracle", lab_oracle_tests, NULL, NULL },
+		{ "step", lab_step_tests, NULL, NULL },
+		{ "host", lab_host_tests, NULL, NULL },
+		{ "result", lab_result_tests, NULL, NULL },
+		{ "stress", lab_stress_tests, NULL, NULL },
+		{ "mutant", lab_mutant_tests, NULL, NULL },
+		{ "kvm", lab_kvm_tests, NULL, NULL },
+		{ "bench", lab_bench_tests, NULL, NULL },
+		{ "bench_notifier", lab_bench_notifier_tests, NULL, NULL },
+		{ "guardian", lab_guardian_tests, NULL, NULL },
+		{ "host_ops", lab_host_ops_tests, NULL, NULL },
+		{ NULL, NULL, NULL, NULL },
 	};
 
 	return test_main("lab", suites, argc, argv);

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/* The benchmarks of the notifier layer: short runs, what they leave in the result, and what they refuse. */
+#include <string.h>
+
+#include "lab/bench_notifier.h"
+#include "lab/result.h"
+#include "lib/alloc.h"
+#include "lib/thread.h"
+#include "lib/time.h"
+#include "mm/mm.h"
+#include "tests/lab_suites.h"
+
+/* --- figures --------------------------------------------------------------------------- */
+
+static void figure_verdicts(void)
+{
+	static const struct {
+		struct figure figure;
+		bool met;
+	} rows[] = {
+		{ { .at_most = true, .bound = 2, .rounds = 3, .value = { 1, 9, 2 } }, true },
+		{ { .at_most = true, .bound = 1.9, .rounds = 3, .value = { 1, 9, 2 } }, false },
+		{ { .at_most = true, .bound = 2 }, false }, /* nothing measured reaches nothing */
+		{ { .bound = 2, .rounds = 1, .value = { 3 } }, true },
+		{ { .peer = "p", .at_most = true, .bound = 0.5, .rounds = 1, .value = { 3 }, .other = { 6 } }, true },
+		{ { .peer = "p", .at_most = true, .bound = 0.5, .rounds = 1, .value = { 4 }, .other = { 6 } }, false },
+		{ { .rounds = 1, .value = { 4 } }, true },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		CHECK_MSG(figure_met(&rows[i].figure) == rows[i].met, "row %zu: measure %g, bound %g", i,
+			  figure_measure(&rows[i].figure), rows[i].figure.bound);
+}
+
+static void figure_document(void)
+{
+	struct figure f = { .name = "f", .unit = "ns", .at_most = true, .bound = 2 };
+	json_t *doc = result_new("bench register", NULL, 1), *o;
+
+	CHECK(!json_object_get(doc, "figures"));
+	figure_skip(&f, "no %s", "peer");
+	result_figure(doc, &f);
+	f.skip[0] = 0;
+	for (int i = 0; i < FIGURE_ROUNDS_MAX + 3; i++)
+		figure_add(&f, 1, 0);
+	CHECK_EQ(f.rounds, FIGURE_ROUNDS_MAX);
+	result_figure(doc, &f);
+	CHECK_EQ(json_array_size(json_object_get(doc, "figures")), 2);
+	CHECK_EQ(json_array_size(json_object_get(doc, "skips")), 1);
+	o = json_array_get(json_object_get(doc, "figures"), 0);
+	CHECK(json_is_null(json_object_get(o, "met")));
+	o = json_array_get(json_object_get(doc, "figures"), 1);
+	CHECK(json_is_true(json_object_get(o, "met")));
+	CHECK_EQ(json_array_size(json_object_get(o, "values")), FIGURE_ROUNDS_MAX);
+	json_decref(doc);
+}
+
+/* --- register ---------------------------------------------------------------------------- */
+
+static void register_counts(void)
+{
+	static const struct {
+		const char *list;
+		int ret;
+		u32 nr, first, last;
+	} rows[] = {
+		{ "10", 0, 1, 10, 10 },
+		{ "40000,10,1000", 0, 3, 10, 40000 },
+		{ "7,7,7", 0, 1, 7, 7 },
+		{ "1,2,3,4,5,6,7,8", 0, 8, 1, 8 },
+		{ "1,2,3,4,5,6,7,8,9", -EINVAL, 0, 0, 0 },
+		{ "", -EINVAL, 0, 0, 0 },
+		{ "10,", -EINVAL, 0, 0, 0 },
+		{ ",10", -EINVAL, 0, 0, 0 },
+		{ "0", -EINVAL, 0, 0, 0 },
+		{ "-1", -EINVAL, 0, 0, 0 },
+		{ "ten", -EINVAL, 0, 0, 0 },
+		{ "4000001", -EINVAL, 0, 0, 0 },
+		{ "99999999999999999999999999999999", -EINVAL, 0, 0, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct bench_register_config c = { .nr_counts = 0 };
+		struct err err = { "" };
+
+		CHECK_MSG(bench_register_counts(rows[i].list, &c, &err) == rows[i].ret, "'%s': %s", rows[i].list,
+			  err.text);
+		CHECK_EQ(err.text[0] != 0, rows[i].ret != 0);
+		if (rows[i].ret)
+			continue;
+		CHECK_EQ(c.nr_counts, rows[i].nr);
+		CHECK_EQ(c.counts[0], rows[i].first);
+		CHECK_EQ(c.counts[c.nr_counts - 1], rows[i].last);
+	}
+}
+
+static void register_short(void)
+{
+	struct bench_register_config c = { .kinds = { true, true, true }, .rounds = 2, .signals = 3, .seed = 1 };
+	struct bench_register_result *r = mem_zalloc(sizeof(*r));
+	struct err err = { "" };
+	int ret;
+
+	REQUIRE(r);
+	REQUIRE_EQ(bench_register_counts("3,800", &c, &err), 0);
+	ret = bench_register_run(&c, r, &err);
+	CHECK_MSG(!ret, "%s", err.text);
+	for (u32 i = 0; i < c.nr_counts; i++)
+		for (int kind = 0; kind < REGISTER_KIND_NR; kind++)
+			for (int how = 0; how < REGISTER_HOW_NR; how++) {
+				const struct figure *f = &r->cases[i][kind][how];
+
+				if (how == REGISTER_KVM && f->skip[0])
+					continue;
+				CHECK_MSG(f->rounds == 2, "%s: %u rounds", f->name, f->rounds);
+				CHECK_MSG(how == REGISTER_KVM || f->value[0] > 0, "%s takes no time", f->name);
+			}
+	for (int how = 0; how < REGISTER_VARIANTS; how++) {
+		CHECK_LE(hist_count(&r->sent[how]), 3); /* how many came in time is the machine's business */
+		CHECK_EQ(hist_count(&r->sent[how]), hist_count(&r->handled[how]));
+	}
+	CHECK_CONTAINS(r->figure[REGISTER_FIGURE_PEER].skip, "40000");
+	CHECK_CONTAINS(r->figure[REGISTER_FIGURE_SECTION].skip, "1000000");
+	CHECK_CONTAINS(r->figure[REGISTER_FIGURE_SIGNAL].name, "800 VMAs");
+	bench_register_destroy(r);
+	mem_free(r);
+}
+
+static void stop_after_some(u64 done, u64 total, const char *what, void *arg)
+{
+	if (done >= 3)
+		WRITE_ONCE(*(u32 *)arg, 1);
+}
+
+static void register_stops(void)
+{
+	struct bench_register_result *r = mem_zalloc(sizeof(*r));
+	u32 stop = 0;
+	struct bench_register_config c = {
+		.counts = { 5 },
+		.nr_counts = 1,
+		.kinds = { true },
+		.rounds = 9,
+		.stop = &stop,
+		.progress = stop_after_some,
+		.arg = &stop,
+	};
+	struct err err = { "" };
+
+	REQUIRE(r);
+	CHECK_EQ(bench_register_run(&c, r, &err), -EINTR);
+	CHECK_LT(r->cases[0][REGISTER_OWN][REGISTER_SECTION].rounds, 9);
+	bench_register_destroy(r);
+	mem_free(r);
+}
+
+/* With registration made long, every signal but the late ones ends one, and the mm is as it was. */
+static void register_signals(void)
+{
+	struct mm_options options = { .mm_lock = "bits", .max_vmas = 70000 };
+	struct frame_arena *arena;
+	struct mm_struct *mm;
+	struct bench_signals s;
+	struct hist sent, handled;
+	struct err err = { "" };
+	struct rng rng;
+
+	REQUIRE(!frame_arena_create(16 << 20, &arena));
+	REQUIRE(!mm_create_with(arena, &options, &mm));
+	for (u64 i = 0; i < TEST_SCALE(4000); i++)
+		CHECK(!mm_mmap(mm, (1ull << 32) + 2 * i * PAGE_SIZE, PAGE_SIZE, TAIN_PROT_READ, TAIN_MAP_FIXED, NULL));
+	REQUIRE(!hist_init(&sent) && !hist_init(&handled));
+	rng_seed(&rng, 1);
+	s = (struct bench_signals){
+		.mm = mm, .tries = 10, .typical_ns = 20000, .rng = &rng, .sent = &sent, .handled = &handled
+	};
+	CHECK_MSG(!bench_signals_run(&s, &err), "%s", err.text);
+	CHECK_LE(hist_count(&sent) + s.late, 40);
+	CHECK_GE(hist_count(&sent) + s.late, 10);
+	CHECK(!thread_signal_pending());
+	hist_destroy(&sent);
+	hist_destroy(&handled);
+	mmput(mm);
+	frame_arena_destroy(arena);
+}
+
+static void peer_vmas_refuse(void)
+{
+	struct peer_vmas vmas = { .start = NULL };
+	struct err why = { "" };
+
+	CHECK_EQ(peer_vmas_add(&vmas, REGISTER_UNTOUCHED, 0x7fffffff, &why), -EOPNOTSUPP);
+	CHECK_CONTAINS(why.text, "vm.max_map_count");
+	CHECK_PTR_EQ(vmas.start, NULL);
+	for (int kind = 0; kind < REGISTER_KIND_NR; kind++) {
+		CHECK_EQ(peer_vmas_add(&vmas, kind, 11, &why), 0);
+		peer_vmas_remove(&vmas);
+		CHECK_PTR_EQ(vmas.start, NULL);
+	}
+}
+
+/* --- invalidate ---------------------------------------------------------------------------- */
+
+static void invalidate_short(void)
+{
+	struct bench_invalidate_config c = { .bytes = 17 * PAGE_SIZE, .rounds = 1 };
+	struct bench_invalidate_result *r = mem_zalloc(sizeof(*r));
+	struct err err = { "" };
+	int ret;
+
+	REQUIRE(r);
+	ret = bench_invalidate_run(&c, r, &err);
+	CHECK_MSG(!ret, "%s", err.text);
+	CHECK_EQ(r->pages[0], 1);
+	CHECK_EQ(r->pages[1], 16);
+	CHECK_EQ(r->pages[2], 17);
+	CHECK_EQ(r->pages[3], 0);
+	for (int a = 0; a < INVALIDATE_ADMISSIONS; a++) {
+		for (int what = 0; what < INVALIDATE_WHAT_NR; what++)
+			for (u32 size = 0; size < 3; size++) {
+				const struct figure *f = &r->cases[a][what][size];
+				bool once = what == INVALIDATE_NOBODY || what == INVALIDATE_HOLE;
+
+				CHECK_MSG(f->rounds == (once && size ? 0 : 1), "%s: %u rounds", f->name, f->rounds);
+				CHECK_MSG(!f->rounds || what == INVALIDATE_NOBODY || f->value[0] > 0,
+					  "%s takes no time", f->name);
+			}
+		for (int i = 0; i < INVALIDATE_FIGURE_NR; i++)
+			CHECK_MSG(r->figure[a][i].rounds == 1 && r->figure[a][i].bound > 0, "%s", r->figure[a][i].name);
+	}
+	mem_free(r);
+}
+
+static void invalidate_refuses(void)
+{
+	static const u64 bytes[] = { 0, 1, PAGE_SIZE + 1, INVALIDATE_BYTES_MAX + PAGE_SIZE };
+	struct bench_invalidate_result *r = mem_zalloc(sizeof(*r));
+
+	REQUIRE(r);
+	for (size_t i = 0; i < ARRAY_SIZE(bytes); i++) {
+		struct bench_invalidate_config c = { .bytes = bytes[i], .rounds = 1 };
+		struct err err = { "" };
+
+		CHECK_EQ(bench_invalidate_run(&c, r, &err), -EINVAL);
+		CHECK_CONTAINS(err.text, "must be pages");
+	}
+	mem_free(r);
+}
+
+const struct test_case lab_bench_notifier_tests[] = {
+	TEST(figure_verdicts),	  TEST(figure_document),
+	TEST(register_counts),	  TEST(register_short),
+	TEST(register_stops),	  TEST(register_signals),
+	TEST(peer_vmas_refuse),	  TEST(invalidate_short),
+	TEST(invalidate_refuses), TEST_END,
+};
