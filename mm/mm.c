@@ -140,6 +140,7 @@ static void exit_mmap(struct mm_struct *mm)
 	gather_unmap(&gather, 0, TAIN_TASK_SIZE);
 	gather_finish(&gather);
 	vma_tree_destroy(mm);
+	anon_vma_flush(mm);
 	free_pgtables(mm, 0, TAIN_TASK_SIZE, 0, TAIN_TASK_SIZE);
 	pt_destroy(mm);
 	mm_write_end(&range);

@@ -48,6 +48,10 @@ struct mm_struct {
 	struct counters counters;
 	struct notifier_mm notifier;
 
+	/* anon_vmas that wait to be freed together; the write side's. */
+	struct anon_vma *anon_retired;
+	u32 nr_anon_retired;
+
 	struct vma_tree vmas; /* written on the policy's write side; see mm/vma.h for readers */
 
 	/*

@@ -7,22 +7,59 @@
 
 static DEFINE_LOCK_CLASS(anon_vma_class, "anon_vma");
 
+/* So many wait for a grace period together: one callback wakes a thread, which costs more than a small munmap. */
+#define ANON_VMA_BATCH (CHECKING ? 1u : 256u)
+
 static void anon_vma_free_rcu(struct rcu_head *head)
 {
 	struct anon_vma *anon_vma = container_of(head, struct anon_vma, rcu);
 
-	mem_free(anon_vma);
+	while (anon_vma) {
+		struct anon_vma *next = anon_vma->chain;
+
+		mem_free(anon_vma);
+		anon_vma = next;
+	}
 }
 
-void anon_vma_put(struct anon_vma *anon_vma)
+/* Return: was that the last reference? Then nobody gets another. */
+static bool put_testzero(struct anon_vma *anon_vma)
 {
 	u32 old = fetch_add(&anon_vma->refs, (u32)-1);
 
 	ASSERT(old != 0);
 	if (old != 1)
-		return;
+		return false;
 	rmap_lock_destroy(&anon_vma->lock);
-	call_rcu(&anon_vma->rcu, anon_vma_free_rcu);
+	anon_vma->chain = NULL;
+	return true;
+}
+
+void anon_vma_put(struct anon_vma *anon_vma)
+{
+	if (put_testzero(anon_vma))
+		call_rcu(&anon_vma->rcu, anon_vma_free_rcu);
+}
+
+void anon_vma_flush(struct mm_struct *mm)
+{
+	struct anon_vma *first = mm->anon_retired;
+
+	mm->anon_retired = NULL;
+	mm->nr_anon_retired = 0;
+	if (first)
+		call_rcu(&first->rcu, anon_vma_free_rcu);
+}
+
+/* The same, in company. Context: the write side. */
+static void anon_vma_put_batched(struct mm_struct *mm, struct anon_vma *anon_vma)
+{
+	if (!put_testzero(anon_vma))
+		return;
+	anon_vma->chain = mm->anon_retired;
+	mm->anon_retired = anon_vma;
+	if (++mm->nr_anon_retired >= ANON_VMA_BATCH)
+		anon_vma_flush(mm);
 }
 
 /* Context: RCU. Return: false if it is on its way out. */
@@ -156,7 +193,7 @@ void vma_rmap_unlink(struct vm_area_struct *vma)
 	if (vma->file)
 		mm_file_put(vma->file);
 	else
-		anon_vma_put(vma->anon_vma);
+		anon_vma_put_batched(vma->mm, vma->anon_vma);
 }
 
 /* --- from the page -------------------------------------------------------------------- */

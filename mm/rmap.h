@@ -130,7 +130,10 @@ u64 rmap_tree_check(const struct rmap_node *root);
 struct anon_vma {
 	union {
 		struct rmap_lock lock;
-		struct rcu_head rcu; /* after the last reference */
+		struct { /* after the last reference */
+			struct rcu_head rcu;
+			struct anon_vma *chain;
+		};
 	};
 	struct rmap_node *vmas; /* under lock */
 	u32 refs;		/* atomic; linked VMAs, and who looks for one */
@@ -141,7 +144,12 @@ struct anon_vma {
  * Context: the policy's fault or read side; sleeps. Return: 0; -ENOMEM.
  */
 int anon_vma_prepare(struct vm_area_struct *vma);
+
+/* Context: any; never in an RCU reader of its own. */
 void anon_vma_put(struct anon_vma *anon_vma);
+
+/* Exit: those that wait with the mm for company go into the grace period. */
+void anon_vma_flush(struct mm_struct *mm);
 
 /* --- VMAs --------------------------------------------------------------------------- */
 
