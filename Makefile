@@ -52,7 +52,7 @@ say = @$(if $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),,printf
 hush = @
 endif
 
-.PHONY: all check bench install uninstall clean asan tsan prove format lint release-tests
+.PHONY: FORCE all check bench install uninstall clean asan tsan prove format lint release-tests
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -109,7 +109,8 @@ $(B)/libtain.so: $(OBJ_release) lib/libtain.map
 	$(call say,LINK,$@)$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=lib/libtain.map -Wl,-z,defs \
 		$(OBJ_release) $(LIBS) -o $@
 
-$(B)/tain.pc: lib/tain.pc.in Makefile
+# Made each time: it holds the prefix, which may be another one than the last time.
+$(B)/tain.pc: lib/tain.pc.in Makefile FORCE
 	@mkdir -p $(@D)
 	$(hush)sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' -e 's|@requires@|$(PKGS)|' $< > $@
 
@@ -145,7 +146,7 @@ bench: $(B)/tain
 # sparse knows neither of these two builtins.
 SPARSE := sparse -Wsparse-error -std=gnu17 -D_GNU_SOURCE -D_LGPL_SOURCE -DTAIN_VERSION=\"$(VERSION)\" -I. -Iinclude \
 	'-D__builtin_ia32_rdtsc()=0ull' '-D__builtin_ia32_lfence()=0' $(shell $(PKG_CONFIG) --cflags $(PKGS))
-C_FILES := $(sort $(wildcard include/tain/*.h $(foreach d,lib notifier mm mm/policy mm/op mmu vmm guest guest/rt lab cmd tests examples,$(d)/*.c $(d)/*.h)))
+C_FILES := $(sort $(wildcard include/tain/*.h $(foreach d,lib notifier mm mm/policy mm/op mmu vmm guest guest/rt lab cmd tests $(wildcard examples/*),$(d)/*.c $(d)/*.h)))
 
 lint:
 	scripts/check-includes

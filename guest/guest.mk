@@ -45,7 +45,7 @@ $(B)/obj/guest/test/image.o: guest/test/image.S $(B)/guest/test/probe.elf
 
 $(B)/tests/vmm_test $(VARIANTS:%=$(B)/%/tests/vmm_test): $(B)/obj/guest/test/image.o
 
-$(B)/tain-guest.pc: guest/tain-guest.pc.in Makefile
+$(B)/tain-guest.pc: guest/tain-guest.pc.in Makefile FORCE
 	@mkdir -p $(@D)
 	$(hush)sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' $< > $@
 

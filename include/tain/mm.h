@@ -182,4 +182,24 @@ TAIN_API int mm_populate(struct mm_struct *mm, hva_t addr, size_t len);
 TAIN_API int mm_copy_to(struct mm_struct *mm, hva_t dst, const void *src, size_t len);
 TAIN_API int mm_copy_from(struct mm_struct *mm, void *dst, hva_t src, size_t len);
 
+/*
+ * A page held for a device: the frame is used for nothing else until mm_unpin(), whatever
+ * becomes of the mapping. It says what was mapped at that moment; who keeps it longer
+ * subscribes to the address space, and lets go when the mapping does (tain/notifier.h).
+ */
+struct mm_pin {
+	struct page *page;
+	void *data; /* its bytes, in this process */
+};
+
+/*
+ * Fault the page at @addr in and hold it. @addr: page aligned. @prot: TAIN_PROT_READ,
+ * TAIN_PROT_WRITE or both: what the device will do.
+ * Context: sleeps; takes the locks of a fault: never from a notifier callback.
+ * Return: 0; -EINVAL; -EFAULT (no mapping, or it forbids it); -ENOMEM; -EINTR.
+ * Pairs: mm_unpin(), any context that may take a spinlock, a callback too.
+ */
+TAIN_API int mm_pin(struct mm_struct *mm, hva_t addr, int prot, struct mm_pin *pin);
+TAIN_API void mm_unpin(struct mm_pin *pin);
+
 #endif /* TAIN_MM_H */
