@@ -20,7 +20,8 @@ static struct {
 static const struct option_spec options[] = {
 	CMD_OPTION('i', "iterations", "N", OPTION_UINT, &opt.rounds,
 		   "rounds; all figures are measured in each (default 5)", .min = 1, .max = FIGURE_ROUNDS_MAX),
-	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory of the fault figures (default 64M)"),
+	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory of the fault figures (default 64M)",
+		   .min = 1 << 20, .max = UINT64_MAX),
 	CMD_OPTION(0, "demand-paging-test", "PATH", OPTION_STRING, &opt.demand_paging_test,
 		   "the KVM selftest to compare with; scripts/peers builds it (default: not compared)"),
 	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "default: random", .min = 0, .max = CMD_SEED_MAX,

@@ -106,7 +106,10 @@ int figures_run(const struct figures_config *config, struct figures_result *resu
  */
 int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench_row *row, struct hist *samples);
 
-/* Run a program with a time limit and give back what it printed. Return: 0; -errno with one line in @err. */
-int bench_peer_output(char *const argv[], char *output, size_t bytes, struct err *err);
+/*
+ * Run a program with a time limit and give back what it printed.
+ * Return: 0; -EINTR (told to stop); -errno with one line in @err.
+ */
+int bench_peer_output(char *const argv[], char *output, size_t bytes, const u32 *stop, struct err *err);
 
 #endif /* LAB_BENCH_H */

@@ -101,17 +101,22 @@ static int measure_tlb_hit(struct figures *f, struct err *err)
 	u64 ns;
 	int ret;
 
-	ret = hist_init(&pass) ?: touch_start(&t, &config, f->config->stop, err);
+	if (hist_init(&pass))
+		return err_set(err, -ENOMEM, "no memory for a histogram");
+	ret = touch_start(&t, &config, f->config->stop, err);
 	if (ret)
-		return ret;
+		goto destroy;
 	for (int i = 0; i < TLB_PASSES && !ret; i++) {
 		ret = touch_run(&t, &command, &ns, NULL, NULL, err);
-		hist_add(&pass, vm_guest_vcpu(t.machine.vm, 0)->command_cycles);
+		if (!ret) /* else the guest may still be at it */
+			hist_add(&pass, READ_ONCE(vm_guest_vcpu(t.machine.vm, 0)->command_cycles));
 	}
 	if (!ret)
 		add(f, FIGURE_TLB_HIT, (double)hist_percentile(&pass, 50) * 1e6 / (double)cycles_khz() / TLB_PAGES, 0);
+	ret = touch_end(&t, ret ? NULL : err) ?: ret;
+destroy:
 	hist_destroy(&pass);
-	return touch_end(&t, ret ? NULL : err) ?: ret;
+	return ret;
 }
 
 static int measure_soft_faults(struct figures *f, struct err *err)
@@ -166,7 +171,7 @@ static int run_demand_paging(struct figures *f, double *rate, struct err *err)
 	int ret;
 
 	snprintf(size, sizeof(size), "%lluM", (unsigned long long)(f->config->bytes >> 20));
-	ret = bench_peer_output(argv, output, sizeof(output), err);
+	ret = bench_peer_output(argv, output, sizeof(output), f->config->stop, err);
 	if (ret)
 		return ret;
 	at = strstr(output, key);
@@ -184,17 +189,21 @@ static int measure_kvm_cold(struct figures *f, double *rate, struct err *err)
 	u64 ns, pages;
 	int ret;
 
-	ret = hist_init(&overhead) ?: touch_start(&t, &config, f->config->stop, err);
+	if (hist_init(&overhead))
+		return err_set(err, -ENOMEM, "no memory for a histogram");
+	ret = touch_start(&t, &config, f->config->stop, err);
 	if (ret)
-		return ret;
+		goto destroy;
 	ret = touch_run(&t, &all, &ns, &pages, NULL, err);
 	*rate = ret ? 0 : (double)pages * 1e9 / (double)ns;
 	for (int i = 0; i < 64 && !ret; i++)
 		ret = touch_run(&t, &warm, NULL, NULL, &overhead, err);
 	if (!ret)
 		add(f, FIGURE_KVM_OVERHEAD, (double)hist_percentile(&overhead, 50), 0);
+	ret = touch_end(&t, ret ? NULL : err) ?: ret;
+destroy:
 	hist_destroy(&overhead);
-	return touch_end(&t, ret ? NULL : err) ?: ret;
+	return ret;
 }
 
 static int measure_kvm(struct figures *f, struct err *err)
@@ -217,6 +226,8 @@ static int measure_kvm(struct figures *f, struct err *err)
 		return 0;
 	}
 	ret = run_demand_paging(f, &peer, &why);
+	if (ret == -EINTR)
+		return ret;
 	if (ret)
 		skip(f, FIGURE_KVM_COLD, why.text);
 	add(f, FIGURE_KVM_COLD, rate, peer);

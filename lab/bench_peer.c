@@ -92,7 +92,7 @@ int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench
 }
 
 /* Read until the end, the limit of @output, or the time. */
-static int read_output(int fd, char *output, size_t bytes)
+static int read_output(int fd, char *output, size_t bytes, const u32 *stop)
 {
 	u64 start = clock_ns();
 	size_t used = 0;
@@ -105,6 +105,8 @@ static int read_output(int fd, char *output, size_t bytes)
 
 		if (spent > PEER_NS)
 			return -ETIMEDOUT;
+		if (stop && READ_ONCE(*stop))
+			return -EINTR;
 		if (poll(&p, 1, 200) <= 0)
 			continue;
 		n = used + 1 < bytes ? read(fd, output + used, bytes - used - 1) : read(fd, rest, sizeof(rest));
@@ -118,9 +120,10 @@ static int read_output(int fd, char *output, size_t bytes)
 	}
 }
 
-int bench_peer_output(char *const argv[], char *output, size_t bytes, struct err *err)
+int bench_peer_output(char *const argv[], char *output, size_t bytes, const u32 *stop, struct err *err)
 {
 	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
 	int fds[2], status, ret;
 	pid_t pid;
 
@@ -130,17 +133,20 @@ int bench_peer_output(char *const argv[], char *output, size_t bytes, struct err
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
 	posix_spawn_file_actions_adddup2(&actions, fds[1], STDERR_FILENO);
-	ret = -posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP); /* to end it with all that it starts */
+	ret = -posix_spawnp(&pid, argv[0], &actions, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	close(fds[1]);
 	if (ret) {
 		close(fds[0]);
 		return err_set(err, ret, "%s: %s", argv[0], strerror(-ret));
 	}
-	ret = read_output(fds[0], output, bytes);
+	ret = read_output(fds[0], output, bytes, stop);
 	close(fds[0]);
 	if (ret)
-		kill(pid, SIGKILL);
+		kill(-pid, SIGKILL);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (ret)

@@ -404,12 +404,12 @@ static void peer_output(void)
 	char output[64];
 	struct err err = { "" };
 
-	CHECK_EQ(bench_peer_output(echo, output, sizeof(output), &err), 0);
+	CHECK_EQ(bench_peer_output(echo, output, sizeof(output), NULL, &err), 0);
 	CHECK_CONTAINS(output, "rate: 12.5");
 	CHECK_CONTAINS(output, "more");
-	CHECK_EQ(bench_peer_output(fail, output, sizeof(output), &err), -EIO);
+	CHECK_EQ(bench_peer_output(fail, output, sizeof(output), NULL, &err), -EIO);
 	CHECK_CONTAINS(err.text, "oh");
-	CHECK_EQ(bench_peer_output(none, output, sizeof(output), &err), -ENOENT);
+	CHECK_EQ(bench_peer_output(none, output, sizeof(output), NULL, &err), -ENOENT);
 }
 
 const struct test_case lab_bench_tests[] = {
