@@ -35,7 +35,7 @@ static const struct refusal unknown_names[] = {
 	{ { "stress", "--ops", "munmap,mprotekt" }, "--ops: unknown operation 'mprotekt', did you mean 'mprotect'?; "
 						    "`tain list ops` names them" },
 	{ { "stress", "--ops", "al" }, "--ops: unknown operation 'al', did you mean 'all'?; `tain list ops` names them" },
-	{ { "stress", "--ops", "fork" }, "--ops: unknown operation 'fork'; `tain list ops` names them" },
+	{ { "stress", "--ops", "mlock" }, "--ops: unknown operation 'mlock'; `tain list ops` names them" },
 	{ { "stress", "--ops", "" }, "--ops: empty name in the list of operations; `tain list ops` names them" },
 	{ { "stress", "--ops", "munmap," }, "--ops: empty name in the list of operations; `tain list ops` names them" },
 	{ { "stress", "--ops", ",,remap" }, "--ops: empty name in the list of operations; `tain list ops` names them" },
@@ -66,7 +66,8 @@ static const struct refusal sizes[] = {
 	{ { "stress", "-b", "1.5M" }, "-b: '1.5M' is not a size (4096, 64K, 16M, 1G)" },
 	{ { "stress", "-b", "4K4K" }, "-b: '4K4K' is not a size (4096, 64K, 16M, 1G)" },
 	{ { "bench", "fault", "-v", "2", "-b", "4K" }, "fewer pages than vCPUs" },
-	{ { "bench", "figures", "-b", "1" }, "1 bytes is not a multiple of the page size, 4K" },
+	{ { "bench", "figures", "-b", "4K" }, "-b: '4K' is out of range, 1M to 18446744073709551615" },
+	{ { "bench", "figures", "-b", "1048577" }, "1048577 bytes is not a multiple of the page size, 4K" },
 	{ { "stress", "--arena", "4097" }, "an arena of 4097 bytes is not a multiple of the page size, 4K" },
 	{ { "stress", "-b", "8M", "--arena", "8M" }, "an arena of 8388608 bytes is too small for 8388608 bytes of guest memory and 1280K beside them" },
 	{ { "run", "--arena", "1M", "hello" }, "an arena of 1048576 bytes is too small for 67108864 bytes of guest memory and 2112K beside them" },

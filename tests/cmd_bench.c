@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* tain bench: histograms that hold what they say. Times are not judged. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
@@ -196,6 +199,91 @@ static void figures(void)
 	CHECK_EQ(strstr(r->out.text, "this is a checking build: its figures say nothing\n") != NULL, CHECKING);
 }
 
+/* --- the peer ----------------------------------------------------------------------------------- */
+
+static void write_script(const char *text)
+{
+	tain_write_file("peer", text, strlen(text));
+	chmod(tain_path("peer"), 0755);
+}
+
+#define FIGURES "bench", "figures", "-i", "1", "-b", "1M", "--demand-paging-test"
+
+/* What another program says is compared, or why it says nothing is told. */
+static void a_peer_is_asked(void)
+{
+	const struct tain_run *r;
+
+	if (!kvm_or_skip())
+		return;
+	write_script("#!/bin/sh\necho \"$*\" >seen\necho 'Overall demand paging rate:  1000.5 pgs/sec'\n");
+	r = TAIN(FIGURES, "./peer");
+	CHECK_CONTAINS(r->out.text, "\n    demand_paging_test ");
+	CHECK_CONTAINS(r->out.text, " 1000 /s ");
+	CHECK(!access(tain_path("seen"), F_OK));
+	CHECK_CONTAINS(TAIN(FIGURES, "./missing")->out.text,
+		       "\n    not compared: ./missing: No such file or directory\n");
+}
+
+/* Ended, or ended and not yet collected by init. */
+static bool gone(int pid)
+{
+	char path[32], state = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "re");
+	if (!file)
+		return true;
+	if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+		state = 'X'; /* it ends at this moment */
+	fclose(file);
+	return state == 'Z' || state == 'X';
+}
+
+/* What a peer started and left, when tain was told to stop. */
+static void check_gone(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	int pid = 0;
+
+	if (!CHECK(file && fscanf(file, "%d", &pid) == 1 && pid > 1))
+		return;
+	fclose(file);
+	for (int i = 0; i < 500 && !gone(pid); i++) /* a signal takes its time */
+		tain_pause(20);
+	CHECK_MSG(gone(pid), "process %d is left", pid);
+}
+
+/* A peer that does not end is ended with the run, and so is what it started. */
+static void a_signal_ends_the_peer(void)
+{
+	const char *pid = tain_path("pid");
+	struct tain_run *r;
+	bool begun = false;
+
+	if (!kvm_or_skip())
+		return;
+	write_script("#!/bin/sh\nsleep 100 &\necho $! >pid.new\nmv pid.new pid\nwait\n");
+	r = tain_start(NULL, WORDS(FIGURES, "./peer"));
+	for (int i = 0; i < 2000 && !begun; i++) {
+		begun = !access(pid, F_OK);
+		tain_pause(20);
+	}
+	CHECK(begun);
+	kill(r->pid, SIGTERM);
+	tain_wait(r);
+	CHECK_EQ(r->status, 143);
+	if (begun)
+		check_gone(pid);
+}
+
 const struct test_case cmd_bench_tests[] = {
-	TEST(faults_on_soft), TEST(faults_on_kvm), TEST(quiet_and_alone_on_stdout), TEST(figures), TEST_END,
+	TEST(faults_on_soft),
+	TEST(faults_on_kvm),
+	TEST(quiet_and_alone_on_stdout),
+	TEST(figures),
+	TEST(a_peer_is_asked),
+	TEST(a_signal_ends_the_peer),
+	TEST_END,
 };

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/thread.h"
+
 /* Far beyond what any run here takes; the watchdog of the whole test comes later. */
 #define RUN_NS ((TSAN ? 110 : 55) * NSEC_PER_SEC)
 #define WORDS_MAX 64
@@ -268,6 +270,11 @@ void tain_wait(struct tain_run *r)
 		kill(r->pid, SIGKILL);
 	collect(r);
 	check_clean(r);
+}
+
+void tain_pause(u64 ms)
+{
+	thread_sleep_ns(ms * NSEC_PER_MSEC);
 }
 
 const struct tain_run *tain_run(const struct tain_setup *setup, const char *const *words)

@@ -57,6 +57,8 @@ struct tain_run *tain_start(const struct tain_setup *setup, const char *const *w
 /* Read until @stream holds @part, @n times over. Return: does it? Otherwise the check has failed. */
 bool tain_expect(struct tain_run *r, const struct tain_text *stream, const char *part, unsigned int n);
 void tain_wait(struct tain_run *r);
+/* Sleep, while what runs goes on; a full pipe makes it wait. */
+void tain_pause(u64 ms);
 
 /* How often @part occurs. */
 unsigned int tain_count(const char *text, const char *part);

@@ -5,16 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lib/thread.h"
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
 
 static const char *const engines[] = { "soft", "kvm" };
-
-static void nap(u64 ms)
-{
-	thread_sleep_ns(ms * NSEC_PER_MSEC);
-}
 
 /* A run of a minute that has begun. */
 static struct tain_run *begun(const char *engine, const char *json)
@@ -53,7 +47,7 @@ static void check_signal(int sig)
 		if (i && !kvm_or_skip())
 			return;
 		r = begun(engines[i], "r.json");
-		nap(300); /* let it do something */
+		tain_pause(300); /* let it do something */
 		kill(r->pid, sig);
 		check_stopped(r, sig);
 	}
@@ -73,7 +67,7 @@ static void a_signal_leaves_the_document_on_stdout_whole(void)
 {
 	struct tain_run *r = begun("soft", "-");
 
-	nap(100);
+	tain_pause(100);
 	kill(r->pid, SIGINT);
 	tain_wait(r);
 	CHECK_EQ(r->status, 130);
@@ -91,15 +85,15 @@ static void a_signal_ends_a_benchmark(void)
 		r = tain_start(NULL, WORDS("bench", "fault", "-e", engines[i], "-b", "1M", "-i", "10000", "--seed",
 					   "62", "--json", "r.json"));
 		tain_expect(r, &r->out, "passes\n", 1);
-		nap(300);
+		tain_pause(300);
 		kill(r->pid, SIGTERM);
 		tain_wait(r);
 		CHECK_EQ(r->status, 143);
 		CHECK(!r->killed);
-		CHECK_CONTAINS(r->out.text, "\n  first_touch ");
+		CHECK_CONTAINS(r->out.text, "\n  cause "); /* with as many rows as it got to */
 		doc = tain_json_file("r.json");
 		CHECK_EQ(json_u64(doc, "seed"), 62);
-		CHECK_GT(json_object_size(json_object_get(doc, "histograms")), 0);
+		CHECK(json_is_object(json_object_get(doc, "histograms")));
 	}
 }
 
@@ -108,7 +102,7 @@ static void a_signal_ends_the_figures(void)
 	struct tain_run *r = tain_start(NULL, WORDS("bench", "figures", "-b", "1M", "-i", "16"));
 
 	tain_expect(r, &r->out, "seed ", 1);
-	nap(100);
+	tain_pause(100);
 	kill(r->pid, SIGINT);
 	tain_wait(r);
 	CHECK_EQ(r->status, 130);
@@ -134,11 +128,11 @@ static void a_stopped_process_is_no_stall(void)
 						    "--seed", "61", "--json", "r.json"));
 
 	tain_expect(r, &r->out, "seed 61\n", 1);
-	nap(200);
+	tain_pause(200);
 	kill(r->pid, SIGSTOP);
-	nap(1500);
+	tain_pause(1500);
 	kill(r->pid, SIGCONT);
-	nap(300);
+	tain_pause(300);
 	kill(r->pid, SIGINT);
 	check_stopped(r, SIGINT);
 }
@@ -165,7 +159,7 @@ static void check_kill(const char *engine, const char *backing)
 	pid_t group = r->pid;
 
 	tain_expect(r, &r->out, "seed 63\n", 1);
-	nap(100);
+	tain_pause(100);
 	kill(r->pid, SIGKILL);
 	tain_wait(r);
 	CHECK_EQ(r->status, 128 + SIGKILL);

@@ -17,12 +17,14 @@ int main(int argc, char **argv)
 		SUITE(list),
 		SUITE(bad),
 		SUITE(elf),
+		SUITE(limits),
 		SUITE(run),
 		SUITE(stress),
 		SUITE(bench),
 		SUITE(signal),
 		SUITE(terminal),
 		SUITE(mutant),
+		SUITE(fuzz),
 		{ NULL, NULL, NULL, NULL },
 	};
 
