@@ -12,14 +12,15 @@
 #include <unistd.h>
 
 #include "lab/step.h"
+#include "lab/watch.h"
 #include "lib/alloc.h"
 #include "lib/time.h"
 #include "lib/trace.h"
 
-#define WATCH_NS (100 * NSEC_PER_MSEC)
 #define LEAVE_NS (10 * NSEC_PER_SEC) /* a vCPU that was kicked leaves within that */
 #define NAP_NS (20 * NSEC_PER_MSEC)  /* a longer pause between two steps is cut up, so that the run can end */
-#define MAX_BYTES (1ull << 36)	     /* a stamp names a page in 24 bits */
+#define FIRST_TURN_NS (100 * NSEC_PER_USEC)
+#define MAX_BYTES (1ull << 36) /* a stamp names a page in 24 bits */
 
 struct stress {
 	const struct stress_config *config;
@@ -32,7 +33,6 @@ struct stress {
 	/* written by the host thread, read by the watcher */
 	u64 step; /* index of the step under way */
 	u64 steps_done;
-	u32 op;	     /* of the step under way */
 	u32 in_step; /* a step is under way; between two there is no progress to expect */
 	u64 ops_done[PLAN_OP_NR];
 	u32 unsupported;
@@ -89,7 +89,6 @@ static int one_step(struct stress *s, u64 index)
 
 	plan_step(&s->plan, index, &step);
 	WRITE_ONCE(s->step, index);
-	WRITE_ONCE(s->op, step.op);
 	if (s->unsupported & BIT(step.op))
 		return 0;
 	WRITE_ONCE(s->in_step, 1);
@@ -147,6 +146,14 @@ static void rest(struct stress *s)
 	}
 }
 
+/* On a busy machine a short plan would be over before a vCPU has had its first turn. */
+static void wait_for_guests(struct stress *s)
+{
+	for (u32 v = 0; v < s->config->machine.vcpus; v++)
+		while (!READ_ONCE(vm_guest_vcpu(s->machine.vm, v)->heartbeat) && !READ_ONCE(s->stop))
+			thread_sleep_ns(FIRST_TURN_NS);
+}
+
 static void stress_host_thread(void *arg)
 {
 	struct stress *s = arg;
@@ -154,6 +161,7 @@ static void stress_host_thread(void *arg)
 
 	thread_block_signals();
 	wake_promptly();
+	wait_for_guests(s);
 	for (u64 i = 0; !must_stop(s, i) && !s->ret; i++) {
 		s->ret = one_step(s, i);
 		collect(s);
@@ -168,13 +176,6 @@ static void stress_host_thread(void *arg)
 }
 
 /* --- watcher --------------------------------------------------------------------- */
-
-struct watch {
-	u64 start, last_look;
-	u64 still_ns[GUEST_MAX_VCPUS +
-		     1]; /* without progress, as far as we looked; the last entry is the host thread's */
-	u64 seen[GUEST_MAX_VCPUS + 1];
-};
 
 static u64 sum_accesses(struct stress *s)
 {
@@ -195,18 +196,31 @@ static u64 target_page(struct stress *s, u32 vcpu)
 	return (gpa - GUEST_DATA_GPA) / PAGE_SIZE;
 }
 
+/* What the host is doing, or did last. */
+static void describe_step(struct stress *s, char *text, size_t bytes)
+{
+	u64 index = READ_ONCE(s->step);
+	struct plan_step step;
+
+	plan_step(&s->plan, index, &step);
+	snprintf(text, bytes, "step %llu, %s of %llu pages at page %llu", (unsigned long long)index,
+		 plan_op_table[step.op].name, (unsigned long long)step.pages, (unsigned long long)step.first);
+}
+
 static void report_stall(struct stress *s, u32 who)
 {
 	unsigned long long seconds = s->config->stall_ns / NSEC_PER_SEC;
 	bool host = who == s->config->machine.vcpus;
-	char text[160];
+	char text[VIOLATION_TEXT], step[96];
 
+	describe_step(s, step, sizeof(step));
 	if (host)
-		snprintf(text, sizeof(text), "the host's operation %s of step %llu did not return for %llu s",
-			 plan_op_table[READ_ONCE(s->op)].name, (unsigned long long)READ_ONCE(s->step), seconds);
+		snprintf(text, sizeof(text), "the host's %s, did not return for %llu s", step, seconds);
 	else
-		snprintf(text, sizeof(text), "vCPU %u made no progress for %llu s; it was about to touch %#llx", who,
-			 seconds, (unsigned long long)READ_ONCE(vm_guest_vcpu(s->machine.vm, who)->target));
+		snprintf(text, sizeof(text),
+			 "vCPU %u made no progress for %llu s; it was about to touch gpa %#llx; the host %s %s", who,
+			 seconds, (unsigned long long)READ_ONCE(vm_guest_vcpu(s->machine.vm, who)->target),
+			 READ_ONCE(s->in_step) ? "is in" : "has ended", step);
 	oracle_report(&s->oracle, VIOLATION_STALL, host ? VIOLATION_NO_PAGE : target_page(s, who),
 		      host ? VIOLATION_NO_VCPU : who, 0, 0, text);
 }
@@ -214,25 +228,21 @@ static void report_stall(struct stress *s, u32 who)
 /* Return: false when somebody has made no progress for too long. */
 static bool watch_progress(struct stress *s, struct watch *w, u64 now)
 {
-	u32 n = s->config->machine.vcpus;
-	/* A watcher that did not run itself (a stopped process, a busy machine) cannot tell what the others did. */
-	u64 looked_ns = min(now - w->last_look, 2 * WATCH_NS);
+	struct watched look[GUEST_MAX_VCPUS + 1];
+	u32 n = s->config->machine.vcpus, who;
 
-	w->last_look = now;
-	for (u32 i = 0; i <= n; i++) {
-		u64 beat = i < n ? READ_ONCE(vm_guest_vcpu(s->machine.vm, i)->heartbeat) : READ_ONCE(s->steps_done);
-		bool idle = i == n && !READ_ONCE(s->in_step);
-
-		w->still_ns[i] += looked_ns;
-		if (beat != w->seen[i] || idle)
-			w->still_ns[i] = 0;
-		w->seen[i] = beat;
-		if (w->still_ns[i] > s->config->stall_ns) {
-			report_stall(s, i);
-			return false;
-		}
+	for (u32 i = 0; i < n; i++) {
+		look[i] = (struct watched){ .beat = READ_ONCE(vm_guest_vcpu(s->machine.vm, i)->heartbeat) };
+		thread_get_usage(&s->machine.vcpu[i].thread, &look[i].usage);
 	}
-	return true;
+	/* between two steps there is no progress to expect of the host */
+	look[n] = (struct watched){ .beat = READ_ONCE(s->steps_done), .idle = !READ_ONCE(s->in_step) };
+	thread_get_usage(&s->thread, &look[n].usage);
+	who = watch_look(w, look, now);
+	if (who == WATCH_NOBODY)
+		return true;
+	report_stall(s, who);
+	return false;
 }
 
 static bool host_done(struct stress *s)
@@ -259,16 +269,17 @@ static bool watch(struct stress *s)
 {
 	const struct stress_config *c = s->config;
 	bool ok = true, over = false;
-	u64 now = clock_ns();
-	struct watch w = { .start = now, .last_look = now };
+	u64 start = clock_ns(), now;
+	struct watch w;
 
+	watch_init(&w, c->machine.vcpus + 1, c->stall_ns, start);
 	while (ok && !over) {
 		wait_event_timeout(&s->done_wait, host_done(s), WATCH_NS);
 		now = clock_ns();
 		ok = watch_progress(s, &w, now);
-		over = host_done(s) || (c->stop && READ_ONCE(*c->stop)) ||
-		       (c->time_ns && now - w.start >= c->time_ns) || machine_ended(&s->machine);
-		tell(s, now - w.start);
+		over = host_done(s) || (c->stop && READ_ONCE(*c->stop)) || (c->time_ns && now - start >= c->time_ns) ||
+		       machine_ended(&s->machine);
+		tell(s, now - start);
 	}
 	return ok;
 }

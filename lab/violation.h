@@ -30,6 +30,7 @@ enum violation_kind {
 const char *violation_name(enum violation_kind kind);	 /* "stale-read" */
 const char *violation_summary(enum violation_kind kind); /* one line */
 
+#define VIOLATION_TEXT 256
 #define VIOLATION_NO_VCPU ((u32)-1)
 #define VIOLATION_NO_STEP ((u64)-1)
 #define VIOLATION_NO_PAGE ((u64)-1)
@@ -45,8 +46,8 @@ struct violation {
 	u64 step;	 /* the last step on that page when it was found, or VIOLATION_NO_STEP */
 	enum plan_op op; /* of that step */
 	u64 seed;
-	char text[200]; /* what a kind has to add; may be empty */
-	char *trace;	/* trace events before it, one a line; NULL without */
+	char text[VIOLATION_TEXT]; /* what a kind has to add; may be empty */
+	char *trace;		   /* trace events before it, one a line; NULL without */
 };
 
 #define VIOLATION_RECORDS 32

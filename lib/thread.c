@@ -3,8 +3,11 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "lib/lock.h"
 #include "lib/rcu.h"
@@ -146,6 +149,7 @@ static void *thread_start(void *arg)
 	struct thread *thread = arg;
 
 	enter(thread->id, thread->name);
+	WRITE_ONCE(thread->tid, (u32)syscall(SYS_gettid));
 	pthread_setname_np(pthread_self(), thread->name);
 	thread->fn(thread->arg);
 	leave();
@@ -166,6 +170,7 @@ int thread_create(struct thread *thread, const char *name, int cpu, void (*fn)(v
 	if (ret)
 		return ret;
 	set_name(thread->name, name);
+	thread->tid = 0;
 	thread->fn = fn;
 	thread->arg = arg;
 	pthread_attr_init(&attr);
@@ -195,6 +200,36 @@ void *thread_join(struct thread *thread)
 	if (ret)
 		BUG("cannot join thread %s: %s", thread->name, strerror(ret));
 	return arg;
+}
+
+/* The letter in /proc that says what the kernel does with it; 0: there is none. */
+static char thread_state(u32 tid)
+{
+	char path[48], text[128], *at;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%u/stat", tid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	if (!fgets(text, sizeof(text), file))
+		text[0] = 0;
+	fclose(file);
+	at = strrchr(text, ')'); /* the name before it may hold anything */
+	return at && at[1] ? at[2] : 0;
+}
+
+void thread_get_usage(const struct thread *thread, struct thread_usage *usage)
+{
+	u32 tid = READ_ONCE(thread->tid);
+	struct timespec ts;
+	clockid_t clock;
+
+	*usage = (struct thread_usage){ 0 };
+	if (!tid || pthread_getcpuclockid((pthread_t)thread->handle, &clock) || clock_gettime(clock, &ts))
+		return;
+	usage->cpu_ns = (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
+	usage->runnable = thread_state(tid) == 'R';
 }
 
 int thread_pin(int cpu)

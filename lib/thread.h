@@ -15,6 +15,7 @@
 struct thread {
 	u64 handle;
 	u32 id;
+	u32 tid; /* the kernel's number; 0 before it runs. Written by the thread itself */
 	char name[THREAD_NAME_BYTES];
 	void (*fn)(void *arg);
 	void *arg;
@@ -39,6 +40,15 @@ int thread_pin(int cpu);
  */
 void thread_enter(const char *name);
 void thread_exit(void);
+
+/* What a thread has had of its processor. */
+struct thread_usage {
+	u64 cpu_ns;
+	bool runnable; /* running, or waiting for a processor; else asleep, or over */
+};
+
+/* Of a thread between thread_create() and thread_join(). What cannot be read is 0 and false. */
+void thread_get_usage(const struct thread *thread, struct thread_usage *usage);
 
 const char *thread_name(void); /* THREAD_NAME_BYTES may be read */
 void thread_yield(void);

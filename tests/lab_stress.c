@@ -148,7 +148,10 @@ static void a_stall_is_reported(void)
 	REQUIRE_EQ(r.log.nr, 1);
 	CHECK_EQ(r.log.record[0].kind, VIOLATION_STALL);
 	CHECK_EQ(r.log.record[0].vcpu, 0);
-	CHECK_CONTAINS(r.log.record[0].text, "vCPU 0 made no progress for 1 s");
+	CHECK_CONTAINS(r.log.record[0].text, "vCPU 0 made no progress for 1 s; it was about to touch gpa 0x");
+	CHECK_CONTAINS(r.log.record[0].text, "; the host ");
+	CHECK_CONTAINS(r.log.record[0].text, " pages at page ");
+	CHECK_LT(r.log.record[0].page, 256);
 	violation_log_destroy(&r.log);
 #else
 	test_skip("needs a checking build");

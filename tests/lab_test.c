@@ -17,6 +17,7 @@ int main(int argc, char **argv)
 		{ "bench_notifier", lab_bench_notifier_tests, NULL, NULL },
 		{ "guardian", lab_guardian_tests, NULL, NULL },
 		{ "host_ops", lab_host_ops_tests, NULL, NULL },
+		{ "watch", lab_watch_tests, NULL, NULL },
 		{ NULL, NULL, NULL, NULL },
 	};
 

@@ -137,8 +137,11 @@ static void soft_fault_failed(struct soft_vcpu *v, gpa_t gpa, int ret)
 static void soft_fault(struct soft_vcpu *v, gpa_t gpa, enum mm_access access)
 {
 	struct vcpu_exit exit = { .gpa = gpa, .write = access == MM_WRITE };
-	int ret = mmu_fault(&v->mmu, gpa, access);
+	int ret;
 
+	/* For those who look from outside at a vCPU that does not come back from here. */
+	WRITE_ONCE(vm_guest_vcpu(v->vcpu.vm, v->vcpu.id)->target, gpa);
+	ret = mmu_fault(&v->mmu, gpa, access);
 	switch (ret) {
 	case MMU_FAULT_RETRY:
 		if (++v->retries % SOFT_RETRY_SPINS == 0)

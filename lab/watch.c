@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* Telling a stall from a busy machine: see lab/watch.h. */
+#include "lab/watch.h"
+
+#include <string.h>
+
+#include "lib/time.h"
+
+void watch_init(struct watch *w, u32 nr, u64 stall_ns, u64 now)
+{
+	BUG_ON(nr > WATCH_MAX);
+	memset(w, 0, sizeof(*w));
+	w->nr = nr;
+	w->stall_ns = stall_ns;
+	w->last_look = now;
+}
+
+/* How much of the time since the last look counts. */
+static u64 time_given(const struct watch *w, const struct watched *look, u64 now)
+{
+	u64 given = min(now - w->last_look, 2 * WATCH_NS);
+
+	for (u32 i = 0; i < w->nr; i++)
+		if (look[i].usage.runnable)
+			given = min(given, look[i].usage.cpu_ns - min(look[i].usage.cpu_ns, w->before[i].usage.cpu_ns));
+	return given;
+}
+
+u32 watch_look(struct watch *w, const struct watched *look, u64 now)
+{
+	u64 given = time_given(w, look, now);
+	u32 stalled = WATCH_NOBODY;
+
+	for (u32 i = 0; i < w->nr; i++) {
+		w->still_ns[i] += given;
+		if (look[i].beat != w->before[i].beat || look[i].idle)
+			w->still_ns[i] = 0;
+		if (w->still_ns[i] > w->stall_ns && stalled == WATCH_NOBODY)
+			stalled = i;
+		w->before[i] = look[i];
+	}
+	w->last_look = now;
+	return stalled;
+}
