@@ -8,21 +8,58 @@
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
 
-/* Commands as typed, with their words apart. */
-static const char *const commands[][3] = {
-	{ "run" },  { "stress" }, { "bench", "fault" }, { "bench", "figures" },
-	{ "list" }, { "doctor" }, { "version" },	{ "man" },
+/* A command as typed: one word, or two. What there are, the help says. */
+struct command {
+	char word[2][24];
 };
 
-static void typed(char *text, size_t n, const char *const *command)
+static struct command commands[32];
+static unsigned int nr_commands;
+
+static void add_command(const char *first, const char *second)
 {
-	snprintf(text, n, "tain %s%s%s", command[0], command[1] ? " " : "", command[1] ?: "");
+	struct command *c = &commands[nr_commands++];
+
+	if (nr_commands > ARRAY_SIZE(commands))
+		BUG("more than %zu commands", ARRAY_SIZE(commands));
+	snprintf(c->word[0], sizeof(c->word[0]), "%s", first);
+	snprintf(c->word[1], sizeof(c->word[1]), "%s", second);
+}
+
+static void typed(char *text, size_t n, const struct command *c)
+{
+	snprintf(text, n, "tain %s%s%s", c->word[0], c->word[1][0] ? " " : "", c->word[1]);
 }
 
 /* COMMAND and one more word. */
-static const struct tain_run *with(const char *const *command, const char *word)
+static const struct tain_run *with(const struct command *c, const char *word)
 {
-	return command[1] ? TAIN(command[0], command[1], word) : TAIN(command[0], word);
+	return c->word[1][0] ? TAIN(c->word[0], c->word[1], word) : TAIN(c->word[0], word);
+}
+
+/* "Usage: tain bench [OPTIONS] fault|figures [OPTIONS]": a command that has commands. */
+static bool add_subcommands(const char *name)
+{
+	char list[256], *rest = list, *word;
+	int end = 0;
+
+	sscanf(TAIN(name, "--help")->out.text, "Usage: tain %*s [OPTIONS] %255[a-z|] [OPTIONS]%n", list, &end);
+	if (!end)
+		return false;
+	while ((word = strsep(&rest, "|")) != NULL)
+		add_command(name, word);
+	return true;
+}
+
+static void find_commands(void)
+{
+	char *rest = TAIN("--help")->out.text, *line, name[24];
+
+	nr_commands = 0;
+	while ((line = strsep(&rest, "\n")) != NULL)
+		if (sscanf(line, "  %23[a-z]  ", name) == 1 && line[2] != ' ' && !add_subcommands(name))
+			add_command(name, "");
+	CHECK_GE(nr_commands, 8);
 }
 
 static void check_help(const struct tain_run *r, const char *name)
@@ -39,15 +76,16 @@ static void check_help(const struct tain_run *r, const char *name)
 
 static void every_command_helps(void)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		const struct tain_run *help = with(commands[i], "--help");
+	find_commands();
+	for (unsigned int i = 0; i < nr_commands; i++) {
+		const struct tain_run *help = with(&commands[i], "--help");
 		char name[64];
 
-		typed(name, sizeof(name), commands[i]);
+		typed(name, sizeof(name), &commands[i]);
 		check_help(help, name);
-		CHECK_STR(with(commands[i], "-h")->out.text, help->out.text);
-		if (!commands[i][1])
-			CHECK_STR(TAIN("help", commands[i][0])->out.text, help->out.text);
+		CHECK_STR(with(&commands[i], "-h")->out.text, help->out.text);
+		if (!commands[i].word[1][0])
+			CHECK_STR(TAIN("help", commands[i].word[0])->out.text, help->out.text);
 	}
 	check_help(TAIN("bench", "--help"), "tain bench");
 	check_help(TAIN("help", "bench"), "tain bench");
@@ -64,14 +102,13 @@ static void help_wins_over_what_else_is_said(void)
 static void tain_alone_says_which_commands(void)
 {
 	const struct tain_run *help = TAIN("--help"), *alone = tain_run(NULL, WORDS(NULL));
-	char line[64];
 
 	CHECK_EQ(help->status, 0);
 	CHECK_STR(help->err.text, "");
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		snprintf(line, sizeof(line), "\n  %s ", commands[i][0]);
-		CHECK_CONTAINS(help->out.text, line);
-	}
+	for (const char *const *line = WORDS("\n  run ", "\n  stress ", "\n  bench ", "\n  list ", "\n  doctor ",
+					     "\n  version ", "\n  man ");
+	     *line; line++)
+		CHECK_CONTAINS(help->out.text, *line);
 	CHECK_STR(TAIN("-h")->out.text, help->out.text);
 	CHECK_STR(TAIN("help")->out.text, help->out.text);
 	/* Without a command nothing was done: misuse, and the help where complaints go. */
@@ -121,7 +158,7 @@ static bool parse_line(const char *line, struct option *o)
 }
 
 /* The parser knows it as the help says: it asks for the value, or takes none. */
-static void check_known(const char *const *command, const struct option *o)
+static void check_known(const struct command *command, const struct option *o)
 {
 	char word[48], says[128];
 
@@ -169,17 +206,18 @@ static void every_option_is_known_and_in_the_manual(void)
 	const struct tain_run *page = TAIN("man");
 	unsigned int options = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		const struct tain_run *help = with(commands[i], "--help");
+	find_commands();
+	for (unsigned int i = 0; i < nr_commands; i++) {
+		const struct tain_run *help = with(&commands[i], "--help");
 		struct option o;
 		char name[64];
 
-		typed(name, sizeof(name), commands[i]);
+		typed(name, sizeof(name), &commands[i]);
 		for (char *rest = help->out.text, *line; (line = strsep(&rest, "\n")) != NULL;) {
 			if (!parse_line(line, &o))
 				continue;
 			options++;
-			check_known(commands[i], &o);
+			check_known(&commands[i], &o);
 			check_documented(page->out.text, name, &o);
 		}
 	}
