@@ -32,6 +32,9 @@
 #define MAP_HUGE_2MB (21 << 26)
 #endif
 
+/* /dev/userfaultfd (Linux 6.1): a descriptor for whoever may open the file. */
+#define TAIN_USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+
 /* PR_SET_THP_DISABLE, third argument: but for memory that asks for huge pages (Linux 6.18). */
 #define TAIN_PR_THP_DISABLE_EXCEPT_ADVISED 2
 

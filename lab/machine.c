@@ -225,9 +225,13 @@ fail:
 
 static bool machine_fault(struct machine_vcpu *v, const struct vcpu_exit *exit)
 {
+	const struct machine_config *c = &v->machine->config;
+
 	if (READ_ONCE(v->machine->stop))
 		return false;
-	if (v->machine->config.retry_faults) {
+	if (c->fault && exit->gpa >= GUEST_DATA_GPA && c->fault(v->id, exit->gpa - GUEST_DATA_GPA, c->arg))
+		return true;
+	if (c->retry_faults) {
 		WRITE_ONCE(v->retried, v->retried + 1);
 		thread_sleep_ns(FAULT_PAUSE_NS);
 		return true;

@@ -30,6 +30,12 @@ struct machine_config {
 	u64 seed;
 	const char *cpus;  /* "0,2,4-7": vCPU i runs on the i-th, the host on the last; NULL: all allowed */
 	bool retry_faults; /* the host changes DATA: a failed access is repeated. Else it ends the vCPU */
+	/*
+	 * Before an access to DATA at @off that the host did not allow is repeated: make it
+	 * possible. On the vCPU's thread, outside guest mode. Return: false: nothing could be
+	 * done, treat it as if there were no hook. NULL: none.
+	 */
+	bool (*fault)(u32 vcpu, u64 off, void *arg);
 	/* Console bytes of any vCPU; NULL: dropped. Several threads. */
 	void (*text)(u32 vcpu, const void *data, size_t bytes, void *arg);
 	void *arg;

@@ -18,6 +18,7 @@ int main(int argc, char **argv)
 		{ "guardian", lab_guardian_tests, NULL, NULL },
 		{ "host_ops", lab_host_ops_tests, NULL, NULL },
 		{ "watch", lab_watch_tests, NULL, NULL },
+		{ "uffd", lab_uffd_tests, NULL, NULL },
 		{ NULL, NULL, NULL, NULL },
 	};
 
