@@ -21,7 +21,7 @@ struct model {
 	struct model_page page[PAGES];
 	struct rng rng;
 	u64 next_value;
-	u32 done[8]; /* operations that succeeded, by kind */
+	u32 done[9]; /* operations that succeeded, by kind */
 };
 
 static hva_t addr_of(const struct model *m, unsigned int page)
@@ -208,8 +208,20 @@ static void do_read(struct model *m)
 	m->done[7] += may;
 }
 
-static void (*const operations[])(struct model *m) = { do_mmap, do_munmap, do_mprotect, do_dontneed,
-						       do_move, do_resize, do_write,	do_read };
+/* Other frames, the same memory. */
+static void do_migrate(struct model *m)
+{
+	struct mm_migrate_stats stats = { 0 };
+	unsigned int page, n;
+
+	pick(m, &page, &n);
+	CHECK_EQ(mm_migrate(m->env.mm, addr_of(m, page), n * PAGE_SIZE, &stats), 0);
+	CHECK_EQ(stats.moved + stats.absent, n);
+	m->done[8] += !!stats.moved;
+}
+
+static void (*const operations[])(struct model *m) = { do_mmap,	  do_munmap, do_mprotect, do_dontneed, do_move,
+						       do_resize, do_write,  do_read,	  do_migrate };
 
 /* Every page: is it mapped, whose is it, what may be done with it, what is in it. */
 static void compare(struct model *m)

@@ -128,6 +128,32 @@ static void migrate_pictures(void)
 	env_fini(&env);
 }
 
+/* What the host touched is young, until somebody forgets it. */
+static void aging(void)
+{
+	struct env env;
+	u64 young = 99;
+
+	if (!env_init(&env, ENV_BASE_LEAF))
+		return;
+	env_draw(&env, "WWWW..NNPP", true);
+	CHECK_EQ(mm_test_young(env.mm, env.base, 10 * PAGE_SIZE, &young), 0);
+	CHECK_EQ(young, 6); /* special pages have no age */
+	CHECK_EQ(mm_clear_young(env.mm, env.base, 2 * PAGE_SIZE, false, &young), 0);
+	CHECK_EQ(young, 2);
+	CHECK_EQ(mm_clear_young(env.mm, env.base, 10 * PAGE_SIZE, true, &young), 0);
+	CHECK_EQ(young, 4);
+	CHECK_EQ(mm_test_young(env.mm, env.base, 10 * PAGE_SIZE, &young), 0);
+	CHECK_EQ(young, 0);
+	CHECK_EQ(mm_write64(env.mm, env.base, 7), 0);
+	CHECK_EQ(mm_test_young(env.mm, env.base, 10 * PAGE_SIZE, &young), 0);
+	CHECK_EQ(young, 1);
+	CHECK_EQ(mm_test_young(env.mm, env.base, 1, &young), -EINVAL);
+	CHECK_EQ(mm_test_young(env.mm, env.base, PAGE_SIZE, NULL), -EINVAL);
+	CHECK_EQ(mm_clear_young(env.mm, env.base, 0, true, &young), -EINVAL);
+	env_fini(&env);
+}
+
 #define THREAD_PAGES 16u
 
 struct shared {
@@ -293,7 +319,6 @@ static void migrate_loses_to_munmap(void)
 #define CHECKING_TESTS
 #endif
 
-const struct test_case mm_rmap_tests[] = {
-	TEST(tree_model),	TEST(anon_vma_stays),	      TEST(neighbours_share),
-	TEST(migrate_pictures), TEST(migrate_beside_writers), CHECKING_TESTS TEST_END
-};
+const struct test_case mm_rmap_tests[] = { TEST(tree_model),	   TEST(anon_vma_stays), TEST(neighbours_share),
+					   TEST(migrate_pictures), TEST(aging),		 TEST(migrate_beside_writers),
+					   CHECKING_TESTS TEST_END };
