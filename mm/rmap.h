@@ -67,7 +67,7 @@ void rmap_wait_unmarked(struct rmap_lock *lock, u64 round);
 /* Is it held by a mark? Then *round says by which. Context: sem. */
 static inline bool rmap_marked(const struct rmap_lock *lock, u64 *round)
 {
-	/* Pairs with the release in rmap_round_end(): what was done under all locks is seen under this one. */
+	/* Pairs with the release in marks_drop(): what was done under all locks is seen under this one. */
 	*round = smp_load_acquire(&mm_all_locks.round);
 	return unlikely(READ_ONCE(lock->mark) == *round);
 }
