@@ -97,28 +97,30 @@ static void print_kind(const struct bench_register_config *c, const struct bench
 	}
 }
 
+static void print_signal(const char *name, const struct hist *sent, const struct hist *computed)
+{
+	static const double percentiles[] = { 50, 90, 99, 100 };
+
+	fprintf(cmd_out, "  %-8s %7s", name, cmd_count(hist_count(sent)));
+	for (size_t i = 0; i < ARRAY_SIZE(percentiles); i++)
+		fprintf(cmd_out, " %10.1f", (double)hist_percentile(sent, percentiles[i]) / 1e3);
+	if (computed)
+		fprintf(cmd_out, " %15.1f %10.1f", (double)hist_percentile(computed, 50) / 1e3,
+			(double)hist_percentile(computed, 99) / 1e3);
+	fputc('\n', cmd_out);
+}
+
 static void print_signals(const struct bench_register_config *c, const struct bench_register_result *r)
 {
-	static const char format[] = "  %-8s %7s %10s %10s %10s %10s %18s %10s\n";
-
 	fprintf(cmd_out, "\nsignal to -EINTR at %s VMAs, own; us; %llu came too late\n",
 		cmd_count(c->counts[c->nr_counts - 1]), (unsigned long long)r->late);
-	fprintf(cmd_out, format, "variant", "tries", "p50", "p90", "p99", "max", "computed: p50", "p99");
-	for (int how = 0; how < REGISTER_VARIANTS; how++) {
-		const struct hist *h = &r->sent[how];
-		char text[6][24];
-		u64 values[6] = { hist_percentile(h, 50),
-				  hist_percentile(h, 90),
-				  hist_percentile(h, 99),
-				  hist_max(h),
-				  hist_percentile(&r->handled[how], 50),
-				  hist_percentile(&r->handled[how], 99) };
-
-		for (int i = 0; i < 6; i++)
-			snprintf(text[i], sizeof(text[i]), "%.1f", (double)values[i] / 1e3);
-		fprintf(cmd_out, format, register_how_table[how].name, cmd_count(hist_count(h)), text[0], text[1],
-			text[2], text[3], text[4], text[5]);
-	}
+	fprintf(cmd_out, "  %-8s %7s %10s %10s %10s %10s %15s %10s\n", "variant", "tries", "p50", "p90", "p99", "max",
+		"computed: p50", "p99");
+	for (int how = 0; how < REGISTER_VARIANTS; how++)
+		print_signal(register_how_table[how].name, &r->sent[how], &r->handled[how]);
+	print_signal("bare", &r->bare, NULL);
+	fprintf(cmd_out, "  computed: processor time of the registering thread, from the signal's handler on\n"
+			 "  bare: to a thread that only looks for its signal: what this machine takes in any case\n");
 }
 
 static void print_table(const struct bench_register_config *c, const struct bench_register_result *r)
@@ -165,6 +167,8 @@ static json_t *document(const struct bench_register_config *c, const struct benc
 				if (f->rounds || f->skip[0])
 					result_figure(doc, f);
 			}
+	if (hist_count(&r->bare))
+		result_histogram(doc, "signal_to_bare_loop", "ns", &r->bare);
 	for (int how = 0; how < REGISTER_VARIANTS; how++) {
 		if (!hist_count(&r->sent[how]))
 			continue;
