@@ -61,6 +61,6 @@ int prot_of_letter(char letter);
 
 extern const struct test_case mm_frame_tests[], mm_buddy_tests[], mm_vma_tests[], mm_pte_tests[], mm_op_tests[],
 	mm_bad_tests[], mm_model_tests[], mm_fail_tests[], mm_fault_tests[], mm_race_tests[], mm_thread_tests[],
-	mm_life_tests[], mm_rmap_tests[], mm_lock_all_tests[], mm_file_tests[], mm_mutant_tests[];
+	mm_life_tests[], mm_rmap_tests[], mm_lock_all_tests[], mm_file_tests[], mm_mutant_tests[], mm_pin_tests[];
 
 #endif /* TESTS_MM_ENV_H */
