@@ -97,7 +97,7 @@ static inline uint32_t guest_stamp_generation(uint64_t stamp)
 #define GUEST_WSLOT_OFFSET 64
 
 /* Where `touch` touches a page: in each another line, or all would share one set of the processor's cache. */
-#define GUEST_TOUCH_OFFSET(page) (((page) & 63) * 64)
+#define GUEST_TOUCH_OFFSET(page) (((page)&63) * 64)
 
 /*
  * Per page, in SHARED: what a read of a stamp may return.

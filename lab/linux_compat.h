@@ -3,7 +3,6 @@
 #ifndef LAB_LINUX_COMPAT_H
 #define LAB_LINUX_COMPAT_H
 
-#include <linux/mman.h>
 #include <sys/mman.h>
 
 #ifndef MAP_FIXED_NOREPLACE

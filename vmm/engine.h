@@ -18,12 +18,12 @@ enum vm_slot { VM_SLOT_LOW, VM_SLOT_SHARED, VM_SLOT_DATA, VM_SLOT_NR };
 
 /* Why vcpu_run()'s handler is called. */
 enum vcpu_exit_reason {
-	VCPU_EXIT_DONE,   /* the guest ended: code */
-	VCPU_EXIT_TEXT,   /* console bytes: data, bytes */
-	VCPU_EXIT_FAULT,  /* DATA at gpa is not backed or not allowed now; returning true retries the access */
-	VCPU_EXIT_MMIO,   /* an access outside every memslot: gpa */
-	VCPU_EXIT_KICK,   /* vcpu_kick() */
-	VCPU_EXIT_CRASH,  /* guest exception, triple fault or an exit nobody expects: text in err */
+	VCPU_EXIT_DONE,	 /* the guest ended: code */
+	VCPU_EXIT_TEXT,	 /* console bytes: data, bytes */
+	VCPU_EXIT_FAULT, /* DATA at gpa is not backed or not allowed now; returning true retries the access */
+	VCPU_EXIT_MMIO,	 /* an access outside every memslot: gpa */
+	VCPU_EXIT_KICK,	 /* vcpu_kick() */
+	VCPU_EXIT_CRASH, /* guest exception, triple fault or an exit nobody expects: text in err */
 };
 
 struct vcpu_exit {
@@ -40,9 +40,10 @@ struct vcpu_exit {
 typedef bool vcpu_exit_fn(struct vcpu *vcpu, const struct vcpu_exit *exit, void *arg);
 
 struct vm_config {
-	u32 vcpus;           /* 1..GUEST_MAX_VCPUS */
+	u32 vcpus;	     /* 1..GUEST_MAX_VCPUS */
 	size_t shared_bytes; /* size of the SHARED slot */
-	size_t arena_bytes;  /* engines with tain's own mm: physical memory beside SHARED; 0: engine's choice from data_bytes */
+	size_t arena_bytes;  /* engines with tain's own mm: physical memory beside SHARED; 0: engine's choice from
+				data_bytes */
 	size_t data_bytes;   /* what DATA will be, for sizing */
 };
 
@@ -51,7 +52,7 @@ struct vm_identity {
 	const char *engine;  /* "soft" */
 	const char *mmu;     /* "tain EPT", "KVM EPT", "KVM NPT", "KVM kernel shadow" */
 	const char *host_mm; /* "tain mmap_sem", "Linux 6.18.x" */
-	char cpu[64];        /* processor of the vCPU: "software", or the model name */
+	char cpu[64];	     /* processor of the vCPU: "software", or the model name */
 };
 
 struct vm_stats {
@@ -61,15 +62,15 @@ struct vm_stats {
 
 /* A guest: a built-in workload by name, or an ELF file. */
 struct guest_image {
-	const char *name;    /* workload, or path as given */
-	const char *path;    /* NULL for a built-in workload */
+	const char *name; /* workload, or path as given */
+	const char *path; /* NULL for a built-in workload */
 };
 
 struct engine {
 	const char *name;
 	const char *summary;
 	const char *needs; /* "/dev/kvm" or "nothing" */
-	bool own_mm;       /* host address space is tain's (vm_mm() works), else this process */
+	bool own_mm;	   /* host address space is tain's (vm_mm() works), else this process */
 	/* Can it run here? 0, or -errno with the reason and the repair in @why. */
 	int (*probe)(struct err *why);
 	int (*create)(struct vm *vm, const struct vm_config *config, struct err *err);
@@ -83,7 +84,8 @@ struct engine {
 	int (*vcpu_run)(struct vcpu *vcpu, vcpu_exit_fn *fn, void *arg, struct err *err);
 	void (*vcpu_kick)(struct vcpu *vcpu);
 	void (*stats)(struct vm *vm, struct vm_stats *stats);
-	/* Exact audit of mirror against host; NULL where the engine cannot. Return: mismatches, text of the first in err. */
+	/* Exact audit of mirror against host; NULL where the engine cannot. Return: mismatches, text of the first in
+	 * err. */
 	u64 (*audit)(struct vm *vm, struct err *err);
 };
 
@@ -99,9 +101,9 @@ const struct engine *engine_find(const char *name);
 int vm_create(const struct engine *engine, const struct vm_config *config, struct vm **vm, struct err *err);
 void vm_destroy(struct vm *vm);
 
-void *vm_shared(struct vm *vm);               /* host address of SHARED, for as long as the VM lives */
+void *vm_shared(struct vm *vm); /* host address of SHARED, for as long as the VM lives */
 struct guest_vcpu *vm_guest_vcpu(struct vm *vm, u32 id);
-struct mm_struct *vm_mm(struct vm *vm);       /* NULL unless engine->own_mm */
+struct mm_struct *vm_mm(struct vm *vm); /* NULL unless engine->own_mm */
 void vm_identify(struct vm *vm, struct vm_identity *id);
 int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err); /* the DATA slot */
 int vm_load(struct vm *vm, const struct guest_image *image, int argc, char *const argv[], struct err *err);
