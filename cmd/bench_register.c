@@ -141,7 +141,7 @@ static void print_table(const struct bench_register_config *c, const struct benc
 				fprintf(cmd_out, "  %s skipped: %s\n", f->name, f->skip);
 			told = f->skip[0] ? f->skip : told;
 		}
-	if (hist_count(&r->sent[REGISTER_MARKS]))
+	if (hist_count(&r->bare))
 		print_signals(c, r);
 }
 

@@ -161,7 +161,7 @@ void bench_register_conclude(const struct bench_register_config *config, struct 
 		compare_cases(f, case_at(r, f, kind, REGISTER_MARKS, FIGURE_COUNT),
 			      case_at(r, f, kind, REGISTER_KVM, FIGURE_COUNT));
 	}
-	figure_init(f, &flat_figure, "register by section", FIGURE_MANY, "own");
+	figure_init(f, &flat_figure, "register by section, grown", FIGURE_MANY, "own");
 	section = case_at(r, f, REGISTER_OWN, REGISTER_SECTION, FIGURE_MANY);
 	compare_cases(f, section, section ? case_at(r, f, REGISTER_OWN, REGISTER_SECTION, FIGURE_FEW) : NULL);
 	f++;
