@@ -152,8 +152,8 @@ lint:
 	scripts/check-includes
 	scripts/check-symbols
 	shellcheck $(shell grep -lr 'env bash' scripts .ci)
-	for file in $(LIB_SRCS) $(CMD_SRCS); do $(SPARSE) $$file && $(SPARSE) -DTAIN_CHECKING $$file || exit 1; done
-	clang-format --dry-run --Werror $(C_FILES)
+	$(call say,SPARSE,every source)for file in $(LIB_SRCS) $(CMD_SRCS); do $(SPARSE) $$file && $(SPARSE) -DTAIN_CHECKING $$file || exit 1; done
+	$(call say,FORMAT,every source)clang-format --dry-run --Werror $(C_FILES)
 	mandoc -T lint -W warning $(MAN)
 
 format:
