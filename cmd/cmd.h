@@ -81,6 +81,9 @@ int cmd_status(int ret);
  */
 const struct engine *cmd_engine(const char *name, const char *command, const char *json, int *status);
 
+/* Complains about a file, @option's, that could not be written later. Return: 0 or the status. */
+int cmd_check_output(const char *option, const char *path);
+
 /* Complains about a document that could not be written later. Return: 0 or the status. */
 int cmd_check_json(const char *path);
 /* Return: @status, or CMD_MISUSE after a complaint if it could not be written. Drops @doc. */

@@ -119,31 +119,36 @@ const struct engine *cmd_engine(const char *name, const char *command, const cha
 	return NULL;
 }
 
-int cmd_check_json(const char *path)
+int cmd_check_output(const char *option, const char *path)
 {
 	char copy[PATH_MAX], *dir;
 	struct stat st;
 
-	cmd_out = path && !strcmp(path, "-") ? stderr : stdout;
-	if (!path || !strcmp(path, "-"))
-		return 0;
 	if (!*path)
-		return cmd_complain(CMD_MISUSE, "--json: an empty file name");
+		return cmd_complain(CMD_MISUSE, "--%s: an empty file name", option);
 	if (!stat(path, &st)) {
 		if (S_ISDIR(st.st_mode))
-			return cmd_complain(CMD_MISUSE, "--json: %s is a directory", path);
+			return cmd_complain(CMD_MISUSE, "--%s: %s is a directory", option, path);
 		if (access(path, W_OK))
-			return cmd_complain(CMD_MISUSE, "--json: cannot write %s: %s", path, strerror(errno));
+			return cmd_complain(CMD_MISUSE, "--%s: cannot write %s: %s", option, path, strerror(errno));
 		return 0;
 	}
 	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
-		return cmd_complain(CMD_MISUSE, "--json: %s", strerror(ENAMETOOLONG));
+		return cmd_complain(CMD_MISUSE, "--%s: %s", option, strerror(ENAMETOOLONG));
 	dir = dirname(copy);
 	if (!stat(dir, &st) && !S_ISDIR(st.st_mode))
-		return cmd_complain(CMD_MISUSE, "--json: cannot write to %s: %s", dir, strerror(ENOTDIR));
+		return cmd_complain(CMD_MISUSE, "--%s: cannot write to %s: %s", option, dir, strerror(ENOTDIR));
 	if (access(dir, W_OK | X_OK))
-		return cmd_complain(CMD_MISUSE, "--json: cannot write to %s: %s", dir, strerror(errno));
+		return cmd_complain(CMD_MISUSE, "--%s: cannot write to %s: %s", option, dir, strerror(errno));
 	return 0;
+}
+
+int cmd_check_json(const char *path)
+{
+	bool out = path && !strcmp(path, "-");
+
+	cmd_out = out ? stderr : stdout;
+	return path && !out ? cmd_check_output("json", path) : 0;
 }
 
 int cmd_save_json(json_t *doc, const char *path, int status)

@@ -3,18 +3,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cmd/cmd.h"
+#include "cmd/stress.h"
 #include "lab/result.h"
-#include "lab/stress.h"
+#include "lib/alloc.h"
 #include "lib/mutant.h"
 #include "lib/race.h"
 #include "lib/time.h"
 
 static struct {
-	const char *engine, *ops, *backing, *mutant, *json, *cpus;
+	const char *engine, *ops, *backing, *mutant, *json, *cpus, *plan, *save_plan, *shrink;
 	unsigned int vcpus, write_percent;
-	u64 bytes, time_ns, seed, delay_us, steps, arena, audit, max_violations, stall_ns;
+	u64 bytes, time_ns, seed, delay_us, steps, arena, audit, max_violations, stall_ns, repeat, shrink_ns;
 	bool seed_given, delay_given, audit_given, quiet, no_trace;
+	/* of those that a plan file has an answer to */
+	bool engine_given, ops_given, vcpus_given, bytes_given, backing_given, writes_given, mutant_given, time_given,
+		repeat_given;
 } opt = {
 	.engine = "soft",
 	.ops = "all",
@@ -25,18 +28,27 @@ static struct {
 	.time_ns = 10 * NSEC_PER_SEC,
 	.max_violations = VIOLATION_RECORDS,
 	.stall_ns = 20 * NSEC_PER_SEC,
+	.shrink_ns = 60 * NSEC_PER_SEC,
 };
 
+static struct plan_file plan_file; /* with --plan: what it held, for as long as the command */
+
 static const struct option_spec options[] = {
-	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default) or kvm"),
+	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default) or kvm",
+		   .given = &opt.engine_given),
 	CMD_OPTION(0, "ops", "LIST", OPTION_STRING, &opt.ops,
-		   "host operations, separated by commas: munmap, remap, mprotect, dontneed, mremap, or all (default)"),
+		   "host operations, separated by commas: munmap, remap, mprotect, dontneed, mremap, or all (default); "
+		   "munmap=3 comes three times as often as one without a number",
+		   .given = &opt.ops_given),
 	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus, "virtual processors (default 2)", .min = 1,
-		   .max = GUEST_MAX_VCPUS),
-	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory under test (default 4M)"),
-	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd"),
-	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns, "how long (default 10s)", .min = 1,
-		   .max = CMD_TIME_MAX),
+		   .max = GUEST_MAX_VCPUS, .given = &opt.vcpus_given),
+	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory under test (default 4M)",
+		   .given = &opt.bytes_given),
+	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd",
+		   .given = &opt.backing_given),
+	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns,
+		   "how long (default 10s; with --plan as long as its steps take)", .min = 1, .max = CMD_TIME_MAX,
+		   .given = &opt.time_given),
 	CMD_OPTION('i', "iterations", "N", OPTION_U64, &opt.steps, "stop after N host operations (default: no limit)"),
 	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "repeat the plan of another run (default: random)", .min = 0,
 		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
@@ -44,7 +56,7 @@ static const struct option_spec options[] = {
 		   "microseconds between host operations (default 20 on soft, 100 on kvm)", .min = 0, .max = 60000000,
 		   .given = &opt.delay_given),
 	CMD_OPTION('w', "write-percent", "N", OPTION_UINT, &opt.write_percent,
-		   "share of guest accesses that write (default 25)", .min = 0, .max = 100),
+		   "share of guest accesses that write (default 25)", .min = 0, .max = 100, .given = &opt.writes_given),
 	CMD_OPTION(
 		'c', "cpus", "LIST", OPTION_STRING, &opt.cpus,
 		"processors, such as 0,2,4-7: one vCPU on each in turn, the host on the last (default: all allowed)"),
@@ -54,7 +66,20 @@ static const struct option_spec options[] = {
 		   "(default 256, prove build 1)",
 		   .given = &opt.audit_given),
 	CMD_OPTION(0, "mutant", "NAME", OPTION_STRING, &opt.mutant,
-		   "put a historical bug back (prove, asan and tsan builds)"),
+		   "put a historical bug back (prove, asan and tsan builds)", .given = &opt.mutant_given),
+	CMD_OPTION(0, "plan", "FILE", OPTION_STRING, &opt.plan,
+		   "do exactly the steps of FILE, with the options that it holds; others given here win",
+		   .no_env = true),
+	CMD_OPTION(0, "repeat", "N", OPTION_U64, &opt.repeat,
+		   "with --plan: go through its steps N times, 0: until the time is over (default: as the file says)",
+		   .min = 0, .max = INT64_MAX, .given = &opt.repeat_given),
+	CMD_OPTION(0, "save-plan", "FILE", OPTION_STRING, &opt.save_plan,
+		   "write the steps of this run to FILE (after a violation they go to TMPDIR without it)",
+		   .no_env = true),
+	CMD_OPTION(0, "shrink", "FILE", OPTION_STRING, &opt.shrink,
+		   "after a violation search a smaller plan that fails too, and write it to FILE", .no_env = true),
+	CMD_OPTION(0, "shrink-time", "TIME", OPTION_TIME, &opt.shrink_ns, "how long to search (default 60s)", .min = 1,
+		   .max = CMD_TIME_MAX),
 	CMD_OPTION(0, "max-violations", "N", OPTION_U64, &opt.max_violations, "stop after N violations (default 32)",
 		   .min = 1, .max = INT64_MAX),
 	CMD_OPTION(0, "stall", "TIME", OPTION_TIME, &opt.stall_ns,
@@ -84,7 +109,9 @@ static void started(const struct machine_identity *id, void *arg)
 	cmd_print_identity(cmd_out, "stress", id, c->machine.seed);
 	if (!opt.quiet)
 		fprintf(cmd_out, "%u vCPU%s, %s %s, operations %s, %s\n", opt.vcpus, opt.vcpus == 1 ? "" : "s",
-			cmd_bytes(opt.bytes), opt.backing, opt.ops, cmd_seconds(opt.time_ns));
+			cmd_bytes(opt.bytes), opt.backing, opt.ops, c->time_ns ? cmd_seconds(c->time_ns) : "no limit");
+	if (!opt.quiet && opt.plan)
+		fprintf(cmd_out, "%s steps of %s\n", cmd_count(c->list_nr), opt.plan);
 	if (!opt.quiet && opt.mutant)
 		fprintf(cmd_out, "mutant %s is on\n", opt.mutant);
 	fflush(cmd_out);
@@ -119,18 +146,24 @@ static void print_table(const struct stress_result *r)
 	fprintf(cmd_out, "  %-24s %15s\n\n", "violations", cmd_count(r->log.total));
 }
 
+static void print_again(u64 seed)
+{
+	fprintf(cmd_out, "\nthe same plan again: tain stress -e %s --ops %s -v %u -b %llu -s %s --seed %llu%s%s\n",
+		opt.engine, opt.ops, opt.vcpus, (unsigned long long)opt.bytes, opt.backing, (unsigned long long)seed,
+		opt.mutant ? " --mutant " : "", opt.mutant ?: "");
+}
+
 static void print_violations(const struct stress_result *r, u64 seed)
 {
 	for (u32 i = 0; i < r->log.nr; i++)
 		cmd_print_violation(cmd_out, i + 1, &r->log.record[i]);
 	if (r->log.total > r->log.nr)
 		fprintf(cmd_out, "\nand %s more\n", cmd_count(r->log.total - r->log.nr));
-	fprintf(cmd_out, "\nthe same plan again: tain stress -e %s --ops %s -v %u -b %llu -s %s --seed %llu%s%s\n",
-		opt.engine, opt.ops, opt.vcpus, (unsigned long long)opt.bytes, opt.backing, (unsigned long long)seed,
-		opt.mutant ? " --mutant " : "", opt.mutant ?: "");
+	if (!opt.plan)
+		print_again(seed);
 }
 
-static json_t *document(const struct stress_config *c, const struct stress_result *r)
+static json_t *document(const struct stress_config *c, const struct stress_result *r, const char *plan)
 {
 	json_t *doc = result_new("stress", &r->id, c->machine.seed);
 
@@ -145,6 +178,9 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 	result_option_u64(doc, "write_percent", opt.write_percent);
 	result_option_u64(doc, "audit", c->audit_every);
 	result_option_text(doc, "mutant", opt.mutant);
+	result_option_text(doc, "plan", opt.plan);
+	if (plan)
+		json_object_set_new(doc, "plan", json_string(plan));
 	for (int i = 0; i < PLAN_OP_NR; i++) {
 		if (r->unsupported & BIT(i))
 			result_skip(doc, plan_op_table[i].name, "this host mm does not have the operation");
@@ -177,17 +213,52 @@ static int set_mutant(void)
 	return CMD_OK;
 }
 
+/* What the file with the steps says, where the command line says nothing. Return: 0 or the exit status. */
+static int take_plan(void)
+{
+	struct err err = { "" };
+
+	if (!opt.plan)
+		return opt.repeat_given ? cmd_complain(CMD_MISUSE, "--repeat: only with --plan") : CMD_OK;
+	if (opt.ops_given || opt.bytes_given)
+		return cmd_complain(CMD_MISUSE, "--%s: a plan of --plan has its own", opt.ops_given ? "ops" : "bytes");
+	if (plan_file_load(&plan_file, opt.plan, &err))
+		return cmd_complain(CMD_MISUSE, "--plan: %s", err.text);
+	opt.bytes = plan_file.bytes;
+	opt.engine = opt.engine_given ? opt.engine : plan_file.engine;
+	opt.vcpus = opt.vcpus_given ? opt.vcpus : plan_file.vcpus;
+	opt.backing = opt.backing_given ? opt.backing : host_backing_table[plan_file.backing].name;
+	opt.write_percent = opt.writes_given ? opt.write_percent : plan_file.write_percent;
+	opt.seed = opt.seed_given ? opt.seed : plan_file.seed;
+	opt.mutant = opt.mutant_given || !plan_file.mutant[0] ? opt.mutant : plan_file.mutant;
+	opt.repeat = opt.repeat_given ? opt.repeat : plan_file.repeat;
+	opt.seed_given = true;
+	if (!opt.delay_given)
+		opt.delay_us = plan_file.delay_ns / NSEC_PER_USEC;
+	if (!opt.audit_given)
+		opt.audit = plan_file.audit;
+	opt.delay_given = opt.audit_given = true;
+	if (!opt.time_given && opt.repeat)
+		opt.time_ns = 0;
+	return CMD_OK;
+}
+
 /* What the words mean. Return: 0 or the exit status after a complaint. */
 static int configure(struct stress_config *c)
 {
 	const struct engine *engine;
 	struct err err = { "" };
 	int status = cmd_check_json(opt.json), ret;
-	u32 ops;
+	u32 ops, weight[PLAN_OP_NR];
 
+	if (opt.save_plan)
+		status = status ?: cmd_check_output("save-plan", opt.save_plan);
+	if (opt.shrink)
+		status = status ?: cmd_check_output("shrink", opt.shrink);
+	status = status ?: take_plan();
 	if (status)
 		return status;
-	ret = plan_parse_ops(opt.ops, &ops, &err);
+	ret = plan_parse_ops(opt.ops, &ops, weight, &err);
 	if (ret)
 		return cmd_complain(CMD_MISUSE, "--ops: %s", err.text);
 	status = set_mutant();
@@ -205,6 +276,10 @@ static int configure(struct stress_config *c)
 	c->machine.cpus = opt.cpus;
 	c->machine.seed = cmd_seed(opt.seed_given, opt.seed);
 	c->ops = ops;
+	memcpy(c->weight, weight, sizeof(weight));
+	c->list = plan_file.step;
+	c->list_nr = plan_file.nr;
+	c->repeat = opt.repeat;
 	c->time_ns = opt.time_ns;
 	c->steps = opt.steps;
 	c->write_percent = opt.write_percent;
@@ -230,7 +305,16 @@ static int verdict(const struct stress_result *r)
 
 static int report(const struct stress_config *c, const struct stress_result *r, int ret, const struct err *err)
 {
+	const struct stress_files files = {
+		.save = opt.save_plan,
+		.shrink = opt.shrink,
+		.replayed = opt.plan,
+		.shrink_ns = opt.shrink_ns,
+		.mutant = opt.mutant,
+		.quiet = opt.quiet,
+	};
 	int status = verdict(r);
+	char *plan;
 
 	if (!opt.quiet)
 		print_table(r);
@@ -242,11 +326,14 @@ static int report(const struct stress_config *c, const struct stress_result *r, 
 		print_violations(r, c->machine.seed);
 	if (ret)
 		status = status ?: cmd_complain(cmd_status(ret), "%s", err->text);
+	status = stress_keep_plan(&files, c, r, &plan, status);
 	if (!opt.quiet && !status) {
 		cmd_print_colored(cmd_out, CMD_GREEN, cmd_stop ? "stopped; no violation so far" : "passed");
 		fputc('\n', cmd_out);
 	}
-	return cmd_finish(cmd_save_json(document(c, r), opt.json, status));
+	status = cmd_save_json(document(c, r, plan), opt.json, status);
+	mem_free(plan);
+	return cmd_finish(status);
 }
 
 int cmd_stress(int argc, char **argv)

@@ -81,17 +81,33 @@ void oracle_announce(struct oracle *o, u64 first, u64 pages)
 	smp_mb(); /* A of O1: pairs with the guest's load-acquire of a stamp (B) */
 }
 
+static int write_stamps(struct oracle *o, u64 page, u32 generation)
+{
+	u64 stamp = guest_stamp(page, generation);
+	int ret = 0;
+
+	for (unsigned int j = 0; j < GUEST_STAMPS && !ret; j++)
+		ret = o->host->ops->write64(o->host, stamp_offset(page, j), stamp);
+	return ret;
+}
+
 int oracle_stamp(struct oracle *o, u64 first, u64 pages)
 {
 	int ret = 0;
 
 	for (u64 i = first; i < first + pages && !ret; i++) {
-		u64 stamp = guest_stamp(i, o->generation[i]);
-
-		for (unsigned int j = 0; j < GUEST_STAMPS && !ret; j++)
-			ret = o->host->ops->write64(o->host, stamp_offset(i, j), stamp);
+		ret = write_stamps(o, i, o->generation[i]);
 		o->stamped[i] = 1;
 	}
+	return ret;
+}
+
+int oracle_plant(struct oracle *o, u64 first, u64 pages)
+{
+	int ret = 0;
+
+	for (u64 i = first; i < first + pages && !ret; i++)
+		ret = write_stamps(o, i, o->generation[i] - 1);
 	return ret;
 }
 

@@ -98,6 +98,9 @@ void oracle_announce(struct oracle *o, u64 first, u64 pages);
 /* Write the announced generation's stamps. Return: 0, -errno of the host. */
 int oracle_stamp(struct oracle *o, u64 first, u64 pages);
 
+/* Write the stamps of the generation before it, which nobody may see: for tests of the oracle. As oracle_stamp(). */
+int oracle_plant(struct oracle *o, u64 first, u64 pages);
+
 /* The operation returned: nothing older may be seen; zeros may where the page was not stamped since. */
 void oracle_require(struct oracle *o, u64 first, u64 pages);
 

@@ -2,6 +2,11 @@
 /* Plans: see lab/plan.h. */
 #include "lab/plan.h"
 
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "lib/rng.h"
 
 /*
@@ -23,16 +28,25 @@ void plan_init(struct plan *plan, u64 seed, u64 pages, u32 ops)
 		.max_pages = min(pages, (u64)PLAN_DEFAULT_PAGES),
 		.hold_ns = PLAN_DEFAULT_HOLD_NS,
 	};
+	for (unsigned int op = 0; op < PLAN_OP_NR; op++)
+		plan->weight[op] = 1;
 }
 
-static enum plan_op pick_op(u32 ops, u64 random)
+static enum plan_op pick_op(const struct plan *plan, u64 random)
 {
-	unsigned int n = random % __builtin_popcount(ops);
+	u64 sum = 0;
 
 	for (unsigned int op = 0; op < PLAN_OP_NR; op++)
-		if (ops & BIT(op) && !n--)
+		sum += plan->ops & BIT(op) ? plan->weight[op] : 0;
+	BUG_ON(!sum); /* a plan without operations */
+	random %= sum;
+	for (unsigned int op = 0;; op++) {
+		u64 weight = plan->ops & BIT(op) ? plan->weight[op] : 0;
+
+		if (random < weight)
 			return op;
-	BUG("a plan without operations");
+		random -= weight;
+	}
 }
 
 /* Short ranges and long ones alike: the length's logarithm is uniform. */
@@ -51,8 +65,13 @@ void plan_step(const struct plan *plan, u64 index, struct plan_step *step)
 	struct rng rng;
 	u64 n;
 
+	if (plan->list) {
+		*step = plan->list[index % plan->nr];
+		step->index = index;
+		return;
+	}
 	rng_seed(&rng, rng_mix(plan->seed, index));
-	*step = (struct plan_step){ .index = index, .op = pick_op(plan->ops, rng_next(&rng)) };
+	*step = (struct plan_step){ .index = index, .op = pick_op(plan, rng_next(&rng)) };
 	n = pick_length(&rng, max((u64)1, min(plan->max_pages, plan->pages) / granule));
 	step->first = rng_below(&rng, granules - n + 1) * granule;
 	step->pages = n * granule;
@@ -62,18 +81,52 @@ void plan_step(const struct plan *plan, u64 index, struct plan_step *step)
 	step->deny = rng_below(&rng, 2);
 }
 
-int plan_parse_ops(const char *list, u32 *ops, struct err *err)
+/* One word of the list, "munmap" or "munmap=3", which ends at @len. */
+static int parse_op(const char *word, size_t len, u32 *ops, u32 weight[PLAN_OP_NR], struct err *err)
 {
-	u32 beyond;
-	int ret = op_parse_list(list, ops, err);
+	const char *equals = memchr(word, '=', len);
+	size_t name = equals ? (size_t)(equals - word) : len;
+	char text[64];
+	u32 found, beyond;
+	u64 n = 1;
+	int ret;
 
+	snprintf(text, sizeof(text), "%.*s", (int)name, word);
+	ret = op_parse_list(text, &found, err);
 	if (ret)
 		return ret;
-	if (*ops == OP_ALL)
-		*ops = PLAN_OPS_ALL;
-	beyond = *ops & ~(u32)PLAN_OPS_ALL;
-	if (!beyond)
-		return 0;
-	return err_set(err, -EINVAL, "operation '%s' has no place in a plan; `tain matrix --ops %s` does it",
-		       op_table[__builtin_ctz(beyond)].name, op_table[__builtin_ctz(beyond)].name);
+	if (found == OP_ALL)
+		found = PLAN_OPS_ALL;
+	beyond = found & ~(u32)PLAN_OPS_ALL;
+	if (beyond)
+		return err_set(err, -EINVAL, "operation '%s' has no place in a plan; `tain matrix --ops %s` does it",
+			       op_table[__builtin_ctz(beyond)].name, op_table[__builtin_ctz(beyond)].name);
+	if (equals) {
+		char *end;
+
+		snprintf(text, sizeof(text), "%.*s", (int)(len - name - 1), equals + 1);
+		n = strtoul(text, &end, 10);
+		if (!isdigit((unsigned char)*text) || *end || !n || n > PLAN_WEIGHT_MAX)
+			return err_set(err, -EINVAL, "weight '%s' of %.*s; 1 to %d are possible", text, (int)name, word,
+				       PLAN_WEIGHT_MAX);
+	}
+	*ops |= found;
+	for (unsigned int op = 0; op < PLAN_OP_NR; op++)
+		if (found & BIT(op))
+			weight[op] = (u32)n;
+	return 0;
+}
+
+int plan_parse_ops(const char *list, u32 *ops, u32 weight[PLAN_OP_NR], struct err *err)
+{
+	*ops = 0;
+	memset(weight, 0, PLAN_OP_NR * sizeof(*weight));
+	for (;; list++) {
+		size_t len = strcspn(list, ",");
+		int ret = parse_op(list, len, ops, weight, err);
+
+		list += len;
+		if (ret || !*list)
+			return ret;
+	}
 }

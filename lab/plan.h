@@ -24,12 +24,18 @@ enum plan_op {
 #define PLAN_OPS_ALL (BIT(PLAN_OP_NR) - 1)
 #define plan_op_table op_table
 
+struct plan_step;
+
 struct plan {
 	u64 seed;
-	u64 pages;     /* size of DATA */
-	u32 ops;       /* BIT(enum plan_op), not empty */
-	u64 max_pages; /* longest range of one step, in pages; at least 1 */
-	u64 hold_ns;   /* longest hold of one step */
+	u64 pages;		/* size of DATA */
+	u32 ops;		/* BIT(enum plan_op), not empty */
+	u64 max_pages;		/* longest range of one step, in pages; at least 1 */
+	u64 hold_ns;		/* longest hold of one step */
+	u32 weight[PLAN_OP_NR]; /* how often an operation comes, against the others; plan_init() makes them 1 */
+	/* If there is a list, its steps are the plan, again and again from the first; the rest is for those without. */
+	const struct plan_step *list; /* the caller's, for as long as the plan */
+	u64 nr;
 };
 
 struct plan_step {
@@ -41,6 +47,7 @@ struct plan_step {
 	bool restamp; /* destroyed pages get stamps of their new generation; else they stay zero */
 	bool fresh;   /* mremap: the pages do not come back, fresh memory takes their place */
 	bool deny;    /* mprotect: no access at all, not read-only */
+	bool plant; /* checking builds: puts old contents back when they are forbidden, so that the oracle must bite */
 };
 
 /* The defaults for a DATA of @pages pages. */
@@ -49,10 +56,13 @@ void plan_init(struct plan *plan, u64 seed, u64 pages, u32 ops);
 /* Compute step @index. */
 void plan_step(const struct plan *plan, u64 index, struct plan_step *step);
 
+#define PLAN_WEIGHT_MAX 1000000
+
 /*
- * Parse "munmap,remap" or "all".
+ * Parse "munmap,remap", "munmap=3,remap" or "all"; @weight: of each operation, 1 where none is given, 0 where it is
+ * not in the list. Named twice, the last weight counts.
  * Return: 0; -EINVAL with the nearest name, or that plans cannot hold it, in @err.
  */
-int plan_parse_ops(const char *list, u32 *ops, struct err *err);
+int plan_parse_ops(const char *list, u32 *ops, u32 weight[PLAN_OP_NR], struct err *err);
 
 #endif /* LAB_PLAN_H */

@@ -31,7 +31,8 @@ struct stress {
 	struct thread thread;
 	struct wait_queue done_wait;
 	/* written by the host thread, read by the watcher */
-	u64 step; /* index of the step under way */
+	u64 step;  /* index of the step under way */
+	u64 begun; /* steps, the one under way included */
 	u64 steps_done;
 	u32 in_step; /* a step is under way; between two there is no progress to expect */
 	u64 ops_done[PLAN_OP_NR];
@@ -42,21 +43,6 @@ struct stress {
 	struct err err;
 	u32 stop; /* asks the host thread to end; written by the watcher */
 };
-
-void stress_config_init(struct stress_config *config, const struct engine *engine)
-{
-	*config = (struct stress_config){
-		.machine = { .engine = engine, .vcpus = 2, .bytes = 4ull << 20, .retry_faults = true },
-		.ops = PLAN_OPS_ALL,
-		.time_ns = 10 * NSEC_PER_SEC,
-		/* Invalidations without a pause starve a guest under KVM. */
-		.delay_ns = engine->own_mm ? 20 * NSEC_PER_USEC : 100 * NSEC_PER_USEC,
-		.audit_every = PROVE ? 1 : 256,
-		.max_violations = VIOLATION_RECORDS,
-		.stall_ns = 20 * NSEC_PER_SEC,
-		.write_percent = 25,
-	};
-}
 
 /* --- host thread --------------------------------------------------------------- */
 
@@ -89,6 +75,7 @@ static int one_step(struct stress *s, u64 index)
 
 	plan_step(&s->plan, index, &step);
 	WRITE_ONCE(s->step, index);
+	WRITE_ONCE(s->begun, index + 1);
 	if (s->unsupported & BIT(step.op))
 		return 0;
 	WRITE_ONCE(s->in_step, 1);
@@ -110,8 +97,11 @@ static int one_step(struct stress *s, u64 index)
 
 static bool must_stop(struct stress *s, u64 index)
 {
-	return READ_ONCE(s->stop) || (s->config->steps && index >= s->config->steps) ||
-	       violation_total(&s->oracle.log) >= s->config->max_violations;
+	const struct stress_config *c = s->config;
+
+	return READ_ONCE(s->stop) || (c->steps && index >= c->steps) ||
+	       (c->list && c->repeat && index / c->list_nr >= c->repeat) ||
+	       violation_total(&s->oracle.log) >= c->max_violations;
 }
 
 /*
@@ -312,7 +302,9 @@ static int prepare(struct stress *s, struct err *err)
 	if (config.bytes > MAX_BYTES)
 		return err_set(err, -EINVAL, "%llu bytes; the oracle's stamps reach 64 GiB",
 			       (unsigned long long)config.bytes);
-	plan_init(&s->plan, config.seed, pages, c->ops);
+	if (c->list && !c->list_nr)
+		return err_set(err, -EINVAL, "a plan without steps");
+	stress_plan(c, &s->plan);
 	config.image = (struct guest_image){ .name = "stamp" };
 	config.retry_faults = true;
 	config.limbo_bytes = s->plan.max_pages * PAGE_SIZE;
@@ -351,6 +343,7 @@ static void fill_result(struct stress *s, u64 start)
 	vm_get_stats(s->machine.vm, &stats);
 	r->faults = stats.faults;
 	r->steps = READ_ONCE(s->steps_done);
+	r->begun = READ_ONCE(s->begun);
 	for (int i = 0; i < PLAN_OP_NR; i++)
 		r->host_ops[i] = READ_ONCE(s->ops_done[i]);
 	r->unsupported = s->unsupported;

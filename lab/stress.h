@@ -19,15 +19,19 @@ struct stress_progress {
 struct stress_config {
 	struct machine_config machine; /* image and extra_bytes are set by stress_run() */
 	u32 ops;		       /* BIT(enum plan_op) */
-	u64 time_ns;		       /* how long; 0: until told to stop */
-	u64 steps;		       /* stop after so many; 0: no limit */
-	u64 delay_ns;		       /* between two steps */
-	u64 audit_every;	       /* exact audit after every so many steps; 0: at the end only */
-	u64 max_violations;	       /* stop then; at least 1 */
-	u64 stall_ns;		       /* no progress for so long is a violation */
-	u32 write_percent;	       /* of the guest's accesses */
-	bool trace;		       /* keep trace events of the run, for the records of violations */
-	const u32 *stop;	       /* set from outside: end the run */
+	u32 weight[PLAN_OP_NR];	       /* see struct plan */
+	const struct plan_step *list;  /* exactly these steps, instead of what the seed says; NULL: none */
+	u64 list_nr;
+	u64 repeat;	    /* go through the list so often; 0: again and again */
+	u64 time_ns;	    /* how long; 0: until told to stop */
+	u64 steps;	    /* stop after so many; 0: no limit */
+	u64 delay_ns;	    /* between two steps */
+	u64 audit_every;    /* exact audit after every so many steps; 0: at the end only */
+	u64 max_violations; /* stop then; at least 1 */
+	u64 stall_ns;	    /* no progress for so long is a violation */
+	u32 write_percent;  /* of the guest's accesses */
+	bool trace;	    /* keep trace events of the run, for the records of violations */
+	const u32 *stop;    /* set from outside: end the run */
 	/* Called by the thread that called stress_run(); may be NULL. */
 	void (*started)(const struct machine_identity *id, void *arg);
 	void (*progress)(const struct stress_progress *progress, void *arg); /* about ten times a second, and last */
@@ -43,6 +47,7 @@ struct stress_result {
 	u64 faults;
 	u64 retried; /* accesses that found DATA not backed, and were repeated */
 	u64 steps;
+	u64 begun; /* steps that began: the last of them may not have ended */
 	u64 host_ops[PLAN_OP_NR];
 	u32 unsupported; /* operations asked for that this host does not have */
 	u64 audits;
@@ -52,6 +57,9 @@ struct stress_result {
 
 /* The defaults of an engine. */
 void stress_config_init(struct stress_config *config, const struct engine *engine);
+
+/* The plan of a run. */
+void stress_plan(const struct stress_config *config, struct plan *plan);
 
 /*
  * Run. @result is filled in as far as the run got, whatever is returned.

@@ -228,7 +228,7 @@ static void the_document_says_how_it_was_asked(void)
 	doc = tain_json_file("r.json");
 	options = json_object_get(doc, "options");
 	check_keys(options, WORDS("ops", "vcpus", "bytes", "backing", "time_ns", "iterations", "delay_ns",
-				  "write_percent", "audit", "mutant"));
+				  "write_percent", "audit", "mutant", "plan"));
 	CHECK_STR(json_text(options, "ops"), "remap,munmap");
 	CHECK_EQ(json_u64(options, "vcpus"), 2);
 	CHECK_EQ(json_u64(options, "bytes"), 2 << 20);
@@ -239,6 +239,7 @@ static void the_document_says_how_it_was_asked(void)
 	CHECK_EQ(json_u64(options, "write_percent"), 9);
 	CHECK_EQ(json_u64(options, "audit"), 3);
 	CHECK(json_is_null(json_object_get(options, "mutant")));
+	CHECK(json_is_null(json_object_get(options, "plan")));
 	check_keys(json_object_get(doc, "host_ops"), WORDS("munmap", "remap"));
 }
 

@@ -47,10 +47,10 @@ static void seeds_differ(void)
 static void plan_is_stable(void)
 {
 	static const struct plan_step known[] = {
-		{ 0, PLAN_MREMAP, 791, 7, 6476, false, false, true },
-		{ 1000, PLAN_MPROTECT, 3548, 26, 38488, true, false, false },
-		{ 2000, PLAN_MREMAP, 2010, 3, 27813, false, true, true },
-		{ 3000, PLAN_REMAP, 932, 3, 22052, true, true, true },
+		{ 0, PLAN_MREMAP, 791, 7, 6476, false, false, true, false },
+		{ 1000, PLAN_MPROTECT, 3548, 26, 38488, true, false, false, false },
+		{ 2000, PLAN_MREMAP, 2010, 3, 27813, false, true, true, false },
+		{ 3000, PLAN_REMAP, 932, 3, 22052, true, true, true, false },
 	};
 	struct plan plan;
 
@@ -155,17 +155,67 @@ static void operations_are_parsed(void)
 		{ "munmpa", -EINVAL, 0, "did you mean 'munmap'?" },
 		{ "remap,mrotect", -EINVAL, 0, "did you mean 'mprotect'?" },
 		{ "xyzzy", -EINVAL, 0, "unknown operation 'xyzzy'" },
+		{ "munmap=3,remap", 0, BIT(PLAN_MUNMAP) | BIT(PLAN_REMAP), "" },
+		{ "all,remap=100", 0, PLAN_OPS_ALL, "" },
+		{ "munmap=", -EINVAL, 0, "weight '' of munmap; 1 to 1000000 are possible" },
+		{ "munmap=0", -EINVAL, 0, "weight '0' of munmap" },
+		{ "munmap=-1", -EINVAL, 0, "weight '-1' of munmap" },
+		{ "munmap=1000001", -EINVAL, 0, "weight '1000001' of munmap" },
+		{ "remap,munmap=2x", -EINVAL, 0, "weight '2x' of munmap" },
+		{ "=3", -EINVAL, 0, "empty name" },
+		{ "munmpa=3", -EINVAL, 0, "did you mean 'munmap'?" },
 		{ "remap,punch", -EINVAL, 0, "operation 'punch' has no place in a plan" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct err err = { "" };
-		u32 ops;
+		u32 ops, weight[PLAN_OP_NR];
 
-		CHECK_EQ(plan_parse_ops(cases[i].list, &ops, &err), cases[i].ret);
+		CHECK_EQ(plan_parse_ops(cases[i].list, &ops, weight, &err), cases[i].ret);
 		if (!cases[i].ret)
 			CHECK_EQ(ops, cases[i].ops);
 		CHECK_CONTAINS(err.text, cases[i].says);
+	}
+}
+
+static void weights_are_kept(void)
+{
+	u64 seen[PLAN_OP_NR] = { 0 };
+	struct plan_step s;
+	struct plan plan;
+	u32 ops;
+
+	plan_init(&plan, 5, 100, PLAN_OPS_ALL);
+	REQUIRE_EQ(plan_parse_ops("all=2,munmap=30,mremap=6", &ops, plan.weight, NULL), 0);
+	for (u64 i = 0; i < 4200; i++) {
+		plan_step(&plan, i, &s);
+		seen[s.op]++;
+	}
+	/* of 42: the seed is fixed, so this passes always or never */
+	CHECK_MSG(seen[PLAN_MUNMAP] > 2800 && seen[PLAN_MUNMAP] < 3200, "%llu", (unsigned long long)seen[PLAN_MUNMAP]);
+	CHECK_MSG(seen[PLAN_MREMAP] > 500 && seen[PLAN_MREMAP] < 700, "%llu", (unsigned long long)seen[PLAN_MREMAP]);
+	CHECK_MSG(seen[PLAN_REMAP] > 130 && seen[PLAN_REMAP] < 270, "%llu", (unsigned long long)seen[PLAN_REMAP]);
+}
+
+/* A list is the plan, from the first again after the last. */
+static void a_list_is_the_plan(void)
+{
+	const struct plan_step list[] = {
+		{ .index = 17, .op = PLAN_REMAP, .first = 3, .pages = 2, .restamp = true },
+		{ .index = 90, .op = PLAN_MREMAP, .first = 1, .pages = 1, .fresh = true },
+	};
+	struct plan_step s;
+	struct plan plan;
+
+	plan_init(&plan, 5, 100, PLAN_OPS_ALL);
+	plan.list = list;
+	plan.nr = ARRAY_SIZE(list);
+	for (u64 i = 0; i < 7; i++) {
+		struct plan_step expected = list[i % 2];
+
+		expected.index = i;
+		plan_step(&plan, i, &s);
+		CHECK(same(&s, &expected));
 	}
 }
 
@@ -173,17 +223,25 @@ static void operations_are_parsed(void)
 static void table_is_complete(void)
 {
 	for (int op = 0; op < PLAN_OP_NR; op++) {
-		u32 ops;
+		u32 ops, weight[PLAN_OP_NR];
 
 		REQUIRE(plan_op_table[op].name && plan_op_table[op].summary);
-		CHECK_EQ(plan_parse_ops(plan_op_table[op].name, &ops, NULL), 0);
+		CHECK_EQ(plan_parse_ops(plan_op_table[op].name, &ops, weight, NULL), 0);
 		CHECK_EQ(ops, BIT(op));
 	}
 	CHECK(!op_table[OP_NR].name);
 }
 
 const struct test_case lab_plan_tests[] = {
-	TEST(step_is_a_pure_function), TEST(seeds_differ),	     TEST(plan_is_stable),
-	TEST(steps_stay_in_bounds),    TEST(steps_cover_everything), TEST(only_chosen_operations),
-	TEST(operations_are_parsed),   TEST(table_is_complete),	     TEST_END,
+	TEST(step_is_a_pure_function),
+	TEST(seeds_differ),
+	TEST(plan_is_stable),
+	TEST(steps_stay_in_bounds),
+	TEST(steps_cover_everything),
+	TEST(only_chosen_operations),
+	TEST(operations_are_parsed),
+	TEST(weights_are_kept),
+	TEST(a_list_is_the_plan),
+	TEST(table_is_complete),
+	TEST_END,
 };

@@ -19,6 +19,8 @@ int main(int argc, char **argv)
 		{ "host_ops", lab_host_ops_tests, NULL, NULL },
 		{ "watch", lab_watch_tests, NULL, NULL },
 		{ "uffd", lab_uffd_tests, NULL, NULL },
+		{ "plan_file", lab_plan_file_tests, NULL, NULL },
+		{ "shrink", lab_shrink_tests, NULL, NULL },
 		{ NULL, NULL, NULL, NULL },
 	};
 

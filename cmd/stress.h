@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of `tain stress` share: the run as asked for, and plans as files (stress_plan.c). */
+#ifndef CMD_STRESS_H
+#define CMD_STRESS_H
+
+#include "cmd/cmd.h"
+#include "lab/plan_file.h"
+#include "lab/stress.h"
+
+/* Where a run's steps are kept. */
+struct stress_files {
+	const char *save;     /* the steps of the run; NULL: only after a violation, in a file of its own */
+	const char *shrink;   /* a smaller plan that fails too; NULL: none is searched */
+	const char *replayed; /* the plan came from there; NULL: from the seed */
+	u64 shrink_ns;	      /* all trials */
+	const char *mutant;   /* NULL without */
+	bool quiet;
+};
+
+/*
+ * Keep the steps of the run as asked for; after a violation print how to have them
+ * again, and search a smaller plan. *@name: the file with all steps, for mem_free(), or NULL.
+ * Return: @status, or what went wrong.
+ */
+int stress_keep_plan(const struct stress_files *files, const struct stress_config *config,
+		     const struct stress_result *result, char **name, int status);
+
+#endif /* CMD_STRESS_H */

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/* tain stress: the steps of a run in a file, and a smaller plan that fails too. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd/stress.h"
+#include "lab/shrink.h"
+#include "lib/alloc.h"
+#include "lib/time.h"
+
+#define TRIAL_NS (1 * NSEC_PER_SEC)
+
+/* Everything but the steps. */
+static void describe(struct plan_file *file, const struct stress_files *files, const struct stress_config *c)
+{
+	*file = (struct plan_file){
+		.backing = c->machine.backing,
+		.vcpus = c->machine.vcpus,
+		.write_percent = c->write_percent,
+		.bytes = c->machine.bytes,
+		.seed = c->machine.seed,
+		.delay_ns = c->delay_ns,
+		.audit = c->audit_every,
+		.repeat = 1,
+	};
+	snprintf(file->engine, sizeof(file->engine), "%s", c->machine.engine->name);
+	if (files->mutant)
+		snprintf(file->mutant, sizeof(file->mutant), "%s", files->mutant);
+}
+
+static char *copy_name(const char *from)
+{
+	char *name = mem_alloc(strlen(from) + 1);
+
+	return name ? strcpy(name, from) : NULL;
+}
+
+/* A new file for a plan nobody gave a name to. Return: its name, or NULL. */
+static char *temporary_name(u64 seed)
+{
+	const char *dir = getenv("TMPDIR");
+	char *name = mem_alloc(PATH_MAX);
+	int fd;
+
+	if (!name)
+		return NULL;
+	snprintf(name, PATH_MAX, "%s/tain-plan-%llu-XXXXXX.json", dir && *dir ? dir : "/tmp", (unsigned long long)seed);
+	fd = mkstemps(name, strlen(".json"));
+	if (fd < 0) {
+		mem_free(name);
+		return NULL;
+	}
+	close(fd);
+	return name;
+}
+
+/* --- a smaller plan ------------------------------------------------------------------ */
+
+struct shrinking {
+	const struct stress_files *files;
+	struct plan_file file;
+	struct cmd_progress line;
+	u64 trials;
+	bool saved;
+	struct err err;
+};
+
+static int save_best(struct shrinking *s, const struct shrink_plan *best)
+{
+	struct plan_file *file = &s->file;
+
+	file->vcpus = best->vcpus;
+	file->bytes = best->bytes;
+	file->step = best->step;
+	file->nr = best->nr;
+	file->repeat = 0; /* a race takes its time to come */
+	return plan_file_save(file, s->files->shrink, &s->err);
+}
+
+static void shrink_progress(const struct shrink_progress *p, bool smaller, void *arg)
+{
+	struct shrinking *s = arg;
+
+	s->trials = p->trials;
+	/* Each one is kept at once: whatever ends the search, the best is there. */
+	if (smaller)
+		s->saved = !save_best(s, p->best);
+	if (cmd_progress_due(&s->line))
+		cmd_progress_show(&s->line, "tain stress: shrinking: %s: %s trials, %s steps, %u vCPUs, %s",
+				  cmd_seconds(p->elapsed_ns), cmd_count(p->trials), cmd_count(p->best->nr),
+				  p->best->vcpus, cmd_bytes(p->best->bytes));
+}
+
+static void print_shrunk(const struct shrinking *s, const struct shrink_plan *plan, u64 before)
+{
+	fprintf(cmd_out, "\nshrunk from %s steps to %s (%u vCPU%s, %s) in %s trials%s: tain stress --plan %s\n",
+		cmd_count(before), cmd_count(plan->nr), plan->vcpus, plan->vcpus == 1 ? "" : "s",
+		cmd_bytes(plan->bytes), cmd_count(s->trials), cmd_stop ? ", interrupted" : "", s->files->shrink);
+}
+
+/* @file's steps go into the search; what is left of them comes back. */
+static int shrink(const struct stress_files *files, const struct stress_config *c, struct plan_file *file, int status)
+{
+	struct shrinking s = { .files = files, .file = *file };
+	struct shrink_plan plan = { .vcpus = file->vcpus, .bytes = file->bytes, .nr = file->nr, .step = file->step };
+	struct shrink_config config = {
+		.stress = c,
+		.trial_ns = TRIAL_NS,
+		.time_ns = files->shrink_ns,
+		.stop = &cmd_stop,
+		.progress = shrink_progress,
+		.arg = &s,
+	};
+	struct err err = { "" };
+	int ret;
+
+	cmd_progress_init(&s.line, files->quiet);
+	ret = shrink_run(&config, &plan, &err);
+	cmd_progress_end(&s.line);
+	if (ret == -ETIMEDOUT && !s.saved) /* it hung as it was */
+		s.saved = !save_best(&s, &plan);
+	if (s.err.text[0])
+		return cmd_complain(status ?: CMD_MISUSE, "--shrink: %s", s.err.text);
+	if (s.saved)
+		print_shrunk(&s, &plan, file->nr);
+	else
+		cmd_complain(0, "--shrink: %s in %llu trials; nothing was written", err.text,
+			     (unsigned long long)s.trials);
+	if (ret == -ETIMEDOUT) { /* threads are stuck: nothing can be taken down */
+		fflush(NULL);
+		_Exit(cmd_finish(status));
+	}
+	file->nr = plan.nr;
+	return status;
+}
+
+/* --- all steps -------------------------------------------------------------------------- */
+
+int stress_keep_plan(const struct stress_files *files, const struct stress_config *config,
+		     const struct stress_result *result, char **name, int status)
+{
+	bool failed = result->log.total;
+	struct plan_file file;
+	struct err err = { "" };
+	struct plan plan;
+	int ret;
+
+	*name = NULL;
+	if (!result->ran || !result->begun || !(files->save || failed))
+		return status;
+	describe(&file, files, config);
+	stress_plan(config, &plan);
+	if (plan_file_fill(&file, &plan, result->begun))
+		return cmd_complain(status ?: CMD_FAILED, "no memory for the plan's %s steps",
+				    cmd_count(result->begun));
+	if (files->save)
+		*name = copy_name(files->save);
+	else if (!files->replayed)
+		*name = temporary_name(config->machine.seed);
+	ret = *name ? plan_file_save(&file, *name, &err) : 0;
+	if (ret)
+		status = cmd_complain(status ?: CMD_MISUSE, "the plan: %s", err.text);
+	else if (failed && (*name || files->replayed))
+		fprintf(cmd_out, "these %s steps again: tain stress --plan %s\n", cmd_count(file.nr),
+			*name ?: files->replayed);
+	if (failed && files->shrink && !result->stalled && !cmd_stop)
+		status = shrink(files, config, &file, status);
+	plan_file_destroy(&file);
+	return status;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* What a stress run is asked for: the defaults, and the plan that follows from it. See lab/stress.h. */
+#include <string.h>
+
+#include "lab/stress.h"
+#include "lib/time.h"
+
+void stress_config_init(struct stress_config *config, const struct engine *engine)
+{
+	struct plan plan;
+
+	plan_init(&plan, 0, 1, PLAN_OPS_ALL);
+	*config = (struct stress_config){
+		.machine = { .engine = engine, .vcpus = 2, .bytes = 4ull << 20, .retry_faults = true },
+		.ops = PLAN_OPS_ALL,
+		.time_ns = 10 * NSEC_PER_SEC,
+		/* Invalidations without a pause starve a guest under KVM. */
+		.delay_ns = engine->own_mm ? 20 * NSEC_PER_USEC : 100 * NSEC_PER_USEC,
+		.audit_every = PROVE ? 1 : 256,
+		.max_violations = VIOLATION_RECORDS,
+		.stall_ns = 20 * NSEC_PER_SEC,
+		.write_percent = 25,
+		.repeat = 1,
+	};
+	memcpy(config->weight, plan.weight, sizeof(plan.weight));
+}
+
+void stress_plan(const struct stress_config *config, struct plan *plan)
+{
+	plan_init(plan, config->machine.seed, config->machine.bytes / PAGE_SIZE, config->ops);
+	memcpy(plan->weight, config->weight, sizeof(plan->weight));
+	plan->list = config->list;
+	plan->nr = config->list_nr;
+	if (!plan->list)
+		return;
+	plan->ops = 0;
+	for (u64 i = 0; i < plan->nr; i++) {
+		plan->ops |= BIT(plan->list[i].op);
+		plan->max_pages = max(plan->max_pages, plan->list[i].pages);
+	}
+}
