@@ -19,13 +19,18 @@
 #define PLAN_DEFAULT_PAGES 64
 #define PLAN_DEFAULT_HOLD_NS 60000
 
+static u64 granule_of(u64 pages)
+{
+	return max((u64)1, pages / PLAN_MAX_GRANULES);
+}
+
 void plan_init(struct plan *plan, u64 seed, u64 pages, u32 ops)
 {
 	*plan = (struct plan){
 		.seed = seed,
 		.pages = pages,
 		.ops = ops,
-		.max_pages = min(pages, (u64)PLAN_DEFAULT_PAGES),
+		.max_pages = max(min(pages, (u64)PLAN_DEFAULT_PAGES), granule_of(pages)),
 		.hold_ns = PLAN_DEFAULT_HOLD_NS,
 	};
 	for (unsigned int op = 0; op < PLAN_OP_NR; op++)
@@ -60,7 +65,7 @@ static u64 pick_length(struct rng *rng, u64 longest)
 
 void plan_step(const struct plan *plan, u64 index, struct plan_step *step)
 {
-	u64 granule = max((u64)1, plan->pages / PLAN_MAX_GRANULES);
+	u64 granule = granule_of(plan->pages);
 	u64 granules = plan->pages / granule;
 	struct rng rng;
 	u64 n;
