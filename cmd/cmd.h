@@ -32,8 +32,8 @@ struct command {
 extern const struct command command_table[]; /* ends with name NULL */
 
 extern const struct command_spec cmd_run_spec, cmd_stress_spec, cmd_bench_spec, cmd_bench_fault_spec,
-	cmd_bench_figures_spec, cmd_bench_register_spec, cmd_bench_invalidate_spec, cmd_list_spec, cmd_doctor_spec,
-	cmd_version_spec, cmd_man_spec;
+	cmd_bench_figures_spec, cmd_bench_register_spec, cmd_bench_invalidate_spec, cmd_compare_spec, cmd_list_spec,
+	cmd_doctor_spec, cmd_version_spec, cmd_man_spec;
 
 int cmd_run(int argc, char **argv);
 int cmd_stress(int argc, char **argv);
@@ -42,6 +42,7 @@ int cmd_bench_fault(int argc, char **argv);
 int cmd_bench_figures(int argc, char **argv);
 int cmd_bench_register(int argc, char **argv);
 int cmd_bench_invalidate(int argc, char **argv);
+int cmd_compare(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_version(int argc, char **argv);

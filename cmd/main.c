@@ -10,10 +10,15 @@
 #include "lib/thread.h"
 
 const struct command command_table[] = {
-	{ "run", &cmd_run_spec, cmd_run },	    { "stress", &cmd_stress_spec, cmd_stress },
-	{ "bench", &cmd_bench_spec, cmd_bench },    { "list", &cmd_list_spec, cmd_list },
-	{ "doctor", &cmd_doctor_spec, cmd_doctor }, { "version", &cmd_version_spec, cmd_version },
-	{ "man", &cmd_man_spec, cmd_man },	    { NULL, NULL, NULL },
+	{ "run", &cmd_run_spec, cmd_run },
+	{ "stress", &cmd_stress_spec, cmd_stress },
+	{ "bench", &cmd_bench_spec, cmd_bench },
+	{ "compare", &cmd_compare_spec, cmd_compare },
+	{ "list", &cmd_list_spec, cmd_list },
+	{ "doctor", &cmd_doctor_spec, cmd_doctor },
+	{ "version", &cmd_version_spec, cmd_version },
+	{ "man", &cmd_man_spec, cmd_man },
+	{ NULL, NULL, NULL },
 };
 
 static void help(FILE *out)

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* Running two commands in turn: see lab/compare.h. */
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lab/compare.h"
+#include "lib/rng.h"
+#include "lib/thread.h"
+#include "lib/time.h"
+
+#define POLL_NS (2 * NSEC_PER_MSEC)
+
+extern char **environ;
+
+struct runs {
+	const struct compare_run_config *config;
+	char dir[64];
+	char result[96], errors[96]; /* of the run under way */
+};
+
+enum compare_side compare_turn(u64 seed, u32 turn)
+{
+	bool b_first = rng_mix(seed, turn / 4) & 1;
+
+	/* 0 1 1 0 or 1 0 0 1: a machine that gets slower steadily does both sides alike. */
+	return ((turn % 4 == 1 || turn % 4 == 2) != b_first) ? COMPARE_B : COMPARE_A;
+}
+
+static char side_letter(enum compare_side side)
+{
+	return side == COMPARE_A ? 'A' : 'B';
+}
+
+/* The last line that the command complained with. */
+static void last_line(const char *path, char *text, size_t n)
+{
+	FILE *file = fopen(path, "re");
+	char line[160];
+
+	text[0] = 0;
+	while (file && fgets(line, sizeof(line), file))
+		if (line[strspn(line, " \n")])
+			snprintf(text, n, "%.*s", (int)strcspn(line, "\n"), line);
+	if (file)
+		fclose(file);
+}
+
+/* A process group of its own: what sh started ends with it. */
+static int start(struct runs *r, enum compare_side side, pid_t *pid, struct err *err)
+{
+	char script[4096];
+	char *argv[] = { (char *)"sh", (char *)"-c", script, r->result, NULL };
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	int ret;
+
+	if (snprintf(script, sizeof(script), "%s --json \"$0\"", r->config->command[side]) >= (int)sizeof(script))
+		return err_set(err, -EINVAL, "command %c is too long", side_letter(side));
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, r->errors, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP);
+	ret = -posix_spawnp(pid, "sh", &actions, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&actions);
+	return ret ? err_set(err, ret, "cannot start command %c: %s", side_letter(side), strerror(-ret)) : 0;
+}
+
+/* Return: 0 and @status; -EINTR, -ETIMEDOUT: it was killed. */
+static int wait_for(struct runs *r, enum compare_side side, pid_t pid, int *status, struct err *err)
+{
+	u64 begin = clock_ns();
+	int ret = 0;
+
+	while (!waitpid(pid, status, WNOHANG)) {
+		if (r->config->stop && READ_ONCE(*r->config->stop))
+			ret = err_set(err, -EINTR, "stopped");
+		else if (r->config->timeout_ns && clock_ns() - begin > r->config->timeout_ns)
+			ret = err_set(err, -ETIMEDOUT, "command %c has not ended within %llu s", side_letter(side),
+				      r->config->timeout_ns / NSEC_PER_SEC);
+		if (ret) {
+			kill(-pid, SIGKILL);
+			while (waitpid(pid, status, 0) < 0 && errno == EINTR)
+				;
+			return ret;
+		}
+		thread_sleep_ns(POLL_NS);
+	}
+	return 0;
+}
+
+static int one_run(struct runs *r, enum compare_side side, json_t **doc, struct err *err)
+{
+	char complaint[160];
+	int status, ret;
+	pid_t pid;
+
+	ret = start(r, side, &pid, err);
+	ret = ret ?: wait_for(r, side, pid, &status, err);
+	if (ret)
+		return ret;
+	last_line(r->errors, complaint, sizeof(complaint));
+	if (WIFSIGNALED(status))
+		return err_set(err, -EIO, "command %c was killed by signal %d", side_letter(side), WTERMSIG(status));
+	if (WEXITSTATUS(status))
+		return err_set(err, -EIO, "command %c ended with status %d%s%.150s", side_letter(side),
+			       WEXITSTATUS(status), complaint[0] ? ": " : "", complaint);
+	ret = compare_load(r->result, doc, err);
+	if (ret == -ENOENT)
+		return err_set(err, -EINVAL, "command %c wrote no result: does it take --json?", side_letter(side));
+	unlink(r->result);
+	return ret;
+}
+
+static int make_dir(struct runs *r, struct err *err)
+{
+	const char *where = getenv("TMPDIR");
+
+	if (!where || !*where || strlen(where) > 32)
+		where = "/tmp";
+	snprintf(r->dir, sizeof(r->dir), "%s/tain-compare.XXXXXX", where);
+	if (!mkdtemp(r->dir))
+		return err_set(err, -errno, "cannot make a directory in %s: %s", where, strerror(errno));
+	snprintf(r->result, sizeof(r->result), "%s/result.json", r->dir);
+	snprintf(r->errors, sizeof(r->errors), "%s/errors", r->dir);
+	return 0;
+}
+
+int compare_run(const struct compare_run_config *config, json_t **docs[COMPARE_SIDES], struct err *err)
+{
+	struct runs r = { .config = config };
+	u32 done[COMPARE_SIDES] = { 0 };
+	int ret = make_dir(&r, err);
+
+	if (ret)
+		return ret;
+	for (u32 turn = 0; turn < 2 * config->rounds && !ret; turn++) {
+		enum compare_side side = compare_turn(config->seed, turn);
+
+		if (config->progress)
+			config->progress(turn, 2ull * config->rounds, config->arg);
+		ret = one_run(&r, side, &docs[side][done[side]], err);
+		done[side]++;
+	}
+	unlink(r.result);
+	unlink(r.errors);
+	rmdir(r.dir);
+	return ret;
+}
