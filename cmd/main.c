@@ -18,6 +18,7 @@ const struct command command_table[] = {
 	{ "doctor", &cmd_doctor_spec, cmd_doctor },
 	{ "version", &cmd_version_spec, cmd_version },
 	{ "man", &cmd_man_spec, cmd_man },
+	{ "uffd-check", &cmd_uffd_check_spec, cmd_uffd_check },
 	{ NULL, NULL, NULL },
 };
 

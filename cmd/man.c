@@ -20,6 +20,7 @@ static const struct command_spec *const specs[] = {
 	&cmd_list_spec,
 	&cmd_doctor_spec,
 	&cmd_version_spec,
+	&cmd_uffd_check_spec,
 	&cmd_man_spec,
 };
 

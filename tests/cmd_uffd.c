@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* tain uffd-check against the handler in examples/: the good one passes, the wrong ones are told. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/thread.h"
+#include "tests/cmd_env.h"
+#include "tests/cmd_suites.h"
+
+static char program[512], where[512], snapshot[512];
+
+/* Build and start the handler. Return: NULL: skipped, or the check has failed. */
+static struct tain_run *handler(const char *wrong)
+{
+	const char *source = tain_tree_file("examples/uffd-handler/uffd-handler.c");
+	struct tain_setup compiler = { .program = "cc" }, setup = { .program = program };
+	int fd = (int)syscall(SYS_userfaultfd, 0);
+	struct tain_run *r;
+	struct stat st;
+
+	if (fd < 0) {
+		test_skip("userfaultfd: %s", strerror(errno));
+		return NULL;
+	}
+	close(fd);
+	if (!source || !program_or_skip("cc"))
+		return NULL;
+	snprintf(program, sizeof(program), "%s", tain_path("uffd-handler"));
+	snprintf(where, sizeof(where), "%s", tain_path("socket"));
+	snprintf(snapshot, sizeof(snapshot), "%s", tain_path("snapshot"));
+	if (!CHECK_EQ(tain_run(&compiler, WORDS("-O2", "-Wall", "-Werror", source, "-o", program))->status, 0))
+		return NULL;
+	r = tain_start(&setup, wrong ? WORDS(where, snapshot, wrong) : WORDS(where, snapshot));
+	for (int i = 0; i < 5000 && stat(where, &st); i++)
+		thread_sleep_ns(NSEC_PER_MSEC);
+	return r;
+}
+
+static void good_passes(void)
+{
+	const struct tain_run *r;
+	json_t *doc;
+
+	if (!handler(NULL))
+		return;
+	r = TAIN("uffd-check", where, "--snapshot", snapshot, "-b", "4M", "-t", "20s", "--limit", "20s", "-n", "2",
+		 "--json", tain_path("result"), "--seed", "7");
+	CHECK_EQ(r->status, 0);
+	CHECK_CONTAINS(r->out.text, "uffd-check: 0 violations\n");
+	doc = tain_json_file("result");
+	if (!doc)
+		return;
+	CHECK_STR(json_text(doc, "command"), "uffd-check");
+	CHECK_EQ(json_u64(doc, "seed"), 7);
+	CHECK_GT(json_u64(doc, "checked_accesses"), 0);
+	CHECK_GT(json_u64(doc, "faults"), 0);
+	CHECK_GT(json_u64(json_object_get(doc, "host_ops"), "remove"), 0);
+	CHECK_EQ(json_array_size(json_object_get(doc, "violations")), 0);
+	CHECK_EQ(json_u64(json_object_get(json_object_get(doc, "histograms"), "handler"), "count"),
+		 json_u64(doc, "faults"));
+}
+
+static void ignored_remove_is_told(void)
+{
+	const struct tain_run *r;
+
+	if (!handler("--wrong=remove"))
+		return;
+	r = TAIN("uffd-check", where, "--snapshot", snapshot, "-b", "4M", "-t", "20s", "--limit", "20s");
+	CHECK_EQ(r->status, 1);
+	CHECK_CONTAINS(r->out.text, "was removed, must hold zeros, holds the snapshot's content; history: #");
+}
+
+static void given_up_is_told(void)
+{
+	const struct tain_run *r;
+
+	if (!handler("--wrong=again"))
+		return;
+	r = TAIN("uffd-check", where, "--snapshot", snapshot, "-b", "64M", "-t", "20s", "--limit", "1s");
+	CHECK_EQ(r->status, 1);
+	CHECK_CONTAINS(r->out.text, "violation (stuck): page ");
+	CHECK_CONTAINS(r->out.text, " got no answer for 1000 ms; history: ");
+}
+
+static void killed_is_told(void)
+{
+	struct tain_run *h = handler(NULL), *r;
+
+	if (!h)
+		return;
+	r = tain_start(NULL, WORDS("uffd-check", where, "--snapshot", snapshot, "-b", "128M", "-t", "40s", "--limit",
+				   "40s", "-n", "1"));
+	if (!tain_expect(r, &r->out, "seed ", 1))
+		return;
+	thread_sleep_ns(200 * NSEC_PER_MSEC);
+	kill(h->pid, SIGKILL);
+	tain_wait(r);
+	CHECK_EQ(r->status, 1);
+	CHECK_CONTAINS(r->out.text, "violation (dead): page ");
+	CHECK_CONTAINS(r->out.text, "the handler has ended");
+	CHECK_CONTAINS(r->out.text, "uffd-check: 1 violation\n");
+}
+
+static void signal_ends_it(void)
+{
+	struct tain_run *r;
+
+	if (!handler(NULL))
+		return;
+	r = tain_start(NULL, WORDS("uffd-check", where, "--snapshot", snapshot, "-b", "128M", "-t", "40s"));
+	if (!tain_expect(r, &r->out, "seed ", 1))
+		return;
+	kill(r->pid, SIGINT);
+	tain_wait(r);
+	CHECK_EQ(r->status, 130);
+}
+
+static void refuses(void)
+{
+	check_refused(TAIN("uffd-check", "s"), 2, "--snapshot FILE is needed: the file that the handler answers from");
+	check_refused(TAIN("uffd-check", "s", "--snapshot", "x", "--ops", "remove,unmaps"), 2,
+		      "unknown operation 'unmaps', did you mean 'unmap'?");
+	check_refused(TAIN("uffd-check", "s", "--snapshot", "/nowhere/x", "-b", "1M"), 2,
+		      "cannot create /nowhere/x: No such file or directory");
+}
+
+const struct test_case cmd_uffd_tests[] = {
+	TEST(good_passes),
+	TEST(ignored_remove_is_told),
+	TEST(given_up_is_told),
+	TEST(killed_is_told),
+	TEST(signal_ends_it),
+	TEST(refuses),
+	TEST_END,
+};
