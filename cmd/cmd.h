@@ -35,6 +35,7 @@ extern const struct command_spec cmd_run_spec, cmd_stress_spec, cmd_bench_spec, 
 	cmd_bench_figures_spec, cmd_bench_register_spec, cmd_bench_invalidate_spec, cmd_compare_spec, cmd_list_spec,
 	cmd_doctor_spec, cmd_version_spec, cmd_man_spec;
 extern const struct command_spec cmd_uffd_check_spec;
+extern const struct command_spec cmd_matrix_spec;
 
 int cmd_run(int argc, char **argv);
 int cmd_stress(int argc, char **argv);
@@ -49,6 +50,7 @@ int cmd_doctor(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_man(int argc, char **argv);
 int cmd_uffd_check(int argc, char **argv);
+int cmd_matrix(int argc, char **argv);
 
 /* Set by SIGINT and SIGTERM: the run ends, prints what it has, and returns cmd_finish(). */
 extern u32 cmd_stop;

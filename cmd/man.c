@@ -17,6 +17,7 @@ static const struct command_spec *const specs[] = {
 	&cmd_bench_invalidate_spec,
 	&cmd_bench_figures_spec,
 	&cmd_compare_spec,
+	&cmd_matrix_spec,
 	&cmd_list_spec,
 	&cmd_doctor_spec,
 	&cmd_version_spec,

@@ -141,6 +141,8 @@ struct guest_violation {
 
 /* Commands to the `touch` family, one at a time per vCPU; see struct guest_vcpu. */
 enum guest_touch_order { GUEST_ORDER_SEQUENTIAL, GUEST_ORDER_STRIDE, GUEST_ORDER_RANDOM };
+/* CYCLES: what the access took. VALUE: the low half of the word that was read. */
+enum guest_touch_sample { GUEST_SAMPLE_NONE, GUEST_SAMPLE_CYCLES, GUEST_SAMPLE_VALUE };
 
 struct guest_command {
 	uint64_t first;	 /* first page of DATA */
@@ -149,7 +151,7 @@ struct guest_command {
 	uint64_t seed;	 /* for GUEST_ORDER_RANDOM */
 	uint32_t order;	 /* enum guest_touch_order */
 	uint32_t write;	 /* 0 read, 1 write */
-	uint32_t timed;	 /* 1: one sample per access, cycles, in this vCPU's sample buffer */
+	uint32_t timed;	 /* enum guest_touch_sample: one per access, in this vCPU's sample buffer */
 	uint32_t quit;	 /* 1: leave the workload with exit code 0 */
 };
 

@@ -68,8 +68,14 @@ static void post(struct touch *t, u32 vcpu, const struct guest_command *command)
 	smp_store_release(&gv->posted, ++t->posted[vcpu]);
 }
 
-/* All answered? What a vCPU wrote before `done` is visible then. */
-static bool answered(struct touch *t)
+void touch_post(struct touch *t, const struct guest_command *command)
+{
+	for (u32 v = 0; v < t->machine.config.vcpus; v++)
+		post(t, v, command);
+}
+
+/* What a vCPU wrote before `done` is visible then. */
+bool touch_answered(struct touch *t)
 {
 	for (u32 v = 0; v < t->machine.config.vcpus; v++)
 		if (smp_load_acquire(&vm_guest_vcpu(t->machine.vm, v)->done) < t->posted[v])
@@ -77,11 +83,11 @@ static bool answered(struct touch *t)
 	return true;
 }
 
-static int wait_for_answer(struct touch *t, struct err *err)
+int touch_wait(struct touch *t, struct err *err)
 {
 	u64 start = clock_ns();
 
-	while (!answered(t)) {
+	while (!touch_answered(t)) {
 		const struct machine_vcpu *failed = machine_failed(&t->machine);
 
 		if (failed)
@@ -96,9 +102,14 @@ static int wait_for_answer(struct touch *t, struct err *err)
 	return 0;
 }
 
+const u32 *touch_samples(const struct touch *t, u32 vcpu)
+{
+	return (const u32 *)t->machine.extra + vcpu * t->sample_count;
+}
+
 static void add_samples(struct touch *t, u32 vcpu, u64 n, struct hist *samples)
 {
-	const u32 *sample = (const u32 *)t->machine.extra + vcpu * t->sample_count;
+	const u32 *sample = touch_samples(t, vcpu);
 
 	n = min(n, t->sample_count); /* the guest's word */
 	for (u64 i = 0; i < n; i++)
@@ -111,9 +122,8 @@ int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64
 	u64 slowest = 0, sum = 0;
 	int ret;
 
-	for (u32 v = 0; v < t->machine.config.vcpus; v++)
-		post(t, v, command);
-	ret = wait_for_answer(t, err);
+	touch_post(t, command);
+	ret = touch_wait(t, err);
 	if (ret)
 		return ret;
 	for (u32 v = 0; v < t->machine.config.vcpus; v++) {

@@ -37,6 +37,14 @@ int touch_end(struct touch *t, struct err *err);
 int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64 *accesses, struct hist *samples,
 	      struct err *err);
 
+/* The same in two: every vCPU is told, and all have done it (Return: as touch_run()). */
+void touch_post(struct touch *t, const struct guest_command *command);
+int touch_wait(struct touch *t, struct err *err);
+bool touch_answered(struct touch *t);
+
+/* The samples of the last command, as the guest wrote them; t->sample_count at most. */
+const u32 *touch_samples(const struct touch *t, u32 vcpu);
+
 /* Pages of one vCPU's part of DATA. */
 u64 touch_part(const struct touch *t);
 

@@ -15,4 +15,7 @@
  */
 int json_save(json_t *doc, const char *path, struct err *err);
 
+/* The same for a text that ends with its NUL. */
+int text_save(const char *text, const char *path, struct err *err);
+
 #endif /* LIB_JSON_H */

@@ -22,6 +22,7 @@ int main(int argc, char **argv)
 		{ "uffd", lab_uffd_tests, NULL, NULL },
 		{ "plan_file", lab_plan_file_tests, NULL, NULL },
 		{ "shrink", lab_shrink_tests, NULL, NULL },
+		{ "matrix", lab_matrix_tests, NULL, NULL },
 		{ NULL, NULL, NULL, NULL },
 	};
 

@@ -58,6 +58,7 @@ struct vm_identity {
 struct vm_stats {
 	u64 faults; /* second-MMU faults taken; soft: exact, kvm: pf_taken from KVM_GET_STATS_FD */
 	u64 retries, zapped, flushes, invalidations; /* 0 where unknown */
+	u64 mapped; /* kvm: pages of 4K that the second MMU maps now, larger ones by their size; 0 where unknown */
 };
 
 /* A guest: a built-in workload by name, or an ELF file. */

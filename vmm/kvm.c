@@ -79,6 +79,8 @@ static void kvm_destroy(struct vm *vm)
 	struct kvm_vm *kvm = to_kvm(vm);
 
 	kvm_stat_close(&kvm->flushes);
+	kvm_stat_close(&kvm->pages_4k);
+	kvm_stat_close(&kvm->pages_2m);
 	if (kvm->fd >= 0)
 		close(kvm->fd);
 	if (vm->shared)
@@ -121,7 +123,7 @@ static int kvm_create(struct vm *vm, const struct vm_config *config, struct err 
 		return err_set(err, -ENOMEM, "no memory for a VM");
 	}
 	kvm->fd = -1;
-	kvm->flushes.fd = -1;
+	kvm->flushes.fd = kvm->pages_4k.fd = kvm->pages_2m.fd = -1;
 	vm->priv = kvm;
 	ret = kvm_kick_init(err);
 	if (!ret)
@@ -130,12 +132,15 @@ static int kvm_create(struct vm *vm, const struct vm_config *config, struct err 
 		ret = create_memory(vm, kvm, err);
 	if (!ret)
 		ret = kvm_x86_init_vm(kvm, device, err);
-	if (ret)
-		kvm_destroy(vm);
-	else
-		kvm_stat_open(&kvm->flushes, kvm->fd, "remote_tlb_flush");
 	close(device);
-	return ret;
+	if (ret) {
+		kvm_destroy(vm);
+		return ret;
+	}
+	kvm_stat_open(&kvm->flushes, kvm->fd, "remote_tlb_flush");
+	kvm_stat_open(&kvm->pages_4k, kvm->fd, "pages_4k");
+	kvm_stat_open(&kvm->pages_2m, kvm->fd, "pages_2m");
+	return 0;
 }
 
 static void kvm_vcpu_destroy(struct vcpu *vcpu)

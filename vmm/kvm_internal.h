@@ -33,7 +33,7 @@ struct kvm_vm {
 	u64 slot_bytes[VM_SLOT_NR];
 	gpa_t entry;
 	struct kvm_cpuid2 *cpuid; /* what the processor and KVM support */
-	struct kvm_stat flushes;
+	struct kvm_stat flushes, pages_4k, pages_2m;
 };
 
 struct kvm_vcpu {

@@ -77,7 +77,12 @@ static u64 stat_value(const struct kvm_stat *stat)
 
 void kvm_stats(struct vm *vm, struct vm_stats *stats)
 {
-	*stats = (struct vm_stats){ .flushes = stat_value(&to_kvm(vm)->flushes) };
+	const struct kvm_vm *kvm = to_kvm(vm);
+
+	*stats = (struct vm_stats){
+		.flushes = stat_value(&kvm->flushes),
+		.mapped = stat_value(&kvm->pages_4k) + 512 * stat_value(&kvm->pages_2m),
+	};
 	for (u32 i = 0; i < vm->config.vcpus; i++)
 		if (vm->vcpus[i])
 			stats->faults += stat_value(&to_kvm_vcpu(vm->vcpus[i])->faults);

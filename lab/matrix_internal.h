@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Private to the matrix:
+ *
+ *   lab/matrix.c         the cells in turn, and what is concluded
+ *   lab/matrix_guest.c   what the guest sees and what it costs
+ *   lab/matrix_look.c    what the host's memory looks like
+ *   lab/matrix_uffd.c    what userfaultfd says
+ *   lab/matrix_range.c   what KVM's notifier is told, from its tracepoint
+ */
+#ifndef LAB_MATRIX_INTERNAL_H
+#define LAB_MATRIX_INTERNAL_H
+
+#include "lab/matrix.h"
+#include "lab/touch.h"
+
+#define HUGE_PAGE (2ull << 20)
+#define MATRIX_BYTES (8ull << 20)
+#define MATRIX_RANGE (4ull << 20) /* the operation's part of DATA, from its start */
+#define MATRIX_PAGES (MATRIX_RANGE / PAGE_SIZE)
+
+/* The word that the guest looks at, in the first half of DATA by its page. Below: what the guest writes, page + 1. */
+#define MATRIX_OLD 0x10000000u
+#define MATRIX_FILE 0x20000000u
+
+/* Equal for two pages 64 apart, whose words lie at the same place: KSM finds pairs. */
+static inline u32 matrix_old(u64 page)
+{
+	return MATRIX_OLD + (u32)(page & ~64ull);
+}
+
+/* --- matrix_guest.c --------------------------------------------------------------------- */
+
+/* What the host writes before. Return: 0, -errno. */
+int matrix_fill(struct host *host);
+
+/* The guest reads the range. @written: it has written it itself since, and must find that. */
+int matrix_see(struct touch *t, bool written, enum matrix_sight *sight, struct err *err);
+
+/*
+ * Between begin and end: does an access fail, and else what does it see? After FAULT
+ * the access is still under way: touch_wait() when the operation has ended.
+ */
+int matrix_probe(struct touch *t, enum matrix_sight *sight, struct err *err);
+
+/* Time the range; only accesses that are the first to their neighbourhood count (KVM maps eight entries at once). */
+int matrix_time(struct touch *t, bool write, struct hist *hist, struct matrix_cost *cost, struct err *err);
+
+/* --- matrix_look.c ------------------------------------------------------------------------- */
+
+struct matrix_look {
+	u64 frame[MATRIX_PAGES];	  /* what each page of the range stands in; 0: nothing */
+	bool known;			  /* frame and used are */
+	bool frames_known;		  /* this process may know the frames' numbers: they can be compared */
+	u64 used;			  /* pages of memory that DATA and what was moved away from it take */
+	s64 huge_kib, lazy_kib, swap_kib; /* MATRIX_UNKNOWN where the kernel does not say */
+};
+
+/* How to see pages that are in a shared object, mapped by DATA or not. */
+struct matrix_witness {
+	void *at; /* a second mapping of the object from its start; NULL: there is no object */
+};
+
+int matrix_witness_open(struct matrix_witness *w, struct host *host, struct err *err);
+void matrix_witness_close(struct matrix_witness *w);
+/* Return: 0; -errno with what is missing in @why: @look then holds what is known. */
+int matrix_look(struct host *host, const struct matrix_witness *w, struct matrix_look *look, struct err *why);
+
+/* --- matrix_uffd.c --------------------------------------------------------------------------- */
+
+/*
+ * Do @op on a fresh @backing with userfaultfd listening. Return: 0 and *@events; -errno
+ * and why they are unknown; @never is set when no operation on this backing has any.
+ */
+int matrix_uffd(enum host_op op, enum host_backing backing, struct err *never, s64 *events, struct err *why);
+
+/* --- matrix_range.c ---------------------------------------------------------------------------- */
+
+struct matrix_ranges {
+	struct range_ring *ring; /* one per processor; NULL: not open */
+	unsigned int nr;
+	unsigned int start_at, end_at; /* fields of the event */
+};
+
+/* Return: 0; -errno and why not in @why. */
+int matrix_ranges_open(struct matrix_ranges *r, struct err *why);
+void matrix_ranges_close(struct matrix_ranges *r);
+/* Take the events since the last call: how many touch [start, end), and how many pages of it they cover. */
+void matrix_ranges_take(struct matrix_ranges *r, hva_t start, hva_t end, s64 *count, s64 *pages);
+
+#endif /* LAB_MATRIX_INTERNAL_H */

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/* The matrix: the ranges that Linux tells KVM's notifier about, from the tracepoint kvm_unmap_hva_range. */
+#include "lab/matrix_internal.h"
+
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/alloc.h"
+#include "lib/atomic.h"
+
+#define RING_PAGES 16 /* of data, a power of two */
+
+/* What one processor wrote: Linux's ring of records behind a page of positions. */
+struct range_ring {
+	int fd;
+	struct perf_event_mmap_page *page;
+};
+
+static const char *const tracing[] = { "/sys/kernel/tracing", "/sys/kernel/debug/tracing" };
+
+static FILE *open_event(const char *file, struct err *why)
+{
+	char path[128];
+	FILE *f;
+
+	for (size_t i = 0; i < ARRAY_SIZE(tracing); i++) {
+		snprintf(path, sizeof(path), "%s/events/kvm/kvm_unmap_hva_range/%s", tracing[i], file);
+		f = fopen(path, "re");
+		if (f)
+			return f;
+	}
+	err_set(why, -ENOENT, "tracepoint kvm_unmap_hva_range: %s",
+		access("/sys/kernel/tracing/events", F_OK) && access("/sys/kernel/debug/tracing/events", F_OK)
+			? "no tracefs here (mount -t tracefs tracefs /sys/kernel/tracing)"
+			: "this KVM does not have it");
+	return NULL;
+}
+
+/* "field:unsigned long start; offset:8; size:8;" */
+static int read_format(struct matrix_ranges *r, struct err *why)
+{
+	FILE *f = open_event("format", why);
+	char line[256], *at;
+
+	if (!f)
+		return -ENOENT;
+	r->start_at = r->end_at = 0;
+	while (fgets(line, sizeof(line), f)) {
+		at = strstr(line, "offset:");
+		if (at && strstr(line, " start;"))
+			sscanf(at, "offset:%u", &r->start_at);
+		if (at && strstr(line, " end;"))
+			sscanf(at, "offset:%u", &r->end_at);
+	}
+	fclose(f);
+	return r->start_at && r->end_at ? 0 : err_set(why, -ENOENT, "tracepoint kvm_unmap_hva_range: unknown format");
+}
+
+static int open_ring(struct range_ring *ring, int cpu, unsigned int id, struct err *why)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_TRACEPOINT,
+		.size = sizeof(attr),
+		.config = id,
+		.sample_period = 1,
+		.sample_type = PERF_SAMPLE_RAW,
+	};
+	size_t bytes = (RING_PAGES + 1) * PAGE_SIZE;
+	void *page;
+
+	/* Of every process: khugepaged, ksmd and kswapd tell KVM too. */
+	ring->fd = (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+	if (ring->fd < 0)
+		return err_set(why, -errno, "perf_event_open of kvm_unmap_hva_range: %s", strerror(errno));
+	page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
+	if (page == MAP_FAILED)
+		return err_set(why, -errno, "the event's ring cannot be mapped: %s", strerror(errno));
+	madvise(page, bytes, MADV_DONTFORK);
+	ring->page = page;
+	return 0;
+}
+
+int matrix_ranges_open(struct matrix_ranges *r, struct err *why)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_CONF);
+	unsigned int id = 0;
+	int ret = read_format(r, why);
+	FILE *f = ret ? NULL : open_event("id", why);
+
+	r->ring = NULL;
+	r->nr = 0;
+	if (!f)
+		return ret ?: -ENOENT;
+	if (fscanf(f, "%u", &id) != 1)
+		ret = err_set(why, -EIO, "tracepoint kvm_unmap_hva_range has no number");
+	fclose(f);
+	if (ret)
+		return ret;
+	r->ring = mem_zalloc((size_t)cpus * sizeof(*r->ring));
+	if (!r->ring)
+		return err_set(why, -ENOMEM, "no memory");
+	for (int cpu = 0; cpu < cpus; cpu++) {
+		ret = open_ring(&r->ring[r->nr], cpu, id, why);
+		r->nr += ret != -ENODEV; /* a processor that is off */
+		if (ret && ret != -ENODEV)
+			break;
+	}
+	if (ret && ret != -ENODEV) {
+		matrix_ranges_close(r);
+		return ret;
+	}
+	return 0;
+}
+
+void matrix_ranges_close(struct matrix_ranges *r)
+{
+	for (unsigned int i = 0; i < r->nr; i++) {
+		if (r->ring[i].page)
+			munmap(r->ring[i].page, (RING_PAGES + 1) * PAGE_SIZE);
+		if (r->ring[i].fd >= 0)
+			close(r->ring[i].fd);
+	}
+	mem_free(r->ring);
+	r->ring = NULL;
+	r->nr = 0;
+}
+
+/* Copy out of the ring, which ends and begins anew. */
+static void copy_out(const struct range_ring *ring, u64 at, void *to, size_t n)
+{
+	const char *data = (const char *)ring->page + PAGE_SIZE;
+
+	for (size_t i = 0; i < n; i++)
+		((char *)to)[i] = data[(at + i) % (RING_PAGES * PAGE_SIZE)];
+}
+
+static void take_record(const struct matrix_ranges *r, const struct range_ring *ring, u64 at, hva_t start, hva_t end,
+			s64 *count, s64 *pages)
+{
+	u64 raw = at + sizeof(struct perf_event_header) + sizeof(u32), from, to;
+
+	copy_out(ring, raw + r->start_at, &from, sizeof(from));
+	copy_out(ring, raw + r->end_at, &to, sizeof(to));
+	from = max(from, start);
+	to = min(to, end);
+	if (from >= to)
+		return;
+	*count += 1;
+	*pages += (s64)((to - from) / PAGE_SIZE);
+}
+
+void matrix_ranges_take(struct matrix_ranges *r, hva_t start, hva_t end, s64 *count, s64 *pages)
+{
+	*count = *pages = r->ring ? 0 : MATRIX_UNKNOWN;
+	for (unsigned int i = 0; i < r->nr; i++) {
+		struct range_ring *ring = &r->ring[i];
+		struct perf_event_header header;
+		/* Pairs with the kernel's store: what lies below head has been written. */
+		u64 head = smp_load_acquire(&ring->page->data_head), tail = ring->page->data_tail;
+
+		for (; tail < head; tail += header.size) {
+			copy_out(ring, tail, &header, sizeof(header));
+			if (!header.size)
+				break;
+			if (header.type == PERF_RECORD_SAMPLE)
+				take_record(r, ring, tail, start, end, count, pages);
+		}
+		smp_store_release(&ring->page->data_tail, head);
+	}
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/* tain matrix: four forms of one result, refusals, and a machine that is as it was. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/thread.h"
+#include "tests/cmd_env.h"
+#include "tests/cmd_suites.h"
+
+#define PUT_BACK_NS (20 * NSEC_PER_SEC)
+
+static const char *const document_keys[] = {
+	"schema",     "version", "command",    "engine",	   "host_mm", "mmu",	 "cpu",
+	"kernel",     "seed",	 "elapsed_s",  "checked_accesses", "faults",  "options", "host_ops",
+	"violations", "skips",	 "histograms", "matrix",	   NULL,
+};
+
+static json_t *cell_of(json_t *doc, const char *op, const char *backing)
+{
+	json_t *list = json_object_get(doc, "matrix"), *cell;
+	size_t i;
+
+	json_array_foreach(list, i, cell)
+	{
+		if (!strcmp(json_text(cell, "operation"), op) && !strcmp(json_text(cell, "backing"), backing))
+			return cell;
+	}
+	CHECK_MSG(false, "no cell %s on %s", op, backing);
+	return NULL;
+}
+
+static void check_html(void)
+{
+	char text[65536] = "", path[512];
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s", tain_path("m.html"));
+	f = fopen(path, "r");
+	if (!CHECK_MSG(f, "%s is there", path))
+		return;
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = '\0';
+	CHECK_MSG(!strncmp(text, "<!DOCTYPE html>\n", 16), "it is a page: '%.40s'", text);
+	CHECK_CONTAINS(text, "dontneed <span>");
+	CHECK_CONTAINS(text, "<td class=\"zeros\">zeros</td>");
+	CHECK_CONTAINS(text, "</html>\n");
+	for (const char *const *w = WORDS("<script", "src=", "href=", "url(", "@import"); *w; w++)
+		CHECK_MSG(!strstr(text, *w), "the page has '%s'", *w);
+}
+
+static void all_forms_of_soft(void)
+{
+	const struct tain_run *r = TAIN("matrix", "-e", "soft", "--ops", "dontneed,mprotect,punch", "--json", "m.json",
+					"--html", "m.html");
+	json_t *doc, *cell;
+
+	CHECK_EQ(r->status, 0);
+	CHECK_CONTAINS(r->out.text, "tain matrix: engine soft, MMU tain EPT, host mm tain mmap_sem");
+	CHECK_CONTAINS(r->out.text, "3 cells: 2 done, 0 refused, 1 skipped, 0 wrong");
+	for (const char *line = r->out.text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1)
+		CHECK_MSG(end - line <= 120, "%d columns: '%.*s'", (int)(end - line), (int)(end - line), line);
+	doc = tain_json_file("m.json");
+	if (!doc)
+		return;
+	check_keys(doc, document_keys);
+	CHECK_STR(json_text(doc, "schema"), "tain.result/1");
+	CHECK_STR(json_text(doc, "command"), "matrix");
+	CHECK_EQ(json_array_size(json_object_get(doc, "matrix")), 3);
+	cell = cell_of(doc, "dontneed", "anonymous");
+	if (cell) {
+		CHECK_STR(json_text(cell, "state"), "done");
+		CHECK_STR(json_text(cell, "after"), "zeros");
+		CHECK_EQ(json_u64(cell, "freed_percent"), 100);
+		CHECK_EQ(json_u64(cell, "zapped_pages"), 1024);
+		CHECK(json_is_null(json_object_get(cell, "uffd_events")));
+		CHECK_GT(json_u64(json_object_get(cell, "guest_read"), "p50"), 0);
+	}
+	cell = cell_of(doc, "mprotect", "anonymous");
+	if (cell) {
+		CHECK_STR(json_text(cell, "during"), "fault");
+		CHECK_STR(json_text(cell, "after"), "old data");
+	}
+	check_html();
+	CHECK_EQ(tain_dir_files(), 2);
+}
+
+static void tap_of_soft(void)
+{
+	const struct tain_run *r = TAIN("matrix", "-e", "soft", "--ops", "munmap,fork", "--tap");
+
+	CHECK_EQ(r->status, 0);
+	CHECK_MSG(!strncmp(r->out.text, "TAP version 13\n1..2\n", 20), "'%s'", r->out.text);
+	CHECK_CONTAINS(r->out.text, "\nok 1 - munmap on anonymous: guest sees zeros, freed all, frames ");
+	CHECK_CONTAINS(r->out.text, "\nok 2 - fork on anonymous # SKIP skipped: tain's mm does not have it");
+}
+
+static void refusals(void)
+{
+	check_refused(TAIN("matrix", "-e", "soft", "--ops", "dontned"), 2,
+		      "unknown operation 'dontned', did you mean 'dontneed'?; `tain list ops` names them");
+	check_refused(TAIN("matrix", "-e", "soft", "--backings", "memfdd"), 2,
+		      "unknown backing 'memfdd', did you mean 'memfd'?; `tain list backings` names them");
+	check_refused(TAIN("matrix", "-e", "soft", "--html", "missing/x.html"), 2,
+		      "--html: cannot write to missing: No such file or directory");
+	check_refused(TAIN("matrix", "-e", "soft", "--html", "-"), 2, "--html wants the name of a file");
+	check_refused(TAIN("matrix", "-e", "sofd"), 2,
+		      "unknown engine 'sofd', did you mean 'soft'?; `tain list engines` names them");
+	/* Nothing of what was asked for is possible: skipped, and the table says why. */
+	CHECK_EQ(TAIN("matrix", "-q", "-e", "soft", "--ops", "fork")->status, 4);
+}
+
+/* --- the machine -------------------------------------------------------------------------------- */
+
+static const char *const switches[] = {
+	"/sys/kernel/mm/ksm/run",
+	"/sys/kernel/mm/ksm/pages_to_scan",
+	"/sys/kernel/mm/ksm/sleep_millisecs",
+	"/proc/sys/vm/nr_hugepages",
+	"/proc/swaps",
+	"/sys/kernel/mm/transparent_hugepage/enabled",
+};
+
+struct machine_state {
+	char text[ARRAY_SIZE(switches)][1024];
+};
+
+static void read_machine(struct machine_state *s)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(switches); i++) {
+		FILE *f = fopen(switches[i], "r");
+		size_t n = f ? fread(s->text[i], 1, sizeof(s->text[i]) - 1, f) : 0;
+
+		s->text[i][n] = '\0';
+		if (f)
+			fclose(f);
+	}
+}
+
+static bool same_machine(const struct machine_state *a, const struct machine_state *b, size_t *differs)
+{
+	for (*differs = 0; *differs < ARRAY_SIZE(switches); (*differs)++)
+		if (strcmp(a->text[*differs], b->text[*differs]))
+			return false;
+	return true;
+}
+
+static void check_machine(const struct machine_state *before)
+{
+	struct machine_state now;
+	u64 end = clock_ns() + PUT_BACK_NS;
+	size_t i = 0;
+	bool same;
+
+	do {
+		read_machine(&now);
+		same = same_machine(before, &now, &i);
+		if (!same)
+			thread_sleep_ns(10 * NSEC_PER_MSEC);
+	} while (!same && clock_ns() < end);
+	CHECK_MSG(same, "%s: '%s', and was '%s'", switches[i], now.text[i], before->text[i]);
+}
+
+static bool may_change_the_machine(void)
+{
+	if (!kvm_or_skip())
+		return false;
+	if (!geteuid() && !access(switches[0], W_OK))
+		return true;
+	test_skip("KSM cannot be switched here: not root, or the kernel has none");
+	return false;
+}
+
+static void kvm_puts_the_machine_back(void)
+{
+	struct machine_state before;
+	const struct tain_run *r;
+	json_t *doc, *cell;
+
+	if (!may_change_the_machine())
+		return;
+	read_machine(&before);
+	r = TAIN("matrix", "--allow-system", "--ops", "pageout,merge,dontneed", "-s", "anonymous,anonymous_hugetlb_2mb",
+		 "--json", "-", "-q");
+	CHECK_MSG(r->status == 0, "status %d: %s", r->status, r->err.text);
+	check_machine(&before);
+	doc = tain_json(r->out.text);
+	cell = doc ? cell_of(doc, "merge", "anonymous") : NULL;
+	if (cell)
+		CHECK_STR(json_text(cell, "after"), "old data");
+}
+
+/* kill -9 while KSM runs on tain's behalf: somebody else puts it back. */
+static void killed_in_the_middle(void)
+{
+	struct machine_state before, now;
+	struct tain_run *r;
+	size_t i;
+	u64 end;
+
+	if (!may_change_the_machine())
+		return;
+	read_machine(&before);
+	r = tain_start(NULL, WORDS("matrix", "--allow-system", "--ops", "merge,pageout", "-s",
+				   "anonymous,anonymous_thp,memfd_private,anonymous_hugetlb_2mb", "-q"));
+	end = clock_ns() + PUT_BACK_NS;
+	do
+		read_machine(&now);
+	while (same_machine(&before, &now, &i) && clock_ns() < end);
+	CHECK_MSG(!same_machine(&before, &now, &i), "something of the machine was changed");
+	kill(r->pid, SIGKILL);
+	tain_wait(r);
+	CHECK_EQ(r->status, 128 + SIGKILL);
+	check_machine(&before);
+}
+
+static void kvm_without_leave_changes_nothing(void)
+{
+	struct machine_state before;
+	const struct tain_run *r;
+
+	if (!kvm_or_skip())
+		return;
+	read_machine(&before);
+	r = TAIN("matrix", "--ops", "merge,compact,punch", "-s", "anonymous", "--tap");
+	CHECK_EQ(r->status, 0);
+	CHECK_CONTAINS(r->out.text, "compact on anonymous # SKIP skipped: ");
+	CHECK_CONTAINS(r->out.text, "merge on anonymous # SKIP skipped: ");
+	CHECK_CONTAINS(r->out.text, "punch on anonymous # SKIP refused: there is no descriptor");
+	check_machine(&before);
+}
+
+const struct test_case cmd_matrix_tests[] = {
+	TEST(all_forms_of_soft),
+	TEST(tap_of_soft),
+	TEST(refusals),
+	TEST(kvm_without_leave_changes_nothing),
+	TEST(kvm_puts_the_machine_back),
+	TEST(killed_in_the_middle),
+	TEST_END,
+};

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/* The truth table: the rows that are certain on every kernel, on soft and on kvm. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lab/guardian.h"
+#include "lab/matrix.h"
+#include "tests/lab_suites.h"
+
+static struct matrix_result result;
+
+static bool run(const char *engine, const char *ops, const char *backings)
+{
+	struct matrix_config config = { .machine = { .engine = engine_find(engine) } };
+	struct err err = { "" };
+
+	if (!CHECK_MSG(!op_parse_list(ops, &config.ops, &err) && !op_parse_backings(backings, &config.backings, &err),
+		       "%s", err.text))
+		return false;
+	return CHECK_MSG(!matrix_run(&config, &result, &err), "matrix of %s on %s: %s", ops, backings, err.text);
+}
+
+static const struct matrix_cell *find(enum host_op op, enum host_backing backing)
+{
+	for (u32 i = 0; i < result.nr; i++)
+		if (result.cell[i].op == op && result.cell[i].backing == backing)
+			return &result.cell[i];
+	return NULL;
+}
+
+static bool have_kvm(void)
+{
+	struct err why = { "" };
+
+	if (!engine_find("kvm")->probe(&why))
+		return true;
+	test_skip("kvm: %s", why.text);
+	return false;
+}
+
+/* What must be there; MATRIX_UNKNOWN: not asserted. Events where userfaultfd works at all. */
+struct row {
+	enum host_op op;
+	enum host_backing backing;
+	enum matrix_sight during, after;
+	s64 freed, moved, events;
+};
+
+#define ANY MATRIX_UNKNOWN
+
+static void check_row(const struct row *row)
+{
+	const struct matrix_cell *c = find(row->op, row->backing);
+	char name[64], events[40], want[40];
+
+	snprintf(name, sizeof(name), "%s on %s", op_table[row->op].name, host_backing_table[row->backing].name);
+	if (!CHECK_MSG(c, "%s is in the table", name))
+		return;
+	if (!CHECK_MSG(c->state == MATRIX_DONE, "%s: %s: %s", name, matrix_state_name(c->state), c->why))
+		return;
+	CHECK_MSG(c->during == row->during, "%s: during: %s", name, matrix_sight_name(c->during));
+	CHECK_MSG(c->after == row->after, "%s: after: %s", name, matrix_sight_name(c->after));
+	if (row->freed != ANY)
+		CHECK_MSG(c->freed == ANY || (c->freed >= row->freed - 5 && c->freed <= row->freed + 5),
+			  "%s: %lld %% freed", name, (long long)c->freed);
+	if (row->moved != ANY)
+		CHECK_MSG(c->moved == ANY || c->moved == row->moved, "%s: %lld %% in other frames", name,
+			  (long long)c->moved);
+	if (row->events != ANY && !c->events_why[0])
+		CHECK_MSG(c->events == row->events, "%s: events %s, not %s", name,
+			  matrix_events_text(c->events, events), matrix_events_text(row->events, want));
+	CHECK_MSG(c->read.count && c->read.p50 && c->read.p50 <= c->read.p99 && c->read.p99 <= c->read.max,
+		  "%s: reads were timed", name);
+	CHECK_MSG(c->write.count == c->read.count, "%s: writes were timed", name);
+}
+
+#define NONE SIGHT_UNKNOWN
+#define UNMAP MATRIX_EVENT_UNMAP
+#define REMOVE MATRIX_EVENT_REMOVE
+#define REMAP MATRIX_EVENT_REMAP
+
+static const struct row soft_rows[] = {
+	{ OP_MUNMAP, HOST_ANONYMOUS, SIGHT_FAULT, SIGHT_ZEROS, 100, ANY, ANY },
+	{ OP_REMAP, HOST_ANONYMOUS, NONE, SIGHT_ZEROS, 100, ANY, ANY },
+	{ OP_MPROTECT, HOST_ANONYMOUS, SIGHT_FAULT, SIGHT_OLD, 0, 0, ANY },
+	{ OP_DONTNEED, HOST_ANONYMOUS, NONE, SIGHT_ZEROS, 100, ANY, ANY },
+	{ OP_MREMAP, HOST_ANONYMOUS, SIGHT_FAULT, SIGHT_OLD, 0, 0, ANY },
+	{ OP_COMPACT, HOST_ANONYMOUS, NONE, SIGHT_OLD, 0, 100, ANY },
+	{ OP_POPULATE, HOST_ANONYMOUS, NONE, SIGHT_OLD, 0, 0, ANY },
+};
+
+static void soft_table(void)
+{
+	if (!run("soft", "munmap,remap,mprotect,dontneed,mremap,compact,populate,punch", "anonymous"))
+		return;
+	CHECK_EQ(result.nr, 8);
+	CHECK_EQ(result.states[MATRIX_WRONG], 0);
+	CHECK_STR(result.id.engine, "soft");
+	for (size_t i = 0; i < ARRAY_SIZE(soft_rows); i++)
+		check_row(&soft_rows[i]);
+	/* Everything that holds pages is zapped; everything else is not. */
+	CHECK_EQ(find(OP_DONTNEED, HOST_ANONYMOUS)->zapped, 1024);
+	CHECK_EQ(find(OP_POPULATE, HOST_ANONYMOUS)->zapped, 0);
+	CHECK_EQ(find(OP_PUNCH, HOST_ANONYMOUS)->state, MATRIX_SKIPPED);
+	CHECK_CONTAINS(find(OP_PUNCH, HOST_ANONYMOUS)->why, "--engine kvm");
+}
+
+static void soft_has_one_backing(void)
+{
+	if (!run("soft", "munmap,dontneed", "memfd"))
+		return;
+	CHECK_EQ(result.nr, 2);
+	CHECK_EQ(result.states[MATRIX_SKIPPED], 2);
+	CHECK(!result.ran);
+	CHECK_CONTAINS(result.cell[1].why, "anonymous memory only");
+}
+
+/* Certain since Linux 5.7, whatever the second MMU. */
+static const struct row kvm_rows[] = {
+	{ OP_MUNMAP, HOST_ANONYMOUS, SIGHT_FAULT, SIGHT_ZEROS, 100, ANY, UNMAP },
+	{ OP_REMAP, HOST_ANONYMOUS, NONE, SIGHT_ZEROS, 100, ANY, UNMAP },
+	{ OP_MPROTECT, HOST_ANONYMOUS, SIGHT_FAULT, SIGHT_OLD, 0, 0, 0 },
+	{ OP_DONTNEED, HOST_ANONYMOUS, NONE, SIGHT_ZEROS, 100, ANY, REMOVE },
+	{ OP_MREMAP, HOST_ANONYMOUS, SIGHT_FAULT, SIGHT_OLD, 0, 0, ANY },
+	{ OP_DONTUNMAP, HOST_ANONYMOUS, NONE, SIGHT_ZEROS, 0, 100, ANY },
+	{ OP_FORK, HOST_ANONYMOUS, NONE, SIGHT_OLD, 0, 100, ANY },
+	{ OP_FREE, HOST_ANONYMOUS, NONE, SIGHT_OLD, 0, ANY, ANY },
+	{ OP_DONTNEED, HOST_MEMFD, NONE, SIGHT_OLD, 0, 0, REMOVE },
+	{ OP_REMOVE, HOST_MEMFD, NONE, SIGHT_ZEROS, 100, ANY, REMOVE },
+	{ OP_PUNCH, HOST_MEMFD, NONE, SIGHT_ZEROS, 100, ANY, 0 },
+	{ OP_TRUNCATE, HOST_MEMFD, SIGHT_FAULT, SIGHT_ZEROS, 100, ANY, 0 },
+	{ OP_REMAP, HOST_MEMFD, NONE, SIGHT_ZEROS, 0, 100, UNMAP },
+	{ OP_FORK, HOST_MEMFD, NONE, SIGHT_OLD, 0, 0, ANY },
+	{ OP_DONTNEED, HOST_SHMEM, NONE, SIGHT_OLD, 0, 0, REMOVE },
+	{ OP_REMOVE, HOST_SHMEM, NONE, SIGHT_ZEROS, 100, ANY, REMOVE },
+	{ OP_DONTNEED, HOST_MEMFD_PRIVATE, NONE, SIGHT_FILE, 50, ANY, REMOVE },
+	{ OP_PUNCH, HOST_MEMFD_PRIVATE, NONE, SIGHT_OLD, 50, 0, 0 },
+	{ OP_TRUNCATE, HOST_MEMFD_PRIVATE, SIGHT_FAULT, SIGHT_ZEROS, 100, ANY, 0 },
+	{ OP_DONTNEED, HOST_FILE_SHARED, NONE, SIGHT_OLD, 0, 0, ANY },
+	{ OP_DONTNEED, HOST_FILE_PRIVATE, NONE, SIGHT_FILE, ANY, ANY, ANY },
+};
+
+/* Only the cells that are asserted: each takes a guest of its own. */
+static const struct {
+	enum host_backing backing;
+	const char *ops;
+} kvm_runs[] = {
+	{ HOST_ANONYMOUS, "munmap,remap,mprotect,dontneed,mremap,dontunmap,fork,free,remove" },
+	{ HOST_MEMFD, "dontneed,remove,punch,truncate,remap,fork,free" },
+	{ HOST_SHMEM, "dontneed,remove,punch" },
+	{ HOST_MEMFD_PRIVATE, "dontneed,punch,truncate" },
+	{ HOST_FILE_SHARED, "dontneed" },
+	{ HOST_FILE_PRIVATE, "dontneed" },
+};
+
+static void check_refused_cell(enum host_op op, enum host_backing backing, const char *why)
+{
+	const struct matrix_cell *c = find(op, backing);
+
+	if (!c)
+		return;
+	CHECK_EQ(c->state, MATRIX_REFUSED);
+	CHECK_CONTAINS(c->why, why);
+}
+
+static void check_zapped(enum host_op op, enum host_backing backing, s64 pages)
+{
+	const struct matrix_cell *c = find(op, backing);
+
+	if (c && c->zapped != MATRIX_UNKNOWN)
+		CHECK_MSG(c->zapped == pages, "%s: %lld pages zapped", op_table[op].name, (long long)c->zapped);
+}
+
+static void kvm_table(void)
+{
+	if (!have_kvm())
+		return;
+	for (size_t r = 0; r < ARRAY_SIZE(kvm_runs); r++) {
+		if (!run("kvm", kvm_runs[r].ops, host_backing_table[kvm_runs[r].backing].name))
+			return;
+		CHECK_EQ(result.states[MATRIX_WRONG], 0);
+		for (size_t i = 0; i < ARRAY_SIZE(kvm_rows); i++)
+			if (kvm_rows[i].backing == kvm_runs[r].backing)
+				check_row(&kvm_rows[i]);
+		check_refused_cell(OP_REMOVE, HOST_ANONYMOUS, "Invalid argument");
+		check_refused_cell(OP_PUNCH, HOST_SHMEM, "no descriptor");
+		check_refused_cell(OP_FREE, HOST_MEMFD, "private anonymous memory");
+		check_zapped(OP_DONTNEED, HOST_ANONYMOUS, 1024);
+		check_zapped(OP_FORK, HOST_MEMFD, 0);
+	}
+}
+
+static void kvm_huge_pages(void)
+{
+	if (!have_kvm() || !run("kvm", "dontneed,split,collapse", "anonymous_thp,anonymous"))
+		return;
+	CHECK_EQ(result.states[MATRIX_WRONG], 0);
+	if (find(OP_SPLIT, HOST_ANONYMOUS_THP)->state == MATRIX_SKIPPED) {
+		test_skip("%s", find(OP_SPLIT, HOST_ANONYMOUS_THP)->why);
+		return;
+	}
+	check_row(&(struct row){ OP_DONTNEED, HOST_ANONYMOUS_THP, NONE, SIGHT_ZEROS, 100, ANY, REMOVE });
+	check_row(&(struct row){ OP_SPLIT, HOST_ANONYMOUS_THP, NONE, SIGHT_OLD, 0, 0, 0 });
+	/* Memory may be too fragmented for either; what is split was huge before. */
+	CHECK_LE(find(OP_SPLIT, HOST_ANONYMOUS_THP)->huge_after, find(OP_SPLIT, HOST_ANONYMOUS_THP)->huge_before);
+}
+
+/* KSM merges pairs: half of the memory; the guest's writes unmerge them. */
+static void kvm_merge(void)
+{
+	const struct matrix_cell *c;
+	struct err err = { "" };
+
+	if (!have_kvm())
+		return;
+	if (guardian_start(&err)) {
+		test_skip("%s", err.text);
+		return;
+	}
+	if (run("kvm", "merge", "anonymous")) {
+		c = find(OP_MERGE, HOST_ANONYMOUS);
+		CHECK_NE(c->state, MATRIX_WRONG);
+		if (c->state == MATRIX_DONE) {
+			CHECK_EQ(c->after, SIGHT_OLD);
+			CHECK_MSG(c->freed == ANY || (c->freed >= 40 && c->freed <= 60), "%lld %% freed",
+				  (long long)c->freed);
+		}
+	}
+	CHECK_MSG(!guardian_stop(&err), "%s", err.text);
+}
+
+static void stops_when_told(void)
+{
+	u32 stop = 1;
+	struct matrix_config config = { .machine = { .engine = engine_find("soft") },
+					.ops = OP_ALL,
+					.backings = BIT(HOST_ANONYMOUS),
+					.stop = &stop };
+	struct err err = { "" };
+
+	CHECK_EQ(matrix_run(&config, &result, &err), -EINTR);
+	CHECK_EQ(result.nr, 0);
+}
+
+static void events_have_names(void)
+{
+	char text[40];
+
+	CHECK_STR(matrix_events_text(MATRIX_UNKNOWN, text), "unknown");
+	CHECK_STR(matrix_events_text(0, text), "none");
+	CHECK_STR(matrix_events_text(UNMAP | REMAP, text), "UNMAP+REMAP");
+	CHECK_STR(matrix_events_text(31, text), "UNMAP+REMOVE+REMAP+FORK+FAULT");
+}
+
+const struct test_case lab_matrix_tests[] = {
+	TEST(events_have_names), TEST(stops_when_told), TEST(soft_table), TEST(soft_has_one_backing),
+	TEST(kvm_table),	 TEST(kvm_huge_pages),	TEST(kvm_merge),  TEST_END,
+};
