@@ -21,7 +21,8 @@ CC := gcc
 endif
 
 PKGS := liburcu-memb jansson libelf libxxhash
-WARN := -Wall -Wextra -Werror -Wno-unused-parameter -Wmissing-prototypes -Wstrict-prototypes -Wvla
+# Fields left out of a const table are zero on purpose; clang would have each of them written.
+WARN := -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers -Wmissing-prototypes -Wstrict-prototypes -Wvla
 COMMON := -std=gnu17 -g $(WARN) -D_GNU_SOURCE -D_LGPL_SOURCE -DTAIN_VERSION=\"$(VERSION)\" -I. -Iinclude \
 	-fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-strict-aliasing -pthread -MMD -MP \
 	$(shell $(PKG_CONFIG) --cflags $(PKGS))
