@@ -19,8 +19,11 @@ static u64 slot_offset(u64 page, u32 vcpu)
 	return page * PAGE_SIZE + GUEST_WSLOT_OFFSET + vcpu * sizeof(u64);
 }
 
+/* Pages stamped between two looks at whether to stop: some milliseconds. */
+#define STAMP_PIECE 4096ull
+
 int oracle_create(struct oracle *o, struct host *host, struct guest_page_rule *rule, u64 pages, u32 vcpus, u64 seed,
-		  u64 max_step)
+		  u64 max_step, const u32 *stop)
 {
 	int ret = -ENOMEM;
 
@@ -36,7 +39,9 @@ int oracle_create(struct oracle *o, struct host *host, struct guest_page_rule *r
 	for (u64 i = 0; i < pages; i++)
 		o->last_step[i] = VIOLATION_NO_STEP;
 	oracle_announce(o, 0, pages);
-	ret = oracle_stamp(o, 0, pages);
+	ret = 0;
+	for (u64 i = 0; i < pages && !ret; i += STAMP_PIECE)
+		ret = stop && READ_ONCE(*stop) ? -EINTR : oracle_stamp(o, i, min(pages - i, STAMP_PIECE));
 	if (ret)
 		goto fail;
 	oracle_require(o, 0, pages);

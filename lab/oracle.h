@@ -82,11 +82,11 @@ struct oracle {
 
 /*
  * @rule: one per page. @max_step: the longest range of a step, in pages. The first
- * generation is 1, stamped everywhere.
- * Return: 0; -ENOMEM; what the host's write said.
+ * generation is 1, stamped everywhere, which takes a second per GiB: @stop (may be
+ * NULL) ends it. Return: 0; -ENOMEM; -EINTR (stopped); what the host's write said.
  */
 int oracle_create(struct oracle *o, struct host *host, struct guest_page_rule *rule, u64 pages, u32 vcpus, u64 seed,
-		  u64 max_step);
+		  u64 max_step, const u32 *stop);
 void oracle_destroy(struct oracle *o);
 
 /* Note the step, for reports. */

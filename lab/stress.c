@@ -319,9 +319,12 @@ static int prepare(struct stress *s, struct err *err)
 	s->machine.shared->rule_offset = s->machine.extra_offset;
 	s->machine.shared->write_percent = c->write_percent;
 	ret = oracle_create(&s->oracle, &s->machine.host, s->machine.extra, pages, config.vcpus, config.seed,
-			    s->plan.max_pages);
+			    s->plan.max_pages, c->stop);
 	if (ret) {
-		err_set(err, ret, "cannot stamp %llu pages: %s", (unsigned long long)pages, strerror(-ret));
+		if (ret == -EINTR)
+			err_set(err, ret, "stopped before the guest ran: its memory was not prepared yet");
+		else
+			err_set(err, ret, "cannot stamp %llu pages: %s", (unsigned long long)pages, strerror(-ret));
 		machine_destroy(&s->machine);
 		return ret;
 	}

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lab/machine.h"
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
 
@@ -109,6 +110,42 @@ static void a_signal_ends_the_figures(void)
 	CHECK(!r->killed);
 }
 
+/* Pages that the process has in memory. */
+static u64 resident_pages(pid_t pid)
+{
+	unsigned long long pages = 0;
+	char path[32];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%*u %llu", &pages) != 1)
+		pages = 0;
+	if (file)
+		fclose(file);
+	return pages;
+}
+
+/* Before there is anything to print: while a large memory is prepared. */
+static void a_signal_ends_the_preparation(void)
+{
+	struct tain_run *r;
+
+	if (machine_available_bytes() < 4ull << 30) {
+		test_skip("too little memory");
+		return;
+	}
+	r = tain_start(NULL, WORDS("stress", "-b", "1G", "-t", "1m"));
+	while (resident_pages(r->pid) < 200 << 8 && !r->out.bytes && !kill(r->pid, 0))
+		tain_pause(10);
+	kill(r->pid, SIGINT);
+	tain_wait(r);
+	CHECK_EQ(r->status, 130);
+	CHECK(!r->killed);
+	if (!r->out.bytes) /* a fast machine was through already */
+		CHECK_STR(r->err.text, "tain: stopped before the guest ran: its memory was not prepared yet\n");
+}
+
 /* The second signal does not wait for the first one's work; the last word is its own or the first one's. */
 static void a_second_signal_ends_at_once(void)
 {
@@ -197,6 +234,7 @@ const struct test_case cmd_signal_tests[] = {
 	TEST(a_signal_leaves_the_document_on_stdout_whole),
 	TEST(a_signal_ends_a_benchmark),
 	TEST(a_signal_ends_the_figures),
+	TEST(a_signal_ends_the_preparation),
 	TEST(a_second_signal_ends_at_once),
 	TEST(a_stopped_process_is_no_stall),
 	TEST(a_kill_leaves_nothing),

@@ -67,7 +67,7 @@ static struct fixture *fixture_create(void)
 	if (!CHECK(f))
 		return NULL;
 	fake_host_init(&f->fake, HOST_ANONYMOUS);
-	if (CHECK_EQ(oracle_create(&f->oracle, &f->fake.host, f->rule, FAKE_PAGES, 2, 99, FAKE_PAGES), 0))
+	if (CHECK_EQ(oracle_create(&f->oracle, &f->fake.host, f->rule, FAKE_PAGES, 2, 99, FAKE_PAGES, NULL), 0))
 		return f;
 	mem_free(f);
 	return NULL;
@@ -189,7 +189,7 @@ static void out_of_memory(void)
 	for (u64 n = 1; failed && n < 20; n++) {
 		fake_host_init(&fake, HOST_ANONYMOUS);
 		mem_fail_after(n);
-		ret = oracle_create(&o, &fake.host, rule, FAKE_PAGES, 1, 1, 1);
+		ret = oracle_create(&o, &fake.host, rule, FAKE_PAGES, 1, 1, 1, NULL);
 		failed = mem_failed();
 		mem_fail_after(0);
 		CHECK_EQ(ret, failed ? -ENOMEM : 0);

@@ -104,7 +104,7 @@ static bool sim_init(struct sim *s, enum host_backing backing)
 {
 	memset(s, 0, sizeof(*s));
 	fake_host_init(&s->fake, backing);
-	return CHECK_EQ(oracle_create(&s->oracle, &s->fake.host, s->rule, FAKE_PAGES, 1, 1, FAKE_PAGES), 0);
+	return CHECK_EQ(oracle_create(&s->oracle, &s->fake.host, s->rule, FAKE_PAGES, 1, 1, FAKE_PAGES, NULL), 0);
 }
 
 /* The state of the page before: stamped by a step, or left zero by one. */

@@ -89,21 +89,34 @@ static void soft_one_page(void)
 	expect_clean(&c, &r, "one page");
 }
 
+static void stop_when_started(const struct machine_identity *id, void *arg)
+{
+	u32 *stop = arg;
+
+	WRITE_ONCE(*stop, 1);
+}
+
 static void stop_from_outside(void)
 {
 	struct stress_config c;
 	struct stress_result r;
 	struct err err = { "" };
-	u32 stop = 1;
+	u32 stop = 0;
 
 	config_small(&c, "soft", PLAN_OPS_ALL);
 	c.steps = 0;
 	c.time_ns = 0;
 	c.stop = &stop;
+	c.started = stop_when_started;
+	c.arg = &stop;
 	CHECK_EQ(stress_run(&c, &r, &err), 0);
 	CHECK(r.ran);
 	CHECK_EQ(r.log.total, 0);
 	violation_log_destroy(&r.log);
+	/* It is set now: the guest does not even start. */
+	CHECK_EQ(stress_run(&c, &r, &err), -EINTR);
+	CHECK(!r.ran);
+	CHECK_STR(err.text, "stopped before the guest ran: its memory was not prepared yet");
 }
 
 #if CHECKING
