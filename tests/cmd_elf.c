@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ELF files as a user may hand them to tain run: all but a good one are refused, with what is wrong. */
 #include <elf.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -253,11 +254,33 @@ static void the_image_without_a_defect_is_taken(void)
 	CHECK_NE(r->status, 2);
 }
 
+/* It looks at nothing and never ends: made to leave, by the clock and by a signal. */
+static void a_guest_that_spins(void)
+{
+	static const char spin[] = { (char)0xeb, (char)0xfe }; /* jmp . */
+	struct tain_run *r;
+	struct image f;
+
+	if (!kvm_or_skip())
+		return;
+	good_image(&f);
+	memcpy(f.code, spin, sizeof(spin));
+	tain_write_file("guest.elf", &f, sizeof(f));
+	CHECK_EQ(TAIN("run", "-e", "kvm", "-v", "2", "-t", "200ms", "./guest.elf")->status, 124);
+	r = tain_start(NULL, WORDS("run", "-e", "kvm", "./guest.elf"));
+	tain_expect(r, &r->err, ", seed ", 1);
+	kill(r->pid, SIGTERM);
+	tain_wait(r);
+	CHECK_EQ(r->status, 143);
+	CHECK(!r->killed);
+}
+
 const struct test_case cmd_elf_tests[] = {
 	TEST(each_defect_is_named),
 	TEST(cut_short_anywhere),
 	TEST(no_elf_at_all),
 	TEST(a_file_that_is_not_there),
 	TEST(the_image_without_a_defect_is_taken),
+	TEST(a_guest_that_spins),
 	TEST_END,
 };
