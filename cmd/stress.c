@@ -38,6 +38,7 @@ static const struct option_spec options[] = {
 		   .given = &opt.engine_given),
 	CMD_OPTION(0, "ops", "LIST", OPTION_STRING, &opt.ops,
 		   "host operations, separated by commas: munmap, remap, mprotect, dontneed, mremap, or all (default); "
+		   "memslot and dirtylog (kvm) by name only; "
 		   "munmap=3 comes three times as often as one without a number",
 		   .given = &opt.ops_given),
 	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus, "virtual processors (default 2)", .min = 1,
@@ -183,7 +184,7 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 		json_object_set_new(doc, "plan", json_string(plan));
 	for (int i = 0; i < PLAN_OP_NR; i++) {
 		if (r->unsupported & BIT(i))
-			result_skip(doc, plan_op_table[i].name, "this host mm does not have the operation");
+			result_skip(doc, plan_op_table[i].name, "this engine or host mm does not have the operation");
 		else if (c->ops & BIT(i))
 			result_host_op(doc, plan_op_table[i].name, r->host_ops[i]);
 	}
@@ -320,7 +321,7 @@ static int report(const struct stress_config *c, const struct stress_result *r, 
 		print_table(r);
 	for (int i = 0; i < PLAN_OP_NR; i++)
 		if (r->unsupported & BIT(i))
-			fprintf(cmd_out, "skipped: %s: this host mm does not have the operation\n",
+			fprintf(cmd_out, "skipped: %s: this engine or host mm does not have the operation\n",
 				plan_op_table[i].name);
 	if (r->log.nr)
 		print_violations(r, c->machine.seed);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 
+#include "lib/atomic.h"
 #include "lib/option.h"
 #include "lib/time.h"
 
@@ -34,6 +35,8 @@ u64 machine_available_bytes(void)
 	/* No /proc: all there is. */
 	return sysinfo(&info) ? ~0ull : (u64)info.totalram * info.mem_unit;
 }
+
+static DEFINE_LOCK_CLASS(still_class, "machine still");
 
 static void size_text(char *text, size_t n, u64 bytes)
 {
@@ -188,6 +191,7 @@ int machine_create(struct machine *m, const struct machine_config *config, struc
 	memset(m, 0, sizeof(*m));
 	m->config = *config;
 	init_waitqueue(&m->changed);
+	mutex_init(&m->still, &still_class);
 	ret = machine_check(config, err);
 	if (ret)
 		return ret;
@@ -241,6 +245,43 @@ static bool machine_fault(struct machine_vcpu *v, const struct vcpu_exit *exit)
 	return false;
 }
 
+/*
+ * DATA's memslot is away. KVM has begun the access and wants it done by us: then it
+ * happens when the host rests, to the memory that DATA is by then. For the guest it is
+ * one slow access, between what it did before and after.
+ */
+static bool machine_mmio(struct machine_vcpu *v, const struct vcpu_exit *exit)
+{
+	struct machine *m = v->machine;
+	u64 off = exit->gpa - GUEST_DATA_GPA, word = 0;
+	bool done = false;
+
+	if (READ_ONCE(m->stop))
+		return false;
+	WRITE_ONCE(v->retried, v->retried + 1);
+	if (!exit->bytes) {
+		thread_sleep_ns(FAULT_PAUSE_NS);
+		return true;
+	}
+	if (exit->bytes != sizeof(word) || !is_aligned(off, sizeof(word))) {
+		v->ret = err_set(&v->err, -EFAULT, "vCPU %u: %zu bytes at %#llx, where there is no memory now", v->id,
+				 exit->bytes, (unsigned long long)exit->gpa);
+		return false;
+	}
+	fetch_add(&m->waiting, 1);
+	mutex_lock(&m->still);
+	if (!m->broken && exit->write) {
+		memcpy(&word, exit->data, sizeof(word));
+		done = !m->host.ops->write64(&m->host, off, word);
+	} else if (!m->broken) {
+		done = !m->host.ops->read64(&m->host, off, &word);
+		memcpy(exit->reply, &word, sizeof(word));
+	}
+	mutex_unlock(&m->still);
+	fetch_add(&m->waiting, (u32)-1);
+	return done;
+}
+
 static bool machine_exit(struct vcpu *vcpu, const struct vcpu_exit *exit, void *arg)
 {
 	struct machine_vcpu *v = arg;
@@ -258,6 +299,9 @@ static bool machine_exit(struct vcpu *vcpu, const struct vcpu_exit *exit, void *
 	case VCPU_EXIT_FAULT:
 		return machine_fault(v, exit);
 	case VCPU_EXIT_MMIO:
+		if (m->config.retry_faults && exit->gpa >= GUEST_DATA_GPA &&
+		    exit->gpa - GUEST_DATA_GPA < m->config.bytes)
+			return machine_mmio(v, exit);
 		v->ret = err_set(&v->err, -EFAULT, "vCPU %u: %s of %#llx, where there is no memory", v->id,
 				 exit->write ? "write" : "read", (unsigned long long)exit->gpa);
 		return false;

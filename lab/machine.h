@@ -79,6 +79,13 @@ struct machine {
 	void *extra;
 	u32 stop;		   /* set: vCPUs leave at their next exit */
 	struct wait_queue changed; /* a vCPU ended */
+	/*
+	 * Held by the host's thread while it operates; under it all of DATA is mapped, readable and
+	 * writable, unless broken. vCPUs whose accesses KVM hands to us take it, see machine_mmio().
+	 */
+	struct mutex still;
+	bool broken; /* guarded by still: an operation failed half way */
+	u32 waiting; /* vCPUs that want still; the host lets them pass between two operations */
 	int cpu[MACHINE_MAX_CPUS];
 	u32 cpus;
 	struct machine_vcpu vcpu[GUEST_MAX_VCPUS];

@@ -124,7 +124,7 @@ void oracle_require(struct oracle *o, u64 first, u64 pages)
 		smp_store_release(&o->rule[i].required, o->generation[i] << 1 | (o->stamped[i] ? 0u : 1u));
 }
 
-static int write_limbo_stamps(struct oracle *o, u64 first, u64 pages, bool mark)
+static int write_marks(struct oracle *o, bool limbo, u64 first, u64 pages, bool mark)
 {
 	int ret = 0;
 
@@ -133,19 +133,20 @@ static int write_limbo_stamps(struct oracle *o, u64 first, u64 pages, bool mark)
 		u64 word = mark ? guest_stamp(i, o->generation[i] + 1) : truth;
 
 		for (unsigned int j = 0; j < GUEST_STAMPS && !ret; j++)
-			ret = o->host->ops->limbo_write64(o->host, stamp_offset(i, j), word);
+			ret = (limbo ? o->host->ops->limbo_write64 : o->host->ops->write64)(o->host, stamp_offset(i, j),
+											    word);
 	}
 	return ret;
 }
 
-int oracle_mark(struct oracle *o, u64 first, u64 pages)
+int oracle_mark(struct oracle *o, bool limbo, u64 first, u64 pages)
 {
-	return write_limbo_stamps(o, first, pages, true);
+	return write_marks(o, limbo, first, pages, true);
 }
 
-int oracle_unmark(struct oracle *o, u64 first, u64 pages)
+int oracle_unmark(struct oracle *o, bool limbo, u64 first, u64 pages)
 {
-	return write_limbo_stamps(o, first, pages, false);
+	return write_marks(o, limbo, first, pages, false);
 }
 
 static int read_slot(struct oracle *o, bool limbo, u64 page, u32 vcpu, u64 *value)
@@ -182,6 +183,24 @@ int oracle_compare(struct oracle *o, bool limbo)
 				oracle_report(o, VIOLATION_STALE_WRITE, o->slots_first + i, v, now, before,
 					      limbo ? "the page had been moved away or replaced"
 						    : "the page was read-only");
+		}
+	}
+	return 0;
+}
+
+int oracle_written(struct oracle *o, u64 *written)
+{
+	u64 now;
+
+	for (u64 i = 0; i < o->slots_pages; i++) {
+		for (u32 v = 0; v < o->vcpus; v++) {
+			u64 page = o->slots_first + i;
+			int ret = read_slot(o, false, page, v, &now);
+
+			if (ret)
+				return ret;
+			if (now != o->slots[i * o->vcpus + v])
+				written[page / 64] |= 1ull << page % 64;
 		}
 	}
 	return 0;

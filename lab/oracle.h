@@ -65,6 +65,7 @@
 
 struct oracle {
 	struct host *host;
+	struct vm *vm;		      /* for what is done to the VM; NULL: there is none. The caller sets it */
 	struct guest_page_rule *rule; /* in SHARED; the host alone writes it */
 	u64 pages;
 	u32 vcpus;
@@ -104,9 +105,10 @@ int oracle_plant(struct oracle *o, u64 first, u64 pages);
 /* The operation returned: nothing older may be seen; zeros may where the page was not stamped since. */
 void oracle_require(struct oracle *o, u64 first, u64 pages);
 
-/* Mark the pages in limbo, and write the truth back (O4). Return: 0, -errno of the host. */
-int oracle_mark(struct oracle *o, u64 first, u64 pages);
-int oracle_unmark(struct oracle *o, u64 first, u64 pages);
+/* Mark the pages in limbo, or in DATA that no guest can reach, and write the truth back (O4). Return: 0, -errno of the
+ * host. */
+int oracle_mark(struct oracle *o, bool limbo, u64 first, u64 pages);
+int oracle_unmark(struct oracle *o, bool limbo, u64 first, u64 pages);
 
 /*
  * O3, with pages in limbo or in DATA. Return: 0, -errno of the host. compare adds a
@@ -114,6 +116,9 @@ int oracle_unmark(struct oracle *o, u64 first, u64 pages);
  */
 int oracle_snapshot(struct oracle *o, bool limbo, u64 first, u64 pages);
 int oracle_compare(struct oracle *o, bool limbo);
+
+/* Which pages of the snapshot, in DATA, were written since? @written: a bit each, as in vm_dirty_log(). */
+int oracle_written(struct oracle *o, u64 *written);
 
 /* What the rules say of a word read from @page, as guest/stamp.c must judge it. */
 enum guest_violation_kind oracle_judge(u64 page, u32 required, u64 seen, u32 announced);

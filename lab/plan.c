@@ -24,6 +24,16 @@ static u64 granule_of(u64 pages)
 	return max((u64)1, pages / PLAN_MAX_GRANULES);
 }
 
+const struct plan_op_info plan_op_table[PLAN_OP_NR + 1] = {
+	[PLAN_MUNMAP] = { "munmap", "unmap, leave a hole for a moment, map fresh memory" },
+	[PLAN_REMAP] = { "remap", "map fresh memory over the old with MAP_FIXED" },
+	[PLAN_MPROTECT] = { "mprotect", "take the right to write or all rights away for a moment" },
+	[PLAN_DONTNEED] = { "dontneed", "drop the contents with MADV_DONTNEED" },
+	[PLAN_MREMAP] = { "mremap", "move pages away and back, or away for good" },
+	[PLAN_MEMSLOT] = { "memslot", "take the memslot away for a moment" },
+	[PLAN_DIRTYLOG] = { "dirtylog", "log writes for a moment: none may be missing (engine kvm)" },
+};
+
 void plan_init(struct plan *plan, u64 seed, u64 pages, u32 ops)
 {
 	*plan = (struct plan){
@@ -86,26 +96,39 @@ void plan_step(const struct plan *plan, u64 index, struct plan_step *step)
 	step->deny = rng_below(&rng, 2);
 }
 
+static int parse_host_op(const char *word, u32 *found, struct err *err)
+{
+	u32 beyond;
+	int ret = op_parse_list(word, found, err);
+
+	if (ret)
+		return ret;
+	if (*found == OP_ALL)
+		*found = PLAN_OPS_ALL;
+	beyond = *found & ~(u32)PLAN_OPS_ALL;
+	if (!beyond)
+		return 0;
+	return err_set(err, -EINVAL, "operation '%s' has no place in a plan; `tain matrix --ops %s` does it",
+		       op_table[__builtin_ctz(beyond)].name, op_table[__builtin_ctz(beyond)].name);
+}
+
 /* One word of the list, "munmap" or "munmap=3", which ends at @len. */
 static int parse_op(const char *word, size_t len, u32 *ops, u32 weight[PLAN_OP_NR], struct err *err)
 {
 	const char *equals = memchr(word, '=', len);
 	size_t name = equals ? (size_t)(equals - word) : len;
 	char text[64];
-	u32 found, beyond;
+	u32 found;
 	u64 n = 1;
 	int ret;
 
 	snprintf(text, sizeof(text), "%.*s", (int)name, word);
-	ret = op_parse_list(text, &found, err);
+	found = 0;
+	for (unsigned int op = PLAN_HOST_NR; op < PLAN_OP_NR; op++)
+		found |= strcmp(text, plan_op_table[op].name) ? 0 : BIT(op);
+	ret = found ? 0 : parse_host_op(text, &found, err);
 	if (ret)
 		return ret;
-	if (found == OP_ALL)
-		found = PLAN_OPS_ALL;
-	beyond = found & ~(u32)PLAN_OPS_ALL;
-	if (beyond)
-		return err_set(err, -EINVAL, "operation '%s' has no place in a plan; `tain matrix --ops %s` does it",
-			       op_table[__builtin_ctz(beyond)].name, op_table[__builtin_ctz(beyond)].name);
 	if (equals) {
 		char *end;
 

@@ -18,11 +18,20 @@ enum plan_op {
 	PLAN_MPROTECT = OP_MPROTECT,
 	PLAN_DONTNEED = OP_DONTNEED,
 	PLAN_MREMAP = OP_MREMAP,
+	PLAN_HOST_NR, /* the others are done to the VM, and are not among "all": */
+	PLAN_MEMSLOT = PLAN_HOST_NR,
+	PLAN_DIRTYLOG,
 	PLAN_OP_NR
 };
 
-#define PLAN_OPS_ALL (BIT(PLAN_OP_NR) - 1)
-#define plan_op_table op_table
+#define PLAN_OPS_ALL (BIT(PLAN_HOST_NR) - 1)
+
+struct plan_op_info {
+	const char *name;
+	const char *summary;
+};
+
+extern const struct plan_op_info plan_op_table[PLAN_OP_NR + 1]; /* name NULL ends it */
 
 struct plan_step;
 

@@ -5,8 +5,12 @@
  */
 #include "lab/step.h"
 
+#include <string.h>
+
 #include "lab/trace.h"
+#include "lib/alloc.h"
 #include "lib/thread.h"
+#include "vmm/engine.h"
 
 static u64 off_of(const struct plan_step *s)
 {
@@ -181,12 +185,12 @@ static int step_mremap_back(struct oracle *o, const struct plan_step *s)
 
 	ret = ops->move_away(o->host, off_of(s), len_of(s));
 	ret = ret ?: watch_limbo(o, s);
-	ret = ret ?: oracle_mark(o, s->first, s->pages);
+	ret = ret ?: oracle_mark(o, true, s->first, s->pages);
 	if (ret)
 		return ret;
 	hold(s);
 	ret = oracle_compare(o, true);
-	ret = ret ?: oracle_unmark(o, s->first, s->pages);
+	ret = ret ?: oracle_unmark(o, true, s->first, s->pages);
 	return ret ?: ops->move_back(o->host);
 }
 
@@ -213,6 +217,94 @@ static int step_mremap_fresh(struct oracle *o, const struct plan_step *s)
 static int step_mremap(struct oracle *o, const struct plan_step *s)
 {
 	return s->fresh ? step_mremap_fresh(o, s) : step_mremap_back(o, s);
+}
+
+/*
+ * DATA's memslot goes and comes back; contents are kept (O2).
+ *
+ *   delete the memslot          g, until it returns
+ *   snapshot of DATA, mark      nothing: accesses find no memory, and are repeated, or
+ *                               done for the guest once this is over (machine_mmio());
+ *                               a mark read (O4), or a write (O3), is stale
+ *   hold, compare, unmark       the same
+ *   add it again                g
+ *
+ * All of DATA is away; the range is what is watched. The marks are in pages that the
+ * host maps and no guest can reach, as if they were in limbo.
+ */
+static int step_memslot(struct oracle *o, const struct plan_step *s)
+{
+	int ret;
+
+	if (!o->vm)
+		return -EOPNOTSUPP;
+	ret = vm_show_data(o->vm, false, NULL);
+	ret = ret ?: oracle_snapshot(o, false, s->first, s->pages);
+	ret = ret ?: oracle_mark(o, false, s->first, s->pages);
+	if (ret)
+		return ret;
+	hold(s);
+	ret = oracle_compare(o, false);
+	ret = ret ?: oracle_unmark(o, false, s->first, s->pages);
+	return ret ?: vm_show_data(o->vm, true, NULL);
+}
+
+/* Pages that were written and are not in the log. */
+static void report_lost_dirty(struct oracle *o, const struct plan_step *s, const u64 *written, const u64 *logged)
+{
+	for (u64 page = s->first; page < s->first + s->pages; page++)
+		if ((written[page / 64] & ~logged[page / 64]) >> page % 64 & 1)
+			oracle_report(o, VIOLATION_LOST_DIRTY, page, VIOLATION_NO_VCPU, 0, 0,
+				      "written after one look at the log and before the next, which has no bit for it");
+}
+
+/*
+ * Contents are kept (O2). Each vCPU writes its own slots, the host none.
+ *
+ *   host                        guest
+ *   log on, read it (R1)        a write that lands from now on needs an entry that R1 has
+ *                               made read-only, or that is made after: it sets the bit
+ *   snapshot of the slots
+ *   hold                        writes w
+ *   look again: who wrote?      w was written after the snapshot, so after R1
+ *   read the log (R2)           w landed before R2: its bit is there, or it was lost
+ *   log off
+ */
+static int log_and_look(struct oracle *o, const struct plan_step *s, u64 *written, u64 *logged)
+{
+	int ret = vm_dirty_log(o->vm, VM_DIRTY_READ, logged, NULL);
+
+	ret = ret ?: oracle_snapshot(o, false, s->first, s->pages);
+	if (ret)
+		return ret;
+	hold(s);
+	ret = oracle_written(o, written);
+	ret = ret ?: vm_dirty_log(o->vm, VM_DIRTY_READ, logged, NULL);
+	if (CHECKING && s->plant) /* a log that forgets */
+		memset(logged, 0, (o->pages + 63) / 64 * sizeof(*logged));
+	if (!ret)
+		report_lost_dirty(o, s, written, logged);
+	return ret;
+}
+
+static int step_dirtylog(struct oracle *o, const struct plan_step *s)
+{
+	size_t words = (o->pages + 63) / 64;
+	u64 *written, *logged;
+	int ret, stop;
+
+	if (!o->vm)
+		return -EOPNOTSUPP;
+	ret = vm_dirty_log(o->vm, VM_DIRTY_START, NULL, NULL);
+	if (ret)
+		return ret;
+	written = mem_zalloc(words * sizeof(*written));
+	logged = mem_zalloc(words * sizeof(*logged));
+	ret = written && logged ? log_and_look(o, s, written, logged) : -ENOMEM;
+	mem_free(written);
+	mem_free(logged);
+	stop = vm_dirty_log(o->vm, VM_DIRTY_STOP, NULL, NULL);
+	return ret ?: stop;
 }
 
 /*
@@ -246,7 +338,8 @@ static int step_planted(struct oracle *o, const struct plan_step *s)
 
 static int (*const step_fn[PLAN_OP_NR])(struct oracle *o, const struct plan_step *s) = {
 	[PLAN_MUNMAP] = step_munmap,	 [PLAN_REMAP] = step_remap,   [PLAN_MPROTECT] = step_mprotect,
-	[PLAN_DONTNEED] = step_dontneed, [PLAN_MREMAP] = step_mremap,
+	[PLAN_DONTNEED] = step_dontneed, [PLAN_MREMAP] = step_mremap, [PLAN_MEMSLOT] = step_memslot,
+	[PLAN_DIRTYLOG] = step_dirtylog,
 };
 
 int step_run(struct oracle *o, const struct plan_step *step)
@@ -254,7 +347,7 @@ int step_run(struct oracle *o, const struct plan_step *step)
 	int ret;
 
 	oracle_begin(o, step);
-	ret = (CHECKING && step->plant ? step_planted : step_fn[step->op])(o, step);
+	ret = (CHECKING && step->plant && step->op != PLAN_DIRTYLOG ? step_planted : step_fn[step->op])(o, step);
 	lab_trace(DONE, step->index, -ret, 0, 0);
 	return ret;
 }

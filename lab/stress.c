@@ -79,7 +79,10 @@ static int one_step(struct stress *s, u64 index)
 	if (s->unsupported & BIT(step.op))
 		return 0;
 	WRITE_ONCE(s->in_step, 1);
+	mutex_lock(&s->machine.still);
 	ret = step_run(&s->oracle, &step);
+	s->machine.broken = ret && ret != -EOPNOTSUPP;
+	mutex_unlock(&s->machine.still);
 	WRITE_ONCE(s->in_step, 0);
 	if (ret == -EOPNOTSUPP) {
 		s->unsupported |= BIT(step.op);
@@ -128,6 +131,8 @@ static void rest(struct stress *s)
 {
 	u64 left = s->config->delay_ns;
 
+	while (READ_ONCE(s->machine.waiting) && !s->ret && !READ_ONCE(s->stop))
+		thread_sleep_ns(20 * NSEC_PER_USEC);
 	while (left && !READ_ONCE(s->stop)) {
 		u64 nap = min(left, NAP_NS);
 
@@ -328,6 +333,7 @@ static int prepare(struct stress *s, struct err *err)
 		machine_destroy(&s->machine);
 		return ret;
 	}
+	s->oracle.vm = s->machine.vm;
 	return 0;
 }
 

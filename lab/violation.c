@@ -28,6 +28,7 @@ static const struct {
 	[VIOLATION_MIRROR] = { "mirror", "an entry or a TLB differs from the host's page tables" },
 	[VIOLATION_CONTENT] = { "content", "the host reads a forbidden stamp with all guests at rest" },
 	[VIOLATION_STALL] = { "stall", "no progress" },
+	[VIOLATION_LOST_DIRTY] = { "lost-dirty", "a guest wrote to a page and the dirty log does not say so" },
 };
 
 const char *violation_name(enum violation_kind kind)

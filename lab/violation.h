@@ -24,6 +24,7 @@ enum violation_kind {
 	VIOLATION_MIRROR,      /* the exact audit: an entry or a TLB differs from the host's page tables */
 	VIOLATION_CONTENT,     /* the host itself reads a forbidden stamp, guests at rest */
 	VIOLATION_STALL,       /* a vCPU, or the host's operation, makes no progress */
+	VIOLATION_LOST_DIRTY,  /* a guest wrote to a page, and the dirty log does not say so */
 	VIOLATION_KIND_NR
 };
 

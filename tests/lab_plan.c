@@ -107,7 +107,7 @@ static void steps_cover_everything(void)
 		longest = max(longest, s.pages);
 		shortest = min(shortest, s.pages);
 	}
-	for (int op = 0; op < PLAN_OP_NR; op++)
+	for (int op = 0; op < PLAN_HOST_NR; op++)
 		CHECK_MSG(ops[op] > 800 && ops[op] < 1200, "%s: %llu of 5000", plan_op_table[op].name,
 			  (unsigned long long)ops[op]);
 	for (size_t p = 0; p < ARRAY_SIZE(pages); p++)
@@ -123,7 +123,7 @@ static void steps_cover_everything(void)
 
 static void only_chosen_operations(void)
 {
-	for (unsigned int op = 0; op < PLAN_OP_NR; op++) {
+	for (unsigned int op = 0; op < PLAN_HOST_NR; op++) {
 		struct plan plan;
 
 		plan_init(&plan, op, 100, BIT(op));
@@ -164,6 +164,7 @@ static void operations_are_parsed(void)
 		{ "remap,munmap=2x", -EINVAL, 0, "weight '2x' of munmap" },
 		{ "=3", -EINVAL, 0, "empty name" },
 		{ "munmpa=3", -EINVAL, 0, "did you mean 'munmap'?" },
+		{ "memslot=2,dirtylog", 0, BIT(PLAN_MEMSLOT) | BIT(PLAN_DIRTYLOG), "" },
 		{ "remap,punch", -EINVAL, 0, "operation 'punch' has no place in a plan" },
 	};
 
@@ -222,14 +223,15 @@ static void a_list_is_the_plan(void)
 /* Each operation has a name of its own, and its name parses to it. */
 static void table_is_complete(void)
 {
-	for (int op = 0; op < PLAN_OP_NR; op++) {
+	for (int op = 0; op < PLAN_HOST_NR; op++) {
 		u32 ops, weight[PLAN_OP_NR];
 
 		REQUIRE(plan_op_table[op].name && plan_op_table[op].summary);
 		CHECK_EQ(plan_parse_ops(plan_op_table[op].name, &ops, weight, NULL), 0);
 		CHECK_EQ(ops, BIT(op));
+		CHECK_STR(plan_op_table[op].name, op_table[op].name);
 	}
-	CHECK(!op_table[OP_NR].name);
+	CHECK(!plan_op_table[PLAN_OP_NR].name);
 }
 
 const struct test_case lab_plan_tests[] = {

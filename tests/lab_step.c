@@ -136,7 +136,7 @@ static int all_steps(struct plan_step *steps)
 {
 	int n = 0;
 
-	for (int op = 0; op < PLAN_OP_NR; op++)
+	for (int op = 0; op < PLAN_HOST_NR; op++)
 		for (int bits = 0; bits < 8; bits++) {
 			struct plan_step s = { .op = op, .first = PAGE, .pages = 2 };
 

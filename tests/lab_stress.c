@@ -45,7 +45,7 @@ static void each_operation_on(const char *engine, enum host_backing backing)
 	struct stress_config c;
 	struct stress_result r;
 
-	for (int op = 0; op < PLAN_OP_NR && !test_failures(); op++) {
+	for (int op = 0; op < PLAN_HOST_NR && !test_failures(); op++) {
 		config_small(&c, engine, BIT(op));
 		c.machine.backing = backing;
 		c.machine.vcpus = 1;
@@ -70,7 +70,7 @@ static void soft_all_operations(void)
 	c.steps = TEST_SCALE(500);
 	c.trace = true;
 	expect_clean(&c, &r, "all");
-	for (int op = 0; op < PLAN_OP_NR; op++)
+	for (int op = 0; op < PLAN_HOST_NR; op++)
 		sum += r.host_ops[op];
 	CHECK_EQ(sum, c.steps);
 	CHECK_GT(r.audits, 0);

@@ -12,8 +12,8 @@ extern const struct test_case lab_plan_tests[], lab_oracle_tests[], lab_step_tes
 extern const struct test_case lab_guardian_tests[], lab_host_ops_tests[];
 extern const struct test_case lab_compare_tests[];
 extern const struct test_case lab_watch_tests[], lab_uffd_tests[];
-extern const struct test_case lab_plan_file_tests[], lab_shrink_tests[];
 extern const struct test_case lab_matrix_tests[];
+extern const struct test_case lab_plan_file_tests[], lab_shrink_tests[], lab_vm_op_tests[];
 
 /*
  * A host of a few pages in plain memory, which calls a hook at every point where a

@@ -23,6 +23,7 @@ int main(int argc, char **argv)
 		{ "plan_file", lab_plan_file_tests, NULL, NULL },
 		{ "shrink", lab_shrink_tests, NULL, NULL },
 		{ "matrix", lab_matrix_tests, NULL, NULL },
+		{ "vm_op", lab_vm_op_tests, NULL, NULL },
 		{ NULL, NULL, NULL, NULL },
 	};
 

@@ -21,7 +21,7 @@ enum vcpu_exit_reason {
 	VCPU_EXIT_DONE,	 /* the guest ended: code */
 	VCPU_EXIT_TEXT,	 /* console bytes: data, bytes */
 	VCPU_EXIT_FAULT, /* DATA at gpa is not backed or not allowed now; returning true retries the access */
-	VCPU_EXIT_MMIO,	 /* an access outside every memslot: gpa */
+	VCPU_EXIT_MMIO,	 /* an access outside every memslot: gpa; without bytes, returning true repeats it */
 	VCPU_EXIT_KICK,	 /* vcpu_kick() */
 	VCPU_EXIT_CRASH, /* guest exception, triple fault or an exit nobody expects: text in err */
 };
@@ -33,6 +33,7 @@ struct vcpu_exit {
 	bool write;
 	const void *data;
 	size_t bytes;
+	void *reply; /* MMIO, a read of bytes > 0: where the answer goes; all ones otherwise */
 	struct err err;
 };
 
@@ -67,6 +68,8 @@ struct guest_image {
 	const char *path; /* NULL for a built-in workload */
 };
 
+enum vm_dirty { VM_DIRTY_START, VM_DIRTY_READ, VM_DIRTY_STOP };
+
 struct engine {
 	const char *name;
 	const char *summary;
@@ -85,6 +88,8 @@ struct engine {
 	int (*vcpu_run)(struct vcpu *vcpu, vcpu_exit_fn *fn, void *arg, struct err *err);
 	void (*vcpu_kick)(struct vcpu *vcpu);
 	void (*stats)(struct vm *vm, struct vm_stats *stats);
+	/* See vm_dirty_log(); NULL: the engine has none. */
+	int (*dirty_log)(struct vm *vm, enum vm_dirty what, u64 *bitmap, struct err *err);
 	/* Exact audit of mirror against host; NULL where the engine cannot. Return: mismatches, text of the first in
 	 * err. */
 	u64 (*audit)(struct vm *vm, struct err *err);
@@ -107,6 +112,13 @@ struct guest_vcpu *vm_guest_vcpu(struct vm *vm, u32 id);
 struct mm_struct *vm_mm(struct vm *vm); /* NULL unless engine->own_mm */
 void vm_identify(struct vm *vm, struct vm_identity *id);
 int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err); /* the DATA slot */
+/* Take the DATA slot away for a moment, or give it back as it was. Its guests run on. Return: as vm_set_data(). */
+int vm_show_data(struct vm *vm, bool show, struct err *err);
+/*
+ * Log which pages of DATA are written. READ fills @bitmap, a bit per page in whole words, with what was written since
+ * START or the last READ. Return: 0; -EOPNOTSUPP; -errno with one line in @err.
+ */
+int vm_dirty_log(struct vm *vm, enum vm_dirty what, u64 *bitmap, struct err *err);
 int vm_load(struct vm *vm, const struct guest_image *image, int argc, char *const argv[], struct err *err);
 struct vcpu *vm_vcpu(struct vm *vm, u32 id);
 u32 vcpu_id(const struct vcpu *vcpu);

@@ -56,6 +56,26 @@ static int kvm_set_memory(struct vm *vm, u32 slot, gpa_t gpa, hva_t hva, size_t 
 	return set_slot(kvm, slot, gpa, hva, bytes, err);
 }
 
+/* KVM's GET clears what it returns, and write-protects it before it does. */
+static int kvm_dirty_log(struct vm *vm, enum vm_dirty what, u64 *bitmap, struct err *err)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = VM_SLOT_DATA,
+		.flags = what == VM_DIRTY_START ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+		.guest_phys_addr = GUEST_DATA_GPA,
+		.memory_size = vm->data_bytes,
+		.userspace_addr = vm->data_hva,
+	};
+	struct kvm_dirty_log log = { .slot = VM_SLOT_DATA, .dirty_bitmap = bitmap };
+	int ret;
+
+	if (what == VM_DIRTY_READ)
+		ret = ioctl(to_kvm(vm)->fd, KVM_GET_DIRTY_LOG, &log);
+	else
+		ret = ioctl(to_kvm(vm)->fd, KVM_SET_USER_MEMORY_REGION, &region);
+	return ret ? err_set(err, -errno, "dirty log: %s", strerror(errno)) : 0;
+}
+
 static int create_memory(struct vm *vm, struct kvm_vm *kvm, struct err *err)
 {
 	size_t bytes = vm->config.shared_bytes;
@@ -256,5 +276,6 @@ const struct engine engine_kvm = {
 	.vcpu_run = kvm_vcpu_run,
 	.vcpu_kick = kvm_vcpu_kick,
 	.stats = kvm_stats,
+	.dirty_log = kvm_dirty_log,
 	.audit = NULL,
 };

@@ -133,6 +133,7 @@ static enum turn handle_mmio(struct kvm_vcpu *v)
 		.write = run->mmio.is_write,
 		.data = run->mmio.data,
 		.bytes = run->mmio.len,
+		.reply = run->mmio.is_write ? NULL : run->mmio.data,
 	};
 
 	if (!run->mmio.is_write)

@@ -211,6 +211,18 @@ void vm_get_stats(struct vm *vm, struct vm_stats *stats)
 	vm->engine->stats(vm, stats);
 }
 
+int vm_show_data(struct vm *vm, bool show, struct err *err)
+{
+	return vm->engine->set_memory(vm, VM_SLOT_DATA, GUEST_DATA_GPA, vm->data_hva, show ? vm->data_bytes : 0, err);
+}
+
+int vm_dirty_log(struct vm *vm, enum vm_dirty what, u64 *bitmap, struct err *err)
+{
+	if (!vm->engine->dirty_log)
+		return err_set(err, -EOPNOTSUPP, "engine %s logs no writes", vm->engine->name);
+	return vm->engine->dirty_log(vm, what, bitmap, err);
+}
+
 u64 vm_audit(struct vm *vm, struct err *err)
 {
 	return vm->engine->audit ? vm->engine->audit(vm, err) : -1ull;
