@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cmd/bench_uffd.h"
 #include "cmd/cmd.h"
 #include "lab/bench.h"
 #include "lab/result.h"
@@ -13,7 +14,11 @@ static struct {
 	unsigned int vcpus, passes;
 	u64 bytes, seed, arena;
 	bool seed_given, quiet;
+	const char *uffd, *placement, *demand_paging_test;
+	unsigned int window;
 } opt = {
+	.placement = "thread",
+	.window = 1,
 	.engine = "soft",
 	.backing = "anonymous",
 	.vcpus = 1,
@@ -36,6 +41,15 @@ static const struct option_spec options[] = {
 		'c', "cpus", "LIST", OPTION_STRING, &opt.cpus,
 		"processors, such as 0,2,4-7: one vCPU on each in turn, the host on the last (default: all allowed)"),
 	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)"),
+	CMD_OPTION('u', "uffd", "MODE", OPTION_STRING, &opt.uffd,
+		   "userfaultfd faults alone: MISSING, MINOR (on a memfd) or WP; engine kvm"),
+	CMD_OPTION(0, "window", "N", OPTION_UINT, &opt.window,
+		   "with -u: pages that a fault brings in, a power of two (default 1)", .min = 1, .max = 65536),
+	CMD_OPTION(
+		0, "placement", "NAME", OPTION_STRING, &opt.placement,
+		"with -u: who resolves: thread (on another processor, default), same-cpu, vcpu (the faulting thread)"),
+	CMD_OPTION(0, "demand-paging-test", "PATH", OPTION_STRING, &opt.demand_paging_test,
+		   "with -u MISSING: the KVM selftest to compare with (default: not compared)"),
 	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
 		   .no_env = true),
 	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
@@ -168,6 +182,30 @@ static int configure(struct bench_fault_config *c)
 	return CMD_OK;
 }
 
+static int with_uffd(const struct bench_fault_config *fault)
+{
+	struct bench_uffd_config c = { .machine = fault->machine,
+				       .window = opt.window,
+				       .passes = opt.passes,
+				       .demand_paging_test = opt.demand_paging_test };
+
+	if (strcmp(opt.engine, "kvm"))
+		return cmd_complain(CMD_MISUSE, "-u needs engine kvm: userfaultfd is Linux's");
+	if (opt.window & (opt.window - 1))
+		return cmd_complain(CMD_MISUSE, "a window of %u pages; a power of two is possible", opt.window);
+	while (c.mode < UFFD_MODE_NR && strcmp(opt.uffd, uffd_mode_names[c.mode]))
+		c.mode++;
+	if (c.mode == UFFD_MODE_NR)
+		return cmd_complain(CMD_MISUSE, "unknown mode '%s' of userfaultfd; MISSING, MINOR and WP are",
+				    opt.uffd);
+	while (c.placement < BENCH_PLACEMENT_NR && strcmp(opt.placement, bench_placement_names[c.placement]))
+		c.placement++;
+	if (c.placement == BENCH_PLACEMENT_NR)
+		return cmd_complain(CMD_MISUSE, "unknown placement '%s'; thread, same-cpu and vcpu are", opt.placement);
+	c.machine.backing = c.mode == UFFD_MINOR ? HOST_MEMFD : HOST_ANONYMOUS;
+	return cmd_bench_uffd(&c, opt.json, opt.quiet);
+}
+
 int cmd_bench_fault(int argc, char **argv)
 {
 	struct bench_fault_config config;
@@ -180,6 +218,8 @@ int cmd_bench_fault(int argc, char **argv)
 	status = configure(&config);
 	if (status)
 		return status;
+	if (opt.uffd)
+		return with_uffd(&config);
 	cmd_catch_signals();
 	cmd_progress_init(&progress_line, opt.quiet);
 	config.started = started;

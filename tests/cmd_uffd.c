@@ -129,12 +129,56 @@ static void refuses(void)
 		      "cannot create /nowhere/x: No such file or directory");
 }
 
+static void bench_times_faults(void)
+{
+	static const struct {
+		const char *mode, *placement, *histogram;
+	} cases[] = {
+		{ "MISSING", "vcpu", "uffd_missing" },
+		{ "MINOR", "same-cpu", "uffd_minor" },
+		{ "WP", "thread", "uffd_wp" },
+	};
+	int fd = (int)syscall(SYS_userfaultfd, 0);
+
+	if (fd < 0) {
+		test_skip("userfaultfd: %s", strerror(errno));
+		return;
+	}
+	close(fd);
+	if (!kvm_or_skip())
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct tain_run *r =
+			TAIN("bench", "fault", "-e", "kvm", "-u", cases[i].mode, "--placement", cases[i].placement,
+			     "--window", "4", "-b", "1M", "-i", "2", "--json", tain_path("result"));
+		json_t *doc;
+
+		CHECK_EQ(r->status, 0);
+		CHECK_CONTAINS(r->out.text, "4 pages (fault-around)");
+		doc = tain_json_file("result");
+		if (!doc)
+			return;
+		/* Two passes over 256 pages; a fault brings four in. */
+		CHECK_EQ(json_u64(json_object_get(json_object_get(doc, "histograms"), cases[i].histogram), "count"),
+			 512);
+		CHECK_GE(json_u64(doc, "faults"), 128);
+		CHECK_STR(json_text(json_object_get(doc, "options"), "placement"), cases[i].placement);
+	}
+}
+
+static void bench_refuses(void)
+{
+	check_refused(TAIN("bench", "fault", "-u", "MISSING"), 2, "-u needs engine kvm: userfaultfd is Linux's");
+	if (!kvm_or_skip())
+		return;
+	check_refused(TAIN("bench", "fault", "-e", "kvm", "-u", "missing"), 2,
+		      "unknown mode 'missing' of userfaultfd; MISSING, MINOR and WP are");
+	check_refused(TAIN("bench", "fault", "-e", "kvm", "-u", "WP", "--window", "3"), 2,
+		      "a window of 3 pages; a power of two is possible");
+}
+
 const struct test_case cmd_uffd_tests[] = {
-	TEST(good_passes),
-	TEST(ignored_remove_is_told),
-	TEST(given_up_is_told),
-	TEST(killed_is_told),
-	TEST(signal_ends_it),
-	TEST(refuses),
-	TEST_END,
+	TEST(good_passes),	  TEST(ignored_remove_is_told), TEST(given_up_is_told),
+	TEST(killed_is_told),	  TEST(signal_ends_it),		TEST(refuses),
+	TEST(bench_times_faults), TEST(bench_refuses),		TEST_END,
 };
