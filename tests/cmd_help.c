@@ -57,7 +57,7 @@ static void find_commands(void)
 
 	nr_commands = 0;
 	while ((line = strsep(&rest, "\n")) != NULL)
-		if (sscanf(line, "  %23[a-z]  ", name) == 1 && line[2] != ' ' && !add_subcommands(name))
+		if (sscanf(line, "  %23[a-z-]  ", name) == 1 && line[2] != ' ' && !add_subcommands(name))
 			add_command(name, "");
 	CHECK_GE(nr_commands, 8);
 }
