@@ -205,14 +205,6 @@ bool guardian_running(void)
 	return guardian.pid > 0;
 }
 
-void guardian_forget(void)
-{
-	if (!guardian_running())
-		return;
-	close(guardian.pipe);
-	guardian.pid = 0;
-}
-
 int guardian_stop(struct err *err)
 {
 	int ret;

@@ -46,7 +46,4 @@ int guardian_swap(u64 bytes, struct err *err);
 /* Return: 0; -errno: the change stands, and is tried again at the end. A negative @change is nothing. */
 int guardian_undo(int change, struct err *err);
 
-/* In a child of tain that was forked while the guardian runs: the guardian is the parent's. */
-void guardian_forget(void);
-
 #endif /* LAB_GUARDIAN_H */

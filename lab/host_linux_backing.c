@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "lib/alloc.h"
@@ -16,6 +17,8 @@
 /* Files are sparse, and a tracked one never filled twice at one offset: fresh memory is the next piece of it. */
 #define MEMFD_BYTES (1ull << 60)
 #define FILE_BYTES (8ull << 40) /* ext4 ends at 16 TiB */
+
+#define FILE_ROOM 4 /* times DATA: others write to the disk too, and fresh memory comes before the old goes */
 
 #define KVM_DEVICE "/dev/kvm"
 
@@ -47,6 +50,7 @@ static int open_file(struct host *host, struct err *err)
 {
 	struct host_linux *l = host->private;
 	const char *dir = getenv("TMPDIR");
+	struct statvfs fs;
 	char path[256];
 
 	dir = dir && *dir == '/' ? dir : "/var/tmp";
@@ -59,6 +63,10 @@ static int open_file(struct host *host, struct err *err)
 	}
 	if (host->fd < 0)
 		return err_set(err, -EOPNOTSUPP, "no file can be made in %s: %s", dir, strerror(errno));
+	/* A write to a mapping that finds the disk full is a SIGBUS, which is too late to ask. */
+	if (!fstatvfs(host->fd, &fs) && (u64)fs.f_bavail * fs.f_frsize < FILE_ROOM * (host->bytes + host->limbo_bytes))
+		return err_set(err, -EOPNOTSUPP, "%s has no room for a file of %llu bytes", dir,
+			       (unsigned long long)host->bytes);
 	return size_file(host, err);
 }
 
