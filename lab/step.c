@@ -9,6 +9,7 @@
 
 #include "lab/trace.h"
 #include "lib/alloc.h"
+#include "lib/probe.h"
 #include "lib/thread.h"
 #include "vmm/engine.h"
 
@@ -347,7 +348,9 @@ int step_run(struct oracle *o, const struct plan_step *step)
 	int ret;
 
 	oracle_begin(o, step);
+	probe3(op_begin, plan_op_table[step->op].name, step->first, step->pages);
 	ret = (CHECKING && step->plant && step->op != PLAN_DIRTYLOG ? step_planted : step_fn[step->op])(o, step);
 	lab_trace(DONE, step->index, -ret, 0, 0);
+	probe3(op_end, plan_op_table[step->op].name, step->first, ret);
 	return ret;
 }

@@ -40,6 +40,7 @@
  *
  * Without in_progress (mutant k4-no-in-progress) the vCPU maps p just before it is freed.
  */
+#include "lib/probe.h"
 #include "mmu/mmu_internal.h"
 
 struct fault {
@@ -238,6 +239,7 @@ int mmu_fault(struct mmu_vcpu *vcpu, gpa_t gpa, enum mm_access access)
 	ASSERT(READ_ONCE(vcpu->mode) == MMU_OUTSIDE);
 	if (mmu_poisoned(mmu))
 		return -EIO;
+	probe3(fault_begin, vcpu->id, fault.gfn, access);
 	/* Held across the sleep: a slot that goes waits for us before it is zapped (rule K3). */
 	idx = srcu_read_lock(&mmu->srcu);
 	ret = fault_resolve(mmu, &fault);
@@ -249,5 +251,6 @@ int mmu_fault(struct mmu_vcpu *vcpu, gpa_t gpa, enum mm_access access)
 	else if (ret == MMU_FAULT_SPURIOUS)
 		mmu_count(mmu, MMU_NR_SPURIOUS);
 	mmu_trace(fault, vcpu->id, fault.gfn, access, ret);
+	probe3(fault_end, vcpu->id, fault.gfn, ret);
 	return ret;
 }

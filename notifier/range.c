@@ -7,6 +7,7 @@
  * it, in any of the three (rule N6), before start returns.
  */
 #include "lib/membarrier.h"
+#include "lib/probe.h"
 #include "notifier/notifier_internal.h"
 
 /* --- counting, for admission by section (timeline in admission.c) ------------------------ */
@@ -184,6 +185,7 @@ int mn_range_start(struct mmu_notifier_range *range)
 	range->slot = 0;
 	range->flags = MN_OPEN;
 	mn_trace(START, range->start, range->end, range->event, range->blockable);
+	probe3(invalidate_start, range->start, range->end, range->event);
 	if (!subs)
 		return 0;
 	if (subs->slots)
@@ -201,6 +203,7 @@ void mn_range_end(struct mmu_notifier_range *range)
 		return;
 	}
 	mn_trace(END, range->start, range->end, range->event, 0);
+	probe3(invalidate_end, range->start, range->end, range->event);
 	if ((range->flags != MN_OPEN) || (CHECKING && subs && READ_ONCE(subs->first)))
 		call_all_ends(subs, range);
 	else

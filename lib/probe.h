@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * USDT probes, provider "tain": one no-operation each until a tracer puts a breakpoint there. scripts/tain-faults.bt
+ * uses them. Where <sys/sdt.h> (systemtap-sdt-dev) is missing they are type-checked, and nothing.
+ *
+ *   fault_begin(vcpu, gfn, access)            tain's second MMU; access as in enum mm_access
+ *   fault_end(vcpu, gfn, outcome)             as mmu_fault() returns it
+ *   invalidate_start(start, end, event)       a section of the notifier opens; event as in the range
+ *   invalidate_end(start, end, event)
+ *   op_begin(op, first, pages)                an operation of a stress plan, whatever the engine; op: a string
+ *   op_end(op, first, ret)
+ */
+#ifndef LIB_PROBE_H
+#define LIB_PROBE_H
+
+#include "lib/base.h"
+
+#if __has_include(<sys/sdt.h>) && !defined(TAIN_NO_PROBES)
+#include <sys/sdt.h>
+#define PROBES 1
+#define probe3(name, a, b, c) DTRACE_PROBE3(tain, name, a, b, c)
+#else
+#define PROBES 0
+#define probe3(name, a, b, c) ((void)sizeof(a), (void)sizeof(b), (void)sizeof(c))
+#endif
+
+#endif /* LIB_PROBE_H */
