@@ -15,12 +15,14 @@
 
 #include "lib/base.h"
 
-#if __has_include(<sys/sdt.h>) && !defined(TAIN_NO_PROBES)
+#if !defined(TAIN_NO_PROBES) && !defined(__CHECKER__) /* sparse knows no __has_include */
+#if __has_include(<sys/sdt.h>)
 #include <sys/sdt.h>
-#define PROBES 1
 #define probe3(name, a, b, c) DTRACE_PROBE3(tain, name, a, b, c)
-#else
-#define PROBES 0
+#endif
+#endif
+
+#ifndef probe3
 #define probe3(name, a, b, c) ((void)sizeof(a), (void)sizeof(b), (void)sizeof(c))
 #endif
 
