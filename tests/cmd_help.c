@@ -43,7 +43,7 @@ static bool add_subcommands(const char *name)
 	char list[256], *rest = list, *word;
 	int end = 0;
 
-	sscanf(TAIN(name, "--help")->out.text, "Usage: tain %*s [OPTIONS] %255[a-z|] [OPTIONS]%n", list, &end);
+	sscanf(TAIN(name, "--help")->out.text, "Usage: tain %*s [OPTIONS] %255[a-z|-] [OPTIONS]%n", list, &end);
 	if (!end)
 		return false;
 	while ((word = strsep(&rest, "|")) != NULL)
