@@ -27,6 +27,7 @@ COMMON := -std=gnu17 -g $(WARN) -D_GNU_SOURCE -D_LGPL_SOURCE -DTAIN_VERSION=\"$(
 	-fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-strict-aliasing -pthread -MMD -MP \
 	$(shell $(PKG_CONFIG) --cflags $(PKGS))
 LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS)) -pthread
+STATIC_LIBS = $(shell $(PKG_CONFIG) --static --libs $(PKGS)) -pthread
 TEST_LIBS := -lcunit
 
 CFLAGS_release := -O2 -DNDEBUG
@@ -53,7 +54,7 @@ say = @$(if $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),,printf
 hush = @
 endif
 
-.PHONY: FORCE all check bench install uninstall clean asan tsan prove format lint release-tests
+.PHONY: FORCE all check check-ept peers bench install uninstall clean asan tsan prove format lint release-tests
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -96,6 +97,10 @@ define test_program
 $(if $(filter release,$(1)),$(B),$(B)/$(1))/tests/$(2)_test: $(patsubst %.c,$(B)/obj/$(1)/%.o,$(sort tests/$(2)_test.c $(wildcard tests/$(2)_*.c)) $(wildcard tests/test.c))
 endef
 $(foreach v,$(VARIANTS),$(foreach t,$(TEST_ROOMS),$(eval $(call test_program,$(v),$(t)))))
+
+# The release without shared libraries, for the lanes' machines: nothing else is in them.
+$(B)/tain-static: $(CMD_OBJ_release) $(B)/libtain.a
+	$(call say,LINK,$@)$(CC) -static $(LDFLAGS) $(CMD_OBJ_release) $(B)/libtain.a $(STATIC_LIBS) -o $@
 
 all: $(B)/tain $(B)/libtain.a $(B)/libtain.so $(B)/tain.pc
 prove: $(B)/prove/tain $(TEST_ROOMS:%=$(B)/prove/tests/%_test)
@@ -141,6 +146,14 @@ uninstall: uninstall-guest
 check:
 	scripts/check
 
+# The same commands on a real EPT, emulated: minutes, and worth them.
+check-ept:
+	scripts/lane ept
+
+# KVM's selftests and tain in turn.
+peers:
+	scripts/peers --run
+
 bench: $(B)/tain
 	scripts/bench
 
@@ -152,7 +165,7 @@ C_FILES := $(sort $(wildcard include/tain/*.h $(foreach d,lib notifier mm mm/pol
 lint:
 	scripts/check-includes
 	scripts/check-symbols
-	shellcheck $(shell grep -lr 'env bash' scripts .ci)
+	shellcheck $(shell grep -rlE '^#!.*[/ ](ba|busybox )?sh$$' scripts .ci)
 	$(call say,SPARSE,every source)for file in $(LIB_SRCS) $(CMD_SRCS); do $(SPARSE) $$file && $(SPARSE) -DTAIN_CHECKING $$file || exit 1; done
 	$(call say,FORMAT,every source)clang-format --dry-run --Werror $(C_FILES)
 	mandoc -T lint -W warning $(MAN)

@@ -10,7 +10,7 @@
 #include "lib/time.h"
 
 static struct {
-	const char *engine, *backing, *json, *cpus;
+	const char *engine, *backing, *json, *cpus, *clock;
 	unsigned int vcpus, passes;
 	u64 bytes, seed, arena;
 	bool seed_given, quiet;
@@ -21,6 +21,7 @@ static struct {
 	.window = 1,
 	.engine = "soft",
 	.backing = "anonymous",
+	.clock = "ns",
 	.vcpus = 1,
 	.passes = 5,
 	.bytes = 64ull << 20,
@@ -50,6 +51,8 @@ static const struct option_spec options[] = {
 		"with -u: who resolves: thread (on another processor, default), same-cpu, vcpu (the faulting thread)"),
 	CMD_OPTION(0, "demand-paging-test", "PATH", OPTION_STRING, &opt.demand_paging_test,
 		   "with -u MISSING: the KVM selftest to compare with (default: not compared)"),
+	CMD_OPTION(0, "clock", "UNIT", OPTION_STRING, &opt.clock,
+		   "what samples are in: ns (default), or instructions, on an emulator whose TSC counts them"),
 	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
 		   .no_env = true),
 	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
@@ -111,7 +114,7 @@ static void print_table(const struct bench_fault_result *r)
 	u64 overhead = hist_percentile(&r->row[BENCH_OVERHEAD][BENCH_SEQUENTIAL].ns, 50);
 	char name[64];
 
-	fprintf(cmd_out, "\nMMU %s; times of one access in ns\n", r->id.mmu);
+	fprintf(cmd_out, "\nMMU %s; times of one access in %s\n", r->id.mmu, cycles_unit_name());
 	fprintf(cmd_out, row_format, "cause", "accesses", "min", "p50", "net p50", "p90", "p99", "p99.9", "p99.99",
 		"max", "faults", "faults/s");
 	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
@@ -126,7 +129,8 @@ static void print_table(const struct bench_fault_result *r)
 		if (r->row[cause][BENCH_SEQUENTIAL].ran)
 			fprintf(cmd_out, "  %-16s %s\n", bench_cause_table[cause].name,
 				bench_cause_table[cause].summary);
-	fprintf(cmd_out, "  net p50: less tain's own overhead per measured access, %s ns\n", cmd_count(overhead));
+	fprintf(cmd_out, "  net p50: less tain's own overhead per measured access, %s %s\n", cmd_count(overhead),
+		cycles_unit_name());
 	cmd_print_histogram(cmd_out, bench_cause_table[BENCH_FIRST_TOUCH].name,
 			    &r->row[BENCH_FIRST_TOUCH][BENCH_SEQUENTIAL].ns, 12);
 }
@@ -134,20 +138,21 @@ static void print_table(const struct bench_fault_result *r)
 static json_t *document(const struct bench_fault_config *c, struct bench_fault_result *r)
 {
 	json_t *doc = result_new("bench fault", &r->id, c->machine.seed);
-	u64 resolution = cycles_to_ns(cycles_step()) + 1; /* rounded up */
+	u64 resolution = cycles_to_unit(cycles_step()) + 1; /* rounded up */
 	char name[64];
 
 	result_counts(doc, r->elapsed_ns, 0, r->faults);
 	result_option_u64(doc, "vcpus", opt.vcpus);
 	result_option_u64(doc, "bytes", opt.bytes);
 	result_option_text(doc, "backing", opt.backing);
+	result_option_text(doc, "clock", opt.clock);
 	result_option_u64(doc, "iterations", opt.passes);
 	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
 		for (int order = 0; order < BENCH_ORDER_NR; order++) {
 			if (!r->row[cause][order].ran)
 				continue;
 			row_name(name, sizeof(name), cause, order);
-			result_histogram(doc, name, "ns", &r->row[cause][order].ns);
+			result_histogram(doc, name, cycles_unit_name(), &r->row[cause][order].ns);
 			result_blocks(doc, name, &r->row[cause][order].blocks, resolution);
 		}
 	if (!r->row[BENCH_TAIN_HOST_FAULT][BENCH_SEQUENTIAL].ran)
@@ -167,6 +172,10 @@ static int configure(struct bench_fault_config *c)
 	engine = cmd_engine(opt.engine, "bench fault", opt.json, &status);
 	if (!engine)
 		return status;
+	if (!strcmp(opt.clock, "instructions"))
+		cycles_set_unit(CYCLES_INSTRUCTIONS);
+	else if (strcmp(opt.clock, "ns"))
+		return cmd_complain(CMD_MISUSE, "unknown clock '%s': ns or instructions", opt.clock);
 	bench_fault_config_init(c, engine);
 	if (host_parse_backing(opt.backing, &c->machine.backing, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);

@@ -28,11 +28,11 @@ static void progress(u64 done, u64 total, void *arg)
 				  (unsigned long long)done, (unsigned long long)total);
 }
 
-static void line(const char *name, const struct hist *h)
+static void line(const char *name, const struct hist *h, const char *unit)
 {
-	fprintf(cmd_out, "  %-14s %9s  p50 %s  p90 %s  p99 %s  p99.9 %s  max %s ns\n", name, cmd_count(hist_count(h)),
+	fprintf(cmd_out, "  %-14s %9s  p50 %s  p90 %s  p99 %s  p99.9 %s  max %s %s\n", name, cmd_count(hist_count(h)),
 		cmd_count(hist_percentile(h, 50)), cmd_count(hist_percentile(h, 90)), cmd_count(hist_percentile(h, 99)),
-		cmd_count(hist_percentile(h, 99.9)), cmd_count(hist_max(h)));
+		cmd_count(hist_percentile(h, 99.9)), cmd_count(hist_max(h)), unit);
 }
 
 static json_t *document(const struct bench_uffd_config *c, struct bench_uffd_result *r)
@@ -47,8 +47,8 @@ static json_t *document(const struct bench_uffd_config *c, struct bench_uffd_res
 	result_option_text(doc, "uffd", uffd_mode_names[c->mode]);
 	result_option_text(doc, "placement", bench_placement_names[c->placement]);
 	result_option_u64(doc, "window", c->window);
-	result_histogram(doc, cause, "ns", &r->row.ns);
-	result_blocks(doc, cause, &r->row.blocks, cycles_to_ns(cycles_step()) + 1);
+	result_histogram(doc, cause, cycles_unit_name(), &r->row.ns);
+	result_blocks(doc, cause, &r->row.blocks, cycles_to_unit(cycles_step()) + 1);
 	if (hist_count(&r->handler))
 		result_histogram(doc, "uffd_handler", "ns", &r->handler);
 	if (r->figure.name[0])
@@ -76,9 +76,9 @@ int cmd_bench_uffd(const struct bench_uffd_config *config, const char *json, boo
 	if (!r.ran && status == CMD_SKIPPED)
 		status = cmd_save_skip("bench fault", bench_uffd_cause(c.mode), err.text, json, status);
 	if (r.ran && r.row.ran) {
-		line(bench_uffd_cause(c.mode), &r.row.ns);
+		line(bench_uffd_cause(c.mode), &r.row.ns, cycles_unit_name());
 		if (hist_count(&r.handler))
-			line("handler", &r.handler);
+			line("handler", &r.handler, "ns");
 		fprintf(cmd_out, "  %s pages in %s faults, %s pages/s\n", cmd_count(r.row.accesses),
 			cmd_count(r.row.faults), cmd_rate((double)r.row.accesses * 1e9 / (double)r.row.elapsed_ns));
 		if (r.figure.name[0] && !cmd_print_figure(&r.figure))

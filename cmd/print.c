@@ -178,7 +178,7 @@ void cmd_print_histogram(FILE *out, const char *title, const struct hist *hist, 
 	make_bars(hist, lines, &bars);
 	for (unsigned int i = 0; i < bars.nr; i++)
 		most = max(most, bars.count[i]);
-	fprintf(out, "\n%s, ns (%s samples)\n", title, cmd_count(hist_count(hist)));
+	fprintf(out, "\n%s, %s (%s samples)\n", title, cycles_unit_name(), cmd_count(hist_count(hist)));
 	for (unsigned int i = 0; i < bars.nr; i++) {
 		double part = (double)bars.count[i] / (double)hist_count(hist);
 

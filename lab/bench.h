@@ -39,7 +39,7 @@ extern const char *const bench_order_names[BENCH_ORDER_NR];
 
 struct bench_row {
 	bool ran;
-	struct hist ns;	      /* per access */
+	struct hist ns;	      /* per access, in cycles_unit_name() */
 	struct blocks blocks; /* per pass */
 	u64 accesses;
 	u64 faults;	/* second-MMU faults meanwhile; the host's for the two host rows */

@@ -128,7 +128,7 @@ static int tain_pass(struct bench_run *b, struct bench_row *row, struct err *err
 
 		if (ret)
 			return err_set(err, ret, "tain's host fault: %s", strerror(-ret));
-		hist_add(&b->now, cycles_to_ns(cycles() - begin));
+		hist_add(&b->now, cycles_to_unit(cycles() - begin));
 		put_page(fault.page);
 	}
 	row->elapsed_ns += clock_ns() - start;

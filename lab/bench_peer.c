@@ -80,7 +80,7 @@ int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench
 		u64 begin = stamp_begin();
 
 		WRITE_ONCE(*(u64 *)(p + (u64)page[i] * PAGE_SIZE), i + 1);
-		hist_add(samples, cycles_to_ns(stamp_end() - begin));
+		hist_add(samples, cycles_to_unit(stamp_end() - begin));
 	}
 	row->elapsed_ns += clock_ns() - start;
 	row->accesses += pages;

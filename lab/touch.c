@@ -8,6 +8,7 @@
 #define ANSWER_NS (120 * NSEC_PER_SEC)
 #define LEAVE_NS (10 * NSEC_PER_SEC)
 #define POLL_NS (50 * NSEC_PER_USEC) /* seldom enough to disturb no measurement */
+#define POLL_SHARED_NS NSEC_PER_MSEC /* where the caller takes its turn on a vCPU's processor */
 
 u64 touch_part(const struct touch *t)
 {
@@ -86,6 +87,7 @@ bool touch_answered(struct touch *t)
 int touch_wait(struct touch *t, struct err *err)
 {
 	u64 start = clock_ns();
+	u64 poll_ns = t->machine.cpus > t->machine.config.vcpus ? POLL_NS : POLL_SHARED_NS;
 
 	while (!touch_answered(t)) {
 		const struct machine_vcpu *failed = machine_failed(&t->machine);
@@ -97,7 +99,7 @@ int touch_wait(struct touch *t, struct err *err)
 		if (clock_ns() - start > ANSWER_NS)
 			return err_set(err, -ETIMEDOUT, "the guest has not finished a command for %llu s",
 				       ANSWER_NS / NSEC_PER_SEC);
-		thread_sleep_ns(POLL_NS);
+		thread_sleep_ns(poll_ns);
 	}
 	return 0;
 }
@@ -113,7 +115,7 @@ static void add_samples(struct touch *t, u32 vcpu, u64 n, struct hist *samples)
 
 	n = min(n, t->sample_count); /* the guest's word */
 	for (u64 i = 0; i < n; i++)
-		hist_add(samples, cycles_to_ns(READ_ONCE(sample[i])));
+		hist_add(samples, cycles_to_unit(READ_ONCE(sample[i])));
 }
 
 int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64 *accesses, struct hist *samples,

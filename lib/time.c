@@ -11,6 +11,7 @@
 
 u64 cycles_mult;
 static u64 khz;
+static enum cycles_unit sample_unit; /* constant once something is measured */
 
 /* A moment on both clocks, taken when the program starts, so that the first use seldom has to wait. */
 static struct {
@@ -66,4 +67,19 @@ u64 cycles_step(void)
 		last = now;
 	}
 	return step;
+}
+
+void cycles_set_unit(enum cycles_unit unit)
+{
+	sample_unit = unit;
+}
+
+const char *cycles_unit_name(void)
+{
+	return sample_unit == CYCLES_INSTRUCTIONS ? "instructions" : "ns";
+}
+
+u64 cycles_to_unit(u64 count)
+{
+	return sample_unit == CYCLES_INSTRUCTIONS ? count : cycles_to_ns(count);
 }

@@ -37,4 +37,15 @@ static inline u64 cycles_to_ns(u64 count)
 	return (unsigned __int128)count * __atomic_load_n(&cycles_mult, __ATOMIC_RELAXED) >> 32;
 }
 
+/*
+ * What samples are given in. On an emulator that runs so many instructions per second of
+ * its own, the counter counts instructions: then a sample says how many, and repeats.
+ */
+enum cycles_unit { CYCLES_NS, CYCLES_INSTRUCTIONS };
+
+/* Before anything is measured. */
+void cycles_set_unit(enum cycles_unit unit);
+const char *cycles_unit_name(void);
+u64 cycles_to_unit(u64 count);
+
 #endif /* LIB_TIME_H */

@@ -42,6 +42,7 @@ static const struct refusal unknown_names[] = {
 	{ { "stress", "-s", "anonymos" }, "unknown backing 'anonymos', did you mean 'anonymous'?; "
 					  "`tain list backings` names them" },
 	{ { "run", "-s", "memf", "hello" }, "unknown backing 'memf', did you mean 'memfd'?; `tain list backings` names them" },
+	{ { "bench", "fault", "--clock", "us" }, "unknown clock 'us': ns or instructions" },
 	{ { "bench", "fault", "-s", "tape" }, "unknown backing 'tape'; `tain list backings` names them" },
 	{ { "stress", "--mutant", "k4-no-seq-chek" }, "unknown mutant 'k4-no-seq-chek', did you mean 'k4-no-seq-check'?; "
 						      "`tain list mutants` names them" },

@@ -20,6 +20,8 @@
 #define BITMAP_BYTES 8193 /* 65536 ports, and the byte of ones that ends it */
 #define TRAP_STACK_BYTES 4096
 #define EXIT_PORT 0xf4
+/* Nobody sends a guest interrupts. But Bochs takes no interrupt for the host either while a guest bars its own. */
+#define USER_FLAGS 0x202 /* IF */
 
 	.section .tain.text, "ax", @progbits
 rt_text:
@@ -48,7 +50,7 @@ guest_start:
 	mov %rsp, %rax
 	push $USER_SS
 	push %rax
-	push $2 /* flags: none */
+	push $USER_FLAGS
 	push $USER_CS
 	push $guest_user
 	iretq
@@ -74,7 +76,7 @@ trap:
 	and $-16, %rax
 	push $USER_SS
 	push %rax
-	push $2
+	push $USER_FLAGS
 	push $USER_CS
 	push $trap_user
 	iretq
