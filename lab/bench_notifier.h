@@ -100,8 +100,9 @@ void bench_register_conclude(const struct bench_register_config *config, struct 
 
 /* Linux VMAs of this process. */
 struct peer_vmas {
-	void *start; /* NULL: none */
+	char *start; /* NULL: none */
 	size_t bytes;
+	u32 holes; /* pages unmapped between those kept, from the second on: anybody's */
 };
 
 /* @vmas: none yet. Return: 0; -EOPNOTSUPP (vm.max_map_count) or -errno with the reason in @why: none. */

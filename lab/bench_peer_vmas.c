@@ -49,15 +49,16 @@ static u64 max_map_count(void)
 }
 
 /* One VMA to @count: every other page away, or of other rights. */
-static int cut(char *start, enum register_kind kind, u32 count)
+static int cut(struct peer_vmas *vmas, enum register_kind kind)
 {
-	u64 pages = kind == REGISTER_OWN ? 2ull * count : count;
+	u64 pages = vmas->bytes / PAGE_SIZE;
 
 	for (u64 i = 1; i < pages; i += 2) {
-		char *page = start + i * PAGE_SIZE;
+		char *page = vmas->start + i * PAGE_SIZE;
 
 		if (kind == REGISTER_OWN ? munmap(page, PAGE_SIZE) : mprotect(page, PAGE_SIZE, PROT_READ))
 			return -errno;
+		vmas->holes += kind == REGISTER_OWN;
 	}
 	return 0;
 }
@@ -77,10 +78,11 @@ int peer_vmas_add(struct peer_vmas *vmas, enum register_kind kind, u32 count, st
 	if (start == MAP_FAILED)
 		return err_set(why, -ENOMEM, "no room for %u VMAs: %s", count, strerror(errno));
 	vmas->start = start;
+	vmas->holes = 0;
 	madvise(start, vmas->bytes, MADV_NOHUGEPAGE);
 	if (kind == REGISTER_SHARED)
 		WRITE_ONCE(*start, 1);
-	ret = cut(start, kind, count);
+	ret = cut(vmas, kind);
 	/* A VMA keeps its anon_vma when its pages go. */
 	for (u64 i = 0; kind == REGISTER_OWN && i < count && !ret; i++) {
 		char *page = start + 2 * i * PAGE_SIZE;
@@ -96,7 +98,13 @@ int peer_vmas_add(struct peer_vmas *vmas, enum register_kind kind, u32 count, st
 
 void peer_vmas_remove(struct peer_vmas *vmas)
 {
-	munmap(vmas->start, vmas->bytes);
+	u64 kept = 2ull * vmas->holes * PAGE_SIZE;
+
+	/* A hole is no longer ours: another thread may have mapped its own there. */
+	for (u64 i = 0; i < vmas->holes; i++)
+		munmap(vmas->start + 2 * i * PAGE_SIZE, PAGE_SIZE);
+	if (kept < vmas->bytes)
+		munmap(vmas->start + kept, vmas->bytes - kept);
 	vmas->start = NULL;
 }
 

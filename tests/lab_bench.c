@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The benchmarks of the notifier layer: short runs, what they leave in the result, and what they refuse. */
 #include <string.h>
+#include <sys/mman.h>
 
 #include "lab/bench_notifier.h"
 #include "lab/result.h"
@@ -199,6 +200,24 @@ static void peer_vmas_refuse(void)
 	}
 }
 
+/* Whatever another thread maps into a hole outlives the VMAs around it. */
+static void peer_vmas_holes(void)
+{
+	struct peer_vmas vmas = { .start = NULL };
+	struct err why = { "" };
+	char *hole;
+
+	REQUIRE_EQ(peer_vmas_add(&vmas, REGISTER_OWN, 11, &why), 0);
+	CHECK_EQ(vmas.holes, 11);
+	hole = mmap(vmas.start + 3 * PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	CHECK_PTR_EQ(hole, vmas.start + 3 * PAGE_SIZE);
+	*hole = 7;
+	peer_vmas_remove(&vmas);
+	CHECK_EQ(*hole, 7);
+	CHECK_EQ(munmap(hole, PAGE_SIZE), 0);
+}
+
 /* --- invalidate ---------------------------------------------------------------------------- */
 
 static void invalidate_short(void)
@@ -248,9 +267,15 @@ static void invalidate_refuses(void)
 }
 
 const struct test_case lab_bench_notifier_tests[] = {
-	TEST(figure_verdicts),	  TEST(figure_document),
-	TEST(register_counts),	  TEST(register_short),
-	TEST(register_stops),	  TEST(register_signals),
-	TEST(peer_vmas_refuse),	  TEST(invalidate_short),
-	TEST(invalidate_refuses), TEST_END,
+	TEST(figure_verdicts),
+	TEST(figure_document),
+	TEST(register_counts),
+	TEST(register_short),
+	TEST(register_stops),
+	TEST(register_signals),
+	TEST(peer_vmas_refuse),
+	TEST(peer_vmas_holes),
+	TEST(invalidate_short),
+	TEST(invalidate_refuses),
+	TEST_END,
 };
