@@ -18,14 +18,16 @@
 
 u32 cmd_stop;
 FILE *cmd_out;
-static bool stdout_lost;	     /* and complained about */
-static volatile sig_atomic_t caught; /* by the main thread's handler, read by the main thread */
+static bool stdout_lost; /* and complained about */
+static u32 caught;	 /* the first signal, or 0 */
 
+/* On any thread: while the main thread starts one, signals go to those that have not blocked them yet. */
 static void on_signal(int sig)
 {
-	if (caught)
+	u32 none = 0;
+
+	if (!try_cmpxchg(&caught, &none, (u32)sig))
 		_exit(CMD_SIGNAL + sig); /* the second one does not wait */
-	caught = sig;
 	WRITE_ONCE(cmd_stop, 1);
 }
 
@@ -186,7 +188,7 @@ int cmd_finish(int status)
 			     failed ? "no space, or nobody reads" : strerror(errno));
 		status = status ?: CMD_FAILED;
 	}
-	return caught ? CMD_SIGNAL + caught : status;
+	return READ_ONCE(caught) ? CMD_SIGNAL + (int)READ_ONCE(caught) : status;
 }
 
 u64 cmd_seed(bool given, u64 seed)

@@ -6,16 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lab/place.h"
 #include "lib/alloc.h"
 #include "lib/atomic.h"
-
-/*
- * Where DATA goes. While a plan has a hole open in DATA, another thread's malloc
- * may call mmap(), and must not be given the hole. Linux fills the highest gap that
- * fits, so DATA lies well below the process's other mappings, with this gap between.
- */
-#define LINUX_GAP (64ull << 30)
-#define LINUX_TRIES 64
 
 static int host_linux_supports(enum host_backing backing, struct err *why)
 {
@@ -204,31 +197,6 @@ static int host_linux_limbo_write64(struct host *host, u64 off, u64 value)
 	return pwrite(host->fd, &value, sizeof(value), old_offset(host, off)) == sizeof(value) ? 0 : -EIO;
 }
 
-/* Find a free range of @bytes, see LINUX_GAP. Return: its address, or 0. */
-static hva_t find_place(u64 bytes)
-{
-	void *top = mmap(NULL, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	hva_t base = (hva_t)(uintptr_t)top;
-	void *p;
-
-	if (top == MAP_FAILED)
-		return 0;
-	munmap(top, PAGE_SIZE);
-	for (int i = 0; i < LINUX_TRIES; i++) {
-		if (base < bytes + LINUX_GAP)
-			break;
-		base = align_down(base - bytes - LINUX_GAP, 1ul << 30);
-		p = mmap((void *)(uintptr_t)base, bytes, PROT_NONE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-		if (p == MAP_FAILED)
-			continue;
-		munmap(p, bytes);
-		if (p == (void *)(uintptr_t)base)
-			return base;
-	}
-	return 0;
-}
-
 static void host_linux_destroy(struct host *host)
 {
 	struct host_linux *l = host->private;
@@ -247,7 +215,8 @@ static void host_linux_destroy(struct host *host)
 static int host_linux_create(struct host *host, struct err *err)
 {
 	struct host_linux *l = mem_zalloc(sizeof(*l));
-	u64 granule = 2ul << 20; /* a huge page moves as one only between places that are aligned alike */
+	/* a huge page moves as one only between places that are aligned alike */
+	u64 room = align_up(host->bytes + PAGE_SIZE, 2ul << 20);
 	hva_t base;
 	int ret;
 
@@ -257,11 +226,13 @@ static int host_linux_create(struct host *host, struct err *err)
 	ret = host_linux_open(host, err);
 	if (ret)
 		goto fail;
-	base = find_place(align_up(host->bytes + PAGE_SIZE, granule) + host->limbo_bytes);
+	base = place_reserve(room + host->limbo_bytes);
 	if (base) {
 		host->data = base;
-		host->quarantine = base + align_up(host->bytes + PAGE_SIZE, granule);
-		ret = host_linux_map_fresh(host, 0, host->bytes, MAP_FIXED_NOREPLACE);
+		host->quarantine = base + room;
+		ret = host_linux_map_fresh(host, 0, host->bytes, MAP_FIXED);
+		/* what nothing was mapped over is a hole from now on */
+		munmap(data_ptr(host, ret ? 0 : host->bytes), room + host->limbo_bytes - (ret ? 0 : host->bytes));
 	}
 	if (!base || ret) {
 		host->data = 0;

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "lab/linux_compat.h"
+#include "lab/place.h"
 #include "lib/alloc.h"
 #include "lib/time.h"
 
@@ -92,11 +93,8 @@ static int map_region(struct uffd_check *c, struct region *r, struct err *err)
 		if (r->fd < 0 || ftruncate(r->fd, (off_t)bytes))
 			return err_set(err, -errno, "memfd: %s", strerror(errno));
 	}
-	r->memory = mmap(NULL, bytes, RW, flags | MAP_NORESERVE, r->fd, 0);
-	if (r->memory == MAP_FAILED) {
-		r->memory = NULL;
+	if (mmap(r->memory, bytes, RW, flags | MAP_NORESERVE | MAP_FIXED, r->fd, 0) == MAP_FAILED)
 		return err_set(err, -ENOMEM, "no memory for a region of %llu bytes", (unsigned long long)bytes);
-	}
 	madvise(r->memory, bytes, MADV_NOHUGEPAGE);
 	reg.range.start = (u64)(uintptr_t)r->memory;
 	reg.range.len = bytes;
@@ -116,9 +114,13 @@ static int map_all(struct uffd_check *c, struct err *err)
 	c->touched = mem_zalloc(c->pages);
 	c->log = mem_zalloc(LOG_ENTRIES * sizeof(*c->log));
 	c->child = mmap(NULL, PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	c->scratch = mmap(NULL, OP_PAGES * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (!c->rule || !c->touched || !c->log || c->child == MAP_FAILED || c->scratch == MAP_FAILED)
+	c->place_bytes = (c->pages + OP_PAGES) * PAGE_SIZE;
+	c->place = place_reserve(c->place_bytes);
+	if (!c->rule || !c->touched || !c->log || c->child == MAP_FAILED || !c->place)
 		return err_set(err, -ENOMEM, "no memory for the books");
+	for (int i = 0; i < 2; i++)
+		c->region[i].memory = (char *)(uintptr_t)c->place + c->region[i].first * PAGE_SIZE;
+	c->scratch = (char *)(uintptr_t)c->place + c->pages * PAGE_SIZE;
 	for (u64 page = 0; page < c->pages; page++)
 		c->rule[page] = RULE_SNAPSHOT;
 	ret = open_uffd(c, err);
@@ -132,13 +134,11 @@ static void unmap_all(struct uffd_check *c)
 	if (c->uffd >= 0)
 		close(c->uffd);
 	for (int i = 0; i < 2; i++) {
-		if (c->region[i].memory)
-			munmap(c->region[i].memory, c->region[i].pages * PAGE_SIZE);
 		if (c->region[i].fd >= 0)
 			close(c->region[i].fd);
 	}
-	if (c->scratch && c->scratch != MAP_FAILED)
-		munmap(c->scratch, OP_PAGES * PAGE_SIZE);
+	if (c->place)
+		munmap((void *)(uintptr_t)c->place, c->place_bytes);
 	if (c->child && c->child != MAP_FAILED)
 		munmap(c->child, PAGE_SIZE);
 	mem_free(c->rule);

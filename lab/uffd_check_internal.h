@@ -72,6 +72,8 @@ struct uffd_check {
 	u32 spent; /* three quarters of the pages were removed; atomic */
 	u64 start_ns;
 	u64 removed; /* pages; the mutator's */
+	hva_t place; /* of what is mapped: holes open there */
+	u64 place_bytes;
 	char *scratch;
 	u32 *child;	       /* shared with a forked child: 1 + page that was wrong, and why */
 	int child_pid;	       /* atomic; 0: none */

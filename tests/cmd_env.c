@@ -272,6 +272,20 @@ void tain_wait(struct tain_run *r)
 	check_clean(r);
 }
 
+void check_heartbeats(const struct tain_run *r, const char *command)
+{
+	const char *text = r->err.text, *end;
+	char begin[48];
+
+	snprintf(begin, sizeof(begin), "tain %s: ", command);
+	for (; *text; text = end + 1) {
+		end = strchrnul(text, '\n');
+		CHECK_MSG(*end && !strncmp(text, begin, strlen(begin)), "%s: stderr '%s'", r->name, r->err.text);
+		if (!*end)
+			return;
+	}
+}
+
 void tain_pause(u64 ms)
 {
 	thread_sleep_ns(ms * NSEC_PER_MSEC);

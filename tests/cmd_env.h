@@ -69,6 +69,12 @@ unsigned int tain_count(const char *text, const char *part);
  */
 void check_refused(const struct tain_run *r, int status, const char *text);
 
+/*
+ * Nothing stands on stderr but the lines that a run of @command ("stress") says every ten
+ * seconds: on a busy machine any run may take so long.
+ */
+void check_heartbeats(const struct tain_run *r, const char *command);
+
 /* The test's directory, and a file in it; both valid until the test ends. */
 const char *tain_dir(void);
 const char *tain_path(const char *name);

@@ -167,7 +167,7 @@ static void text_for_people(void)
 	const struct tain_run *r = TAIN("stress", "-i", "100", "-t", "50s", "--seed", "31", "-b", "1M", "-v", "2");
 
 	CHECK_EQ(r->status, 0);
-	CHECK_STR(r->err.text, "");
+	check_heartbeats(r, "stress");
 	CHECK_MSG(!strncmp(r->out.text, identity, strlen(identity)), "'%s' begins with '%s'", r->out.text, identity);
 	CHECK_CONTAINS(r->out.text, "\n2 vCPUs, 1 MiB anonymous, operations all, ");
 	for (const char *const *label =

@@ -75,8 +75,8 @@ static void a_heartbeat_every_ten_seconds(void)
 	r->keep = false;
 	tain_wait(r);
 	CHECK_EQ(r->status, 0);
-	CHECK_EQ(tain_count(r->err.text, "\n"), 1);
-	CHECK_MSG(!strncmp(r->err.text, "tain stress: ", 13), "'%s' names the command", r->err.text);
+	CHECK_GE(tain_count(r->err.text, "\n"), 1); /* more on a busy machine */
+	check_heartbeats(r, "stress");
 	CHECK_CONTAINS(r->err.text, " s: ");
 	CHECK_CONTAINS(r->err.text, " accesses checked, ");
 	CHECK_CONTAINS(r->err.text, " host operations, 0 violations\n");
