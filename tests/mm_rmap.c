@@ -159,15 +159,18 @@ static void aging(void)
 struct shared {
 	struct env env;
 	u32 stop;
-	struct mm_migrate_stats stats;
+	u64 moved; /* pages so far, for the main thread to read */
 };
 
 static void migrate_all(void *arg)
 {
+	struct mm_migrate_stats stats = { 0 };
 	struct shared *s = arg;
 
-	while (!READ_ONCE(s->stop))
-		CHECK_EQ(mm_migrate(s->env.mm, s->env.base, 2 * THREAD_PAGES * PAGE_SIZE, &s->stats), 0);
+	while (!READ_ONCE(s->stop)) {
+		CHECK_EQ(mm_migrate(s->env.mm, s->env.base, 2 * THREAD_PAGES * PAGE_SIZE, &stats), 0);
+		WRITE_ONCE(s->moved, stats.moved);
+	}
 }
 
 /* What was written is read, wherever the page is by then, and wherever its mapping has moved. */
@@ -198,7 +201,7 @@ static void migrate_beside_writers(void)
 				 0);
 			at = THREAD_PAGES - at;
 		}
-		if (turn >= TEST_SCALE(20000u) && READ_ONCE(s.stats.moved) > 100)
+		if (turn >= TEST_SCALE(20000u) && READ_ONCE(s.moved) > 100)
 			break;
 	}
 	WRITE_ONCE(s.stop, 1);
