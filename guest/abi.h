@@ -9,6 +9,10 @@
  *   slot 1  SHARED  GUEST_SHARED_GPA..  struct guest_shared and what it points to
  *   slot 2  DATA    GUEST_DATA_GPA..    the memory under test; the host changes it at will
  *
+ * On machines that are not tain's (QEMU, Bochs) the same addresses lie in one piece of
+ * RAM, and DATA follows SHARED: data_base says where it begins. GUEST_DATA_GPA is where
+ * tain's own engines put it.
+ *
  * SHARED is written by both sides at the same time: 32- and 64-bit words, each
  * accessed atomically; nobody trusts a value twice.
  */
@@ -19,7 +23,7 @@
 
 #include "guest/workloads.h"
 
-#define GUEST_ABI_VERSION 1
+#define GUEST_ABI_VERSION 2
 #define GUEST_ABI_MAGIC 0x74616975u
 
 #define GUEST_PAGE_SHIFT 12
@@ -43,7 +47,20 @@
  * entry, long mode, CPL0, interrupts off, no IDT and no TSS; identity mapping of
  * [0, end of DATA) that CPL3 may use; rdi = vCPU number, rsi = GUEST_SHARED_GPA,
  * rsp = top of its stack.
+ *
+ * The same file boots by itself, through its PVH note (QEMU's -kernel) or its multiboot2
+ * header (GRUB, so Bochs): guest/rt/boot.c brings the machine into that state. A host
+ * that can write the machine's memory fills SHARED in before it starts. Where nobody did,
+ * the guest makes a SHARED of its own: one vCPU, arguments from the command line, and for
+ * DATA the memory behind LOW.
+ *
+ * Such a guest has no VMM that takes one vCPU away: each notes exit_code and ended, and
+ * halts; the last one writes the exit code to GUEST_PORT_EXIT, which ends a QEMU that has
+ * isa-debug-exit there, and "Shutdown" to Bochs's port.
  */
+
+#define GUEST_BOOT_PAGE 0x1000ul	/* where processors start, one page */
+#define GUEST_BOOT_LIMIT 0x2000000000ul /* 128 GiB: the page tables of a guest that booted end below 0xa0000 */
 
 /* I/O ports. */
 #define GUEST_PORT_TEXT 0x3f8 /* console text */
@@ -166,7 +183,9 @@ struct guest_vcpu {
 	uint64_t command_cycles; /* guest cycles the last command took, whole */
 	uint64_t violations;	 /* reported so far; the ring keeps the first GUEST_VIOLATION_RING */
 	uint64_t heartbeat;	 /* grows while the guest makes progress */
-	uint64_t guest_pad[8];
+	uint64_t exit_code;	 /* valid once ended; only guests that booted by themselves write the two */
+	uint64_t ended;
+	uint64_t guest_pad[6];
 	/* written by the host */
 	uint64_t posted; /* commands posted; the guest obeys command when posted > done */
 	struct guest_command command;
@@ -182,7 +201,8 @@ struct guest_shared {
 	uint32_t vcpus;
 	uint32_t stop; /* 1: workloads without a natural end return 0 */
 	uint64_t shared_bytes;
-	uint64_t data_bytes; /* DATA is [GUEST_DATA_GPA, + data_bytes) */
+	uint64_t data_base; /* DATA is [data_base, + data_bytes) */
+	uint64_t data_bytes;
 	uint64_t seed;
 	uint64_t tsc_khz;
 	uint64_t vcpu_offset;	/* struct guest_vcpu[vcpus] */
@@ -190,6 +210,7 @@ struct guest_shared {
 	uint64_t sample_offset; /* uint32_t[vcpus][sample_count], 0 without samples */
 	uint64_t sample_count;
 	uint32_t write_percent; /* stamp: share of accesses that write */
+	uint32_t exited;	/* vCPUs that have ended, counted by guests that booted by themselves */
 	uint32_t argc;
 	uint32_t arg_offset[GUEST_MAX_ARGS]; /* into args */
 	char args[GUEST_ARGS_BYTES];	     /* the guest's own arguments, each NUL terminated; no program name */

@@ -4,12 +4,19 @@
 
 #include "guest/workload.h"
 
+#ifndef GUEST_NATIVE
+#include "guest/rt/boot.h"
+#endif
+
 static void guest_out(struct guest *g, const char *text, uint64_t bytes)
 {
 #ifdef GUEST_NATIVE
 	guest_native_text(g, text, bytes);
 #else
-	(void)g;
+	if (guest_boot_shared) {
+		guest_boot_text(g, text, bytes);
+		return;
+	}
 	__asm__ __volatile__("rep outsb" : "+S"(text), "+c"(bytes) : "d"((uint16_t)GUEST_PORT_TEXT) : "memory");
 #endif
 }
@@ -19,7 +26,8 @@ void guest_exit(struct guest *g, int code)
 #ifdef GUEST_NATIVE
 	guest_native_exit(g, code);
 #else
-	(void)g;
+	if (guest_boot_shared)
+		guest_boot_exit(g, code);
 	for (;;)
 		__asm__ __volatile__("outl %0, %1" : : "a"(code), "Nd"((uint16_t)GUEST_PORT_EXIT) : "memory");
 #endif
@@ -210,6 +218,7 @@ int guest_setup(struct guest *g, struct guest_shared *shared, uint32_t vcpu, cha
 	*g = (struct guest){
 		.id = vcpu,
 		.vcpus = shared->vcpus,
+		.data_base = shared->data_base,
 		.data_bytes = shared->data_bytes,
 		.tsc_khz = shared->tsc_khz,
 		.seed = shared->seed,

@@ -9,7 +9,7 @@ GUEST_MAIN(counter)
 {
 	uint64_t all = guest_data_size(g) >> GUEST_PAGE_SHIFT;
 	uint64_t pages = guest_option(argc, argv, "pages", 16), passes = guest_option(argc, argv, "passes", 1000);
-	uint64_t base = GUEST_DATA_GPA + GUEST_WSLOT_OFFSET + g->id * 8ul, total = 0, start;
+	uint64_t base = guest_data_base(g) + GUEST_WSLOT_OFFSET + g->id * 8ul, total = 0, start;
 
 	if (pages > all)
 		pages = all;

@@ -80,7 +80,8 @@ static inline int guest_order_run(struct guest *g, const char *name, uint32_t ki
 	for (pass = 0; (!passes || pass < passes) && !guest_stop_asked(g); pass++) {
 		guest_order_init(&order, kind, pages, stride, seed + pass);
 		while (guest_order_next(&order, &page) && !guest_stop_asked(g)) {
-			uint64_t gpa = GUEST_DATA_GPA + (page << GUEST_PAGE_SHIFT) + GUEST_WSLOT_OFFSET + g->id * 8ul;
+			uint64_t gpa =
+				guest_data_base(g) + (page << GUEST_PAGE_SHIFT) + GUEST_WSLOT_OFFSET + g->id * 8ul;
 
 			if (write)
 				guest_write64(g, gpa, accesses + 1);

@@ -98,13 +98,14 @@ static __attribute__((noinline, cold)) void stamp_report(struct guest *g, const 
 
 static inline uint64_t stamp_slot(const struct stamper *s, uint64_t page)
 {
-	return GUEST_DATA_GPA + (page << GUEST_PAGE_SHIFT) + GUEST_WSLOT_OFFSET + s->g->id * 8ul;
+	return guest_data_base(s->g) + (page << GUEST_PAGE_SHIFT) + GUEST_WSLOT_OFFSET + s->g->id * 8ul;
 }
 
 static inline void stamp_read(struct stamper *s, uint64_t page, uint32_t index)
 {
 	const struct guest_page_rule *rule = &s->rules[page];
-	uint64_t gpa = GUEST_DATA_GPA + (page << GUEST_PAGE_SHIFT) + GUEST_STAMP_OFFSET + index * GUEST_STAMP_STRIDE;
+	uint64_t gpa =
+		guest_data_base(s->g) + (page << GUEST_PAGE_SHIFT) + GUEST_STAMP_OFFSET + index * GUEST_STAMP_STRIDE;
 	uint32_t required = shared_load(&rule->required);   /* R1 */
 	uint64_t seen = guest_read64(s->g, gpa);	    /* R2 */
 	uint32_t announced = shared_load(&rule->announced); /* R3 */

@@ -25,7 +25,7 @@ static inline uint64_t touch_end(void)
 
 static inline void touch_page(struct guest *g, uint64_t page, uint32_t write)
 {
-	uint64_t gpa = GUEST_DATA_GPA + (page << GUEST_PAGE_SHIFT) + GUEST_TOUCH_OFFSET(page);
+	uint64_t gpa = guest_data_base(g) + (page << GUEST_PAGE_SHIFT) + GUEST_TOUCH_OFFSET(page);
 
 	if (write)
 		guest_write64(g, gpa, page + 1);
@@ -66,7 +66,7 @@ static uint64_t touch_values(struct guest *g, const struct guest_command *comman
 
 	while (guest_order_next(order, &page)) {
 		page += command->first;
-		value = guest_read64(g, GUEST_DATA_GPA + (page << GUEST_PAGE_SHIFT) + GUEST_TOUCH_OFFSET(page));
+		value = guest_read64(g, guest_data_base(g) + (page << GUEST_PAGE_SHIFT) + GUEST_TOUCH_OFFSET(page));
 		if (n < room)
 			__atomic_store_n(&sample[n++], (uint32_t)value, __ATOMIC_RELAXED);
 	}

@@ -13,23 +13,9 @@
 int main(int argc, char **argv)
 {
 	static const struct test_suite suites[] = {
-		SUITE(help),
-		SUITE(list),
-		SUITE(bad),
-		SUITE(elf),
-		SUITE(limits),
-		SUITE(run),
-		SUITE(stress),
-		SUITE(bench),
-		SUITE(compare),
-		SUITE(signal),
-		SUITE(terminal),
-		SUITE(mutant),
-		SUITE(plan),
-		SUITE(fuzz),
-		SUITE(uffd),
-		SUITE(matrix),
-		{ NULL, NULL, NULL, NULL },
+		SUITE(help),   SUITE(list),   SUITE(bad),   SUITE(elf),	    SUITE(boot),   SUITE(limits),
+		SUITE(run),    SUITE(stress), SUITE(bench), SUITE(compare), SUITE(signal), SUITE(terminal),
+		SUITE(mutant), SUITE(plan),   SUITE(fuzz),  SUITE(uffd),    SUITE(matrix), { NULL, NULL, NULL, NULL },
 	};
 
 	if (argc < 2)

@@ -27,6 +27,7 @@ bool flat_create(struct flat *f, u64 pages)
 	shared->header = (struct guest_shared){
 		.magic = GUEST_ABI_MAGIC,
 		.version = GUEST_ABI_VERSION,
+		.data_base = GUEST_DATA_GPA,
 		.vcpus = 2,
 		.shared_bytes = sizeof(*shared),
 		.data_bytes = pages * GUEST_PAGE_SIZE,

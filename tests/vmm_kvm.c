@@ -203,7 +203,7 @@ static void wrong_abi(void)
 		((struct guest_shared *)vm_shared(e.vm))->version = GUEST_ABI_VERSION + 1;
 		env_run(&e);
 		CHECK_EQ(e.vcpu[0].last.code, 125);
-		CHECK_CONTAINS(e.vcpu[0].text, "built for version 1 of the guest interface, the host offers 2");
+		CHECK_CONTAINS(e.vcpu[0].text, "built for version 2 of the guest interface, the host offers 3");
 	}
 	env_destroy(&e);
 }

@@ -169,6 +169,7 @@ int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err)
 		return ret;
 	vm->data_hva = hva;
 	vm->data_bytes = bytes;
+	vm_guest_shared(vm)->data_base = GUEST_DATA_GPA;
 	vm_guest_shared(vm)->data_bytes = bytes;
 	return 0;
 }

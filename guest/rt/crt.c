@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* From the entry to guest_main() and back; what a bare guest says when it traps. */
+#include "guest/rt/boot.h"
 #include "guest/workload.h"
 
 #define CRT_EXIT_ABI 125
@@ -13,12 +14,14 @@ struct guest_trap {
 	uint64_t rip, cs, flags, rsp, ss;
 };
 
+extern const char trap_stacks[]; /* GUEST_MAX_VCPUS pages */
+
 void guest_enter(uint64_t vcpu, struct guest_shared *shared) __attribute__((noreturn));
 void guest_trap(const struct guest_trap *trap) __attribute__((noreturn));
 
 void guest_enter(uint64_t vcpu, struct guest_shared *shared)
 {
-	struct guest g;
+	struct guest g = { .id = (uint32_t)vcpu };
 	char *argv[GUEST_MAX_ARGS + 1];
 	int argc;
 
@@ -27,6 +30,7 @@ void guest_enter(uint64_t vcpu, struct guest_shared *shared)
 			     GUEST_ABI_VERSION, shared->magic == GUEST_ABI_MAGIC ? shared->version : 0);
 		guest_exit(&g, CRT_EXIT_ABI);
 	}
+	guest_boot_clear();
 	argc = guest_setup(&g, shared, (uint32_t)vcpu, argv);
 	guest_exit(&g, guest_main(&g, argc, argv));
 }
@@ -41,9 +45,14 @@ void guest_trap(const struct guest_trap *trap)
 		[14] = "page fault",	[16] = "FPU error",   [17] = "alignment",
 		[18] = "machine check", [19] = "SIMD error",  [21] = "control protection",
 	};
-	struct guest g = { 0 };
+	struct guest g = { .id = (uint32_t)(((uintptr_t)trap - (uintptr_t)trap_stacks) / GUEST_PAGE_SIZE) };
 	const char *name = names[trap->vector & 31];
 
+	if (guest_boot_shared) {
+		struct guest_shared *shared = (void *)(uintptr_t)guest_boot_shared;
+
+		g.vcpu = (struct guest_vcpu *)((char *)shared + shared->vcpu_offset) + g.id;
+	}
 	guest_printf(&g, "guest: exception %lu (%s), error 0x%lx, rip 0x%lx, rsp 0x%lx", trap->vector,
 		     name ? name : "reserved", trap->error, trap->rip, trap->rsp);
 	if (trap->vector == 14)

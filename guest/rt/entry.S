@@ -7,6 +7,8 @@
  * (tain-guest.ld) and every descriptor is a constant. The Accessed bits are set
  * beforehand; CPL3 may use every port through the zeroed I/O bitmap.
  */
+#include "guest/rt/boot.h"
+
 #define RT_TEXT 0x200000
 #define RT_DATA 0x201000
 #define VCPUS 16
@@ -65,6 +67,11 @@ guest_user:
 	 * say it. A trap while saying it finds its rsp on a trap stack: leave at once.
 	 */
 trap:
+	cmpl $3, (%rsp) /* int3, from guest_boot_exit() */
+	jne 1f
+	cmp $GUEST_HALT_MAGIC, %edi
+	je halt
+1:
 	mov 40(%rsp), %rax
 	sub $trap_stacks, %rax
 	cmp $(VCPUS * TRAP_STACK_BYTES), %rax
@@ -92,6 +99,12 @@ trap_again:
 	out %eax, $EXIT_PORT
 	jmp trap_again
 
+	/* CPL3 cannot halt, and no other vector can be raised from there on every machine. */
+halt:
+	cli
+	hlt
+	jmp halt
+
 	.section .tain.data, "aw", @progbits
 rt_data:
 	/* The task segments first: their addresses are RT_DATA + vcpu * TSS_BYTES. One bitmap ends them all. */
@@ -107,13 +120,14 @@ rt_data:
 	.byte 0xff
 
 	.balign 16
+	.globl gdt, gdt_pointer
 gdt:
 	.quad 0
 	.quad 0x00af9b000000ffff /* kernel code */
 	.quad 0x00cf93000000ffff /* kernel data */
 	.quad 0x00cff3000000ffff /* user data */
 	.quad 0x00affb000000ffff /* user code */
-	.quad 0
+	.quad 0x00cf9b000000ffff /* kernel code of 32 bits, on the way up: BOOT_CS in start.S */
 	.set v, 0
 	.rept VCPUS
 	.word ((VCPUS - v) * TSS_BYTES + BITMAP_BYTES - 1) & 0xffff
@@ -151,6 +165,7 @@ idt_pointer:
 
 	.bss
 	.balign 16
+	.globl trap_stacks
 trap_stacks:
 	.skip VCPUS * TRAP_STACK_BYTES
 

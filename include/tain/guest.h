@@ -10,6 +10,10 @@
  * change it at any moment, so it is reached through guest_read*() and
  * guest_write*() only, with naturally aligned addresses.
  *
+ * The same file also boots by itself, with one vCPU: `qemu-system-x86_64 -M microvm -m 256
+ * -kernel FILE.elf -append "ARGUMENTS" -nodefaults -display none -serial stdio -device
+ * isa-debug-exit,iobase=0xf4`, or by GRUB's multiboot2. Machines pc and q35 do too.
+ *
  * An exception ends the vCPU with a line on the console and exit code 128 + vector.
  */
 #ifndef TAIN_GUEST_H
@@ -25,6 +29,7 @@ struct guest_native;
 struct guest {
 	uint32_t id;
 	uint32_t vcpus;
+	uint64_t data_base;
 	uint64_t data_bytes;
 	uint64_t tsc_khz;
 	uint64_t seed;
@@ -65,8 +70,12 @@ static inline uint32_t guest_vcpus(const struct guest *g)
 /* First byte of DATA, a guest-physical address; the guest runs on an identity mapping. */
 static inline uint64_t guest_data_base(const struct guest *g)
 {
+#ifdef GUEST_NATIVE
 	(void)g;
 	return 0x100000000ull;
+#else
+	return g->data_base;
+#endif
 }
 
 /* Bytes of DATA. */

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* Between start.S, boot.c and entry.S; C and assembler read this file. */
+#ifndef GUEST_RT_BOOT_H
+#define GUEST_RT_BOOT_H
+
+#define GUEST_HALT_MAGIC 0x68616c74 /* in edi at int3: halt instead of a trap */
+#define BOOT_MB2_MAGIC 0x36d76289   /* in eax where multiboot2 loaded us */
+
+#ifndef __ASSEMBLER__
+#include "guest/abi.h"
+
+struct guest;
+
+/* Set while one processor runs at CPL0, constant afterwards. */
+extern uint64_t guest_boot_shared; /* where SHARED is, if the guest booted by itself; else 0 */
+
+/* start.S, at CPL0 and in long mode, on the first processor. Return: address of SHARED. */
+uint64_t guest_boot(uint32_t magic, uint32_t info);
+
+/* At CPL3, before anything reads DATA: nobody but this guest has prepared a DATA of its own. */
+void guest_boot_clear(void);
+
+/* What api.c stands on where the guest booted by itself. */
+void guest_boot_text(struct guest *g, const char *text, uint64_t bytes);
+void guest_boot_exit(struct guest *g, int code) __attribute__((noreturn));
+#endif
+
+#endif /* GUEST_RT_BOOT_H */
