@@ -88,6 +88,13 @@ static void print_admission(const struct bench_invalidate_result *r, int admissi
 	fputc('\n', cmd_out);
 	for (size_t i = 0; i < ARRAY_SIZE(by_pages); i++)
 		print_row(r, admission, by_pages[i], sizes);
+	fprintf(cmd_out, "  %-20s %23s %23s\n", "so", "an operation", "each page");
+	for (size_t i = 0; i < ARRAY_SIZE(by_pages) && sizes > 1; i++) {
+		fprintf(cmd_out, "  %-20s", invalidate_table[by_pages[i]].name);
+		cell(&r->fixed[admission][by_pages[i]]);
+		cell(&r->slope[admission][by_pages[i]]);
+		fputc('\n', cmd_out);
+	}
 }
 
 static json_t *document(const struct bench_invalidate_result *r)
@@ -104,6 +111,11 @@ static json_t *document(const struct bench_invalidate_result *r)
 			for (int size = 0; size < INVALIDATE_SIZES; size++)
 				if (r->cases[a][what][size].rounds)
 					result_figure(doc, &r->cases[a][what][size]);
+		for (int what = 0; what < INVALIDATE_WHAT_NR; what++)
+			if (r->fixed[a][what].rounds) {
+				result_figure(doc, &r->fixed[a][what]);
+				result_figure(doc, &r->slope[a][what]);
+			}
 	}
 	return doc;
 }

@@ -9,7 +9,7 @@ const char *const invalidate_admission_names[INVALIDATE_ADMISSIONS] = { "mm_lock
 
 const struct register_name invalidate_table[INVALIDATE_WHAT_NR] = {
 	[INVALIDATE_NOBODY] = { "no subscriber", "start and end, less an empty loop" },
-	[INVALIDATE_SUBSCRIBERS] = { "subscribers", "start and end, callbacks that do nothing" },
+	[INVALIDATE_SUBSCRIBERS] = { "subscribers", "the same, callbacks that do nothing" },
 	[INVALIDATE_PRESENT] = { "section, mirrored", "start and end alone; the second MMU maps every page" },
 	[INVALIDATE_HOLE] = { "empty 1 GiB", "start and end alone; the second MMU maps no page" },
 	[INVALIDATE_DONTNEED] = { "DONTNEED, mirrored", "the whole operation, pages freed" },
@@ -78,8 +78,10 @@ static void conclude_subscribers(struct bench_invalidate_result *r, int a)
 	char name[40];
 
 	for (int size = 0; size < 3; size++) {
-		struct figure like = { .what = "start and end, callbacks that do nothing, over their number",
-				       .bound = 15 };
+		struct figure like = {
+			.what = "start and end, less an empty loop, over the number of callbacks, which do nothing",
+			.bound = 15
+		};
 
 		snprintf(name, sizeof(name), "a subscriber of %u", n[size]);
 		f = figure_of(r, a, INVALIDATE_FIGURE_SUBSCRIBERS + size, like, name);
@@ -90,6 +92,26 @@ static void conclude_subscribers(struct bench_invalidate_result *r, int a)
 		      "linear in subscribers");
 	for (u32 i = 0; i < by[2].rounds; i++)
 		figure_add(f, by[2].value[i] / n[2], by[1].value[i] / n[1]);
+}
+
+/* A round at a time: what any operation costs, and what each page adds. */
+static void conclude_line(struct bench_invalidate_result *r, int a, enum invalidate_what what, u32 largest)
+{
+	const struct figure *one = &r->cases[a][what][0], *many = &r->cases[a][what][largest];
+	struct figure *fixed = &r->fixed[a][what], *slope = &r->slope[a][what];
+	double pages = r->pages[largest];
+
+	fixed->unit = slope->unit = "ns";
+	snprintf(fixed->name, sizeof(fixed->name), "%s: %s, an operation", invalidate_admission_names[a],
+		 invalidate_table[what].name);
+	snprintf(slope->name, sizeof(slope->name), "%s: %s, each page", invalidate_admission_names[a],
+		 invalidate_table[what].name);
+	for (u32 i = 0; largest && i < min(one->rounds, many->rounds); i++) {
+		double each = (many->value[i] * pages - one->value[i]) / (pages - 1);
+
+		figure_add(slope, each, 0);
+		figure_add(fixed, one->value[i] - each, 0);
+	}
 }
 
 void bench_invalidate_conclude(struct bench_invalidate_result *r)
@@ -110,6 +132,13 @@ void bench_invalidate_conclude(struct bench_invalidate_result *r)
 			      (struct figure){ .what = "a page, start and end over the largest range", .bound = 60 },
 			      "invalidate of present pages");
 		add_values(f, &r->cases[a][INVALIDATE_PRESENT][largest], 1);
+		f = figure_of(r, a, INVALIDATE_FIGURE_PRESENT_ONE,
+			      (struct figure){ .what = "start and end over one page, all included", .bound = 60 },
+			      "invalidate of a single present page");
+		add_values(f, &r->cases[a][INVALIDATE_PRESENT][0], 1);
+		for (int what = INVALIDATE_PRESENT; what < INVALIDATE_WHAT_NR; what++)
+			if (what != INVALIDATE_HOLE)
+				conclude_line(r, a, what, largest);
 		f = figure_of(
 			r, a, INVALIDATE_FIGURE_HOLE,
 			(struct figure){ .what = "start and end; the second MMU maps nothing there", .bound = 200 },

@@ -137,7 +137,7 @@ extern const char *const invalidate_admission_names[INVALIDATE_ADMISSIONS];
 #define INVALIDATE_SIZES 5 /* numbers of subscribers, or of pages */
 enum invalidate_what {
 	INVALIDATE_NOBODY,	   /* start and end, no subscriber: over an empty loop */
-	INVALIDATE_SUBSCRIBERS,	   /* start and end, empty callbacks; by their number */
+	INVALIDATE_SUBSCRIBERS,	   /* the same, empty callbacks; by their number */
 	INVALIDATE_PRESENT,	   /* a section over pages that the second MMU maps; a page, by their number */
 	INVALIDATE_HOLE,	   /* ... over 1 GiB of which it maps none */
 	INVALIDATE_DONTNEED,	   /* the whole operation, mirrored; a page */
@@ -154,6 +154,7 @@ enum invalidate_figure {
 	INVALIDATE_FIGURE_SUBSCRIBERS, /* one per number */
 	INVALIDATE_FIGURE_LINEAR = INVALIDATE_FIGURE_SUBSCRIBERS + 3,
 	INVALIDATE_FIGURE_PRESENT,
+	INVALIDATE_FIGURE_PRESENT_ONE,
 	INVALIDATE_FIGURE_HOLE,
 	INVALIDATE_FIGURE_NR
 };
@@ -169,6 +170,9 @@ struct bench_invalidate_config {
 struct bench_invalidate_result {
 	u32 pages[INVALIDATE_SIZES]; /* upwards; 0: none */
 	struct figure cases[INVALIDATE_ADMISSIONS][INVALIDATE_WHAT_NR][INVALIDATE_SIZES];
+	/* Of the cases by pages: a straight line through the smallest and the largest. */
+	struct figure fixed[INVALIDATE_ADMISSIONS][INVALIDATE_WHAT_NR],
+		slope[INVALIDATE_ADMISSIONS][INVALIDATE_WHAT_NR];
 	struct figure figure[INVALIDATE_ADMISSIONS][INVALIDATE_FIGURE_NR];
 	u64 elapsed_ns;
 };

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sleeping readers. A reader counts itself in and out in a slot of its own thread,
- * under one of two indexes; an updater flips the index and waits until as many
- * have left the old one as entered it.
- * Source: McKenney, "Sleepable RCU" (2006); the lock and unlock counts kept apart
- * are Lai Jiangshan's (2012, 2017).
+ * Sleeping readers. A reader draws a ticket and writes it into a slot of its own
+ * thread; an updater makes a new ticket and waits until no slot holds an older one.
+ * The barrier of the reader is the updater's to pay for (lib/membarrier.h), and no store
+ * of his depends on what he stored before: entering and leaving cost a nanosecond.
+ * Source: McKenney, "Sleepable RCU" (2006) for what it is for; the counter of grace
+ * periods that readers copy is user-level RCU's (Desnoyers et al., 2012).
  */
 #ifndef LIB_SRCU_H
 #define LIB_SRCU_H
@@ -13,18 +14,20 @@
 #include "lib/base.h"
 #include "lib/grace.h"
 #include "lib/lock.h"
+#include "lib/membarrier.h"
 #include "lib/race.h"
 #include "lib/rcu.h"
 #include "lib/thread.h"
 
+/* Written by the thread of that id alone. */
 struct srcu_slot {
-	u64 lock[2], unlock[2]; /* only grow; written by the thread of that id alone */
+	u64 ticket; /* of its outermost reader; 0: none */
+	u64 nested; /* readers beyond that one */
 } cacheline_aligned;
 
 struct srcu_struct {
-	u32 idx;		 /* its low bit: where new readers count; written under mutex */
-	struct srcu_slot *slots; /* THREAD_MAX of them */
-	struct mutex mutex;	 /* one grace period at a time */
+	u64 ticket;		 /* one more per grace period, from 1 */
+	struct srcu_slot *slots; /* THREAD_MAX of them; constant */
 	struct grace_domain callbacks;
 	struct lock_map map; /* held by readers, asked for by who waits for them: the checker sees the deadlock */
 };
@@ -43,51 +46,65 @@ void cleanup_srcu_struct(struct srcu_struct *ss);
 
 static inline int must_check srcu_read_lock_site(struct srcu_struct *ss, const struct lock_site *site)
 {
-	u32 idx = READ_ONCE(ss->idx) & 1;
-	u64 *count = &ss->slots[thread_id()].lock[idx];
+	u32 idx = thread_id();
+	struct srcu_slot *slot = &ss->slots[idx];
+	/* Pairs with the exchange in start_waiting(): who draws a ticket sees what was published before it was made. */
+	u64 ticket = smp_load_acquire(&ss->ticket);
 
 	lock_check_acquire(&ss->map.dep, 0, LOCK_READ, site);
 	race_point("srcu_read_lock:sampled"); /* the straggler of lib/srcu.c stands here */
-	WRITE_ONCE(*count, *count + 1);
+	if (unlikely(slot->ticket))
+		slot->nested++;
+	else
+		WRITE_ONCE(slot->ticket, ticket);
 	/*
-	 * B, pairs with A and D in lib/srcu.c: either the updater counts us, or we see
-	 * what it published before. Also keeps the section after the count.
+	 * B, pairs with A in start_waiting(): either the updater sees us, or we see what
+	 * it published before. Also keeps the section after the store.
 	 */
-	smp_mb();
+	smp_mb_light();
 	return (int)idx;
 }
 
 static inline void srcu_read_unlock_site(struct srcu_struct *ss, int idx, const struct lock_site *site)
 {
-	u64 *count = &ss->slots[thread_id()].unlock[idx];
+	struct srcu_slot *slot = &ss->slots[(u32)idx];
 
 	lock_check_release(&ss->map.dep, LOCK_READ, site);
-	/* C, pairs with the acquire of the unlock counts in lib/srcu.c: who counts us out sees our section over. */
-	smp_store_release(count, *count + 1);
+	if (unlikely(slot->nested))
+		slot->nested--;
+	else /* C, pairs with the acquire in slot_is_old(): who sees us gone sees our section over */
+		smp_store_release(&slot->ticket, 0);
 }
 
-/* Return: what to give to srcu_read_unlock(), on the same thread. May nest, may sleep. */
+/*
+ * Return: what to give to srcu_read_unlock(), on the same thread. May nest, may sleep.
+ * Readers of one thread that overlap without end hold every updater up.
+ */
 #define srcu_read_lock(ss) srcu_read_lock_site(ss, LOCK_HERE)
 #define srcu_read_unlock(ss, idx) srcu_read_unlock_site(ss, idx, LOCK_HERE)
 
-#if CHECKING
-/* Is this thread in a reader of @ss? */
-#define srcu_read_lock_held(ss) lock_check_held(&(ss)->map.dep, false)
-#endif
+/* Is this thread in a reader of @ss? Exact in every build. */
+static inline bool srcu_read_lock_held(const struct srcu_struct *ss)
+{
+	return ss->slots[thread_id()].ticket;
+}
 
-#if CHECKING
 #define srcu_dereference(p, ss)                                                                                        \
 	({                                                                                                             \
 		ASSERT(srcu_read_lock_held(ss));                                                                       \
 		__atomic_load_n(&(p), __ATOMIC_ACQUIRE);                                                               \
 	})
-#else
-#define srcu_dereference(p, ss) ((void)sizeof(ss), __atomic_load_n(&(p), __ATOMIC_ACQUIRE))
-#endif
 
-/* Wait for every reader of @ss that runs now. Context: sleeps; never in a reader of @ss. */
+/*
+ * Wait for every reader of @ss that runs now. Context: sleeps; never in a reader of @ss.
+ * Costs a membarrier(2) too: an interrupt to each processor that runs one of our threads.
+ */
 void synchronize_srcu_site(struct srcu_struct *ss, const struct lock_site *site);
 #define synchronize_srcu(ss) synchronize_srcu_site(ss, LOCK_HERE)
+
+/* The same until a signal is pending. Return: 0; -EINTR: some reader may still run. */
+int must_check synchronize_srcu_killable_site(struct srcu_struct *ss, const struct lock_site *site);
+#define synchronize_srcu_killable(ss) synchronize_srcu_killable_site(ss, LOCK_HERE)
 
 /*
  * fn(head) after a grace period of @ss, on a thread shared by all srcu_structs: a

@@ -42,7 +42,7 @@ static int id_alloc(u32 *id)
 			continue;
 		ids_used[i] = true;
 		WRITE_ONCE(thread_signals[i], 0); /* a signal of the last one of this number */
-		/* Before the thread's first count in a per-thread slot; readers_gone() in lib/srcu.c relies on it. */
+		/* Before the thread first writes to a slot of its own: who waits in lib/srcu.c relies on it. */
 		if (i >= thread_high)
 			WRITE_ONCE(thread_high, i + 1);
 		*id = i;

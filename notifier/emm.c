@@ -89,18 +89,22 @@ void mn_emm_release(struct notifier_mm *mm)
 {
 	struct mmu_notifier_subscriptions *subs = mm->subscriptions;
 	struct emm_notifier *e;
+	int idx;
 
 	for (;;) {
 		spin_lock(&subs->lock);
 		e = subs->emm;
 		if (e)
 			WRITE_ONCE(subs->emm, e->next);
+		mn_interest_locked(subs);
 		spin_unlock(&subs->lock);
 		if (!e)
 			return;
+		idx = srcu_read_lock(&mn_srcu);
 		mn_callback_enter();
 		e->callback(e, mm, emm_release, 0, 0);
 		mn_callback_leave();
+		srcu_read_unlock(&mn_srcu, idx);
 	}
 }
 
@@ -124,6 +128,7 @@ static void chain_del_locked(struct mmu_notifier_subscriptions *subs, void *what
 	while (*link != what)
 		link = &(*link)->next;
 	WRITE_ONCE(*link, ((struct emm_notifier *)what)->next);
+	mn_interest_locked(subs);
 }
 
 /* Context: the mm's write lock; or emm_mutex, with admission by section. */
@@ -160,7 +165,7 @@ int emm_notifier_register(struct emm_notifier *e, struct notifier_mm *mm, enum e
 
 	if (!e || !mm || !e->callback || (version != EMM_V1 && version != EMM_V3))
 		return -EINVAL;
-	if (mn_in_callback() || mn_in_section())
+	if (mn_in_callback() || mn_in_section(mm))
 		return -EDEADLK;
 	if (!try_cmpxchg(&e->state, &expected, (unsigned int)MN_CHANGING))
 		return -EEXIST;

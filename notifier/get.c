@@ -70,7 +70,7 @@ static int get_checks(const struct mmu_notifier_ops *ops, struct notifier_mm *mm
 		return -EINVAL;
 	if (ops->arch_invalidate_secondary_tlbs && ops->invalidate_range_start)
 		return -EINVAL;
-	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
+	return mn_in_callback() || mn_in_section(mm) ? -EDEADLK : 0;
 }
 
 int mmu_notifier_get_locked(const struct mmu_notifier_ops *ops, struct notifier_mm *mm,
@@ -104,11 +104,14 @@ static void free_after_grace(struct rcu_head *head)
 {
 	struct mmu_notifier *subscription = container_of((void *)head, struct mmu_notifier, rcu);
 	struct notifier_mm *mm = subscription->mm;
+	int idx;
 
 	race_point("notifier:before_free_notifier");
+	idx = srcu_read_lock(&mn_srcu);
 	mn_callback_enter();
 	subscription->ops->free_notifier(subscription);
 	mn_callback_leave();
+	srcu_read_unlock(&mn_srcu, idx);
 	notifier_mm_drop(mm);
 }
 

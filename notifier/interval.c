@@ -58,6 +58,7 @@ static int tell_all(struct mmu_notifier_subscriptions *subs, const struct mmu_no
 {
 	hva_t last = range->end - 1;
 	struct mmu_interval_notifier *sub;
+	int err = 0, idx;
 	u64 cur_seq;
 
 	spin_lock(&subs->lock);
@@ -67,17 +68,21 @@ static int tell_all(struct mmu_notifier_subscriptions *subs, const struct mmu_no
 		WRITE_ONCE(subs->seq, subs->seq | 1);
 	cur_seq = subs->seq;
 	spin_unlock(&subs->lock);
-	while (sub) {
-		if (!call_invalidate(sub, range, cur_seq)) {
-			mn_itree_end(subs);
-			return -EAGAIN;
-		}
+	if (!sub)
+		return 0;
+	idx = srcu_read_lock(&mn_srcu); /* the frozen tree needs it not; callbacks all run in one */
+	while (sub && !err) {
+		if (!call_invalidate(sub, range, cur_seq))
+			err = -EAGAIN;
 		race_point("notifier:between_intervals");
 		spin_lock(&subs->lock);
 		sub = itree_next(subs->itree, sub, range->start, last);
 		spin_unlock(&subs->lock);
 	}
-	return 0;
+	srcu_read_unlock(&mn_srcu, idx);
+	if (err)
+		mn_itree_end(subs);
+	return err;
 }
 
 int mn_itree_start(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
@@ -145,7 +150,7 @@ static int itree_admit(struct notifier_mm *mm)
 	};
 	int err;
 
-	if (mn_in_callback() || mn_in_section())
+	if (mn_in_callback() || mn_in_section(mm))
 		return -EDEADLK;
 	err = mn_admit(mm, &newcomer);
 	if (!err)
@@ -280,7 +285,7 @@ int mmu_interval_notifier_remove(struct mmu_interval_notifier *subscription)
 
 	if (!subscription)
 		return -EINVAL;
-	if (mn_in_callback() || mn_in_section())
+	if (mn_in_callback() || mn_in_section(NULL))
 		return -EDEADLK;
 	if (!try_cmpxchg(&subscription->state, &expected, (unsigned int)MN_CHANGING))
 		return -EINVAL;
@@ -318,7 +323,7 @@ int mmu_interval_read_begin(struct mmu_interval_notifier *subscription, uint64_t
 
 	if (!subscription || !out || READ_ONCE(subscription->state) != MN_REGISTERED)
 		return -EINVAL;
-	if (mn_in_section())
+	if (mn_in_section(NULL))
 		return -EDEADLK;
 	subs = subscription->mm->subscriptions;
 	/*

@@ -9,6 +9,7 @@
 #include "lib/atomic.h"
 #include "lib/base.h"
 #include "lib/lock.h"
+#include "lib/srcu.h"
 #include "tain/notifier.h"
 
 /* How a newcomer is kept from meeting a section half way (rule N3); docs/notifier.md. */
@@ -19,20 +20,22 @@ enum notifier_admission {
 	NOTIFIER_ADMIT_SECTION,
 };
 
-/* Section admission: the sections a thread has open on an mm. */
-struct mn_slot {
-	u64 word; /* low bits: how many; above: how often they fell to zero. Written by the thread of that id alone */
-} cacheline_aligned;
+/* struct mmu_notifier_subscriptions.interested: what a section has to do. */
+#define MN_LIST 1u  /* call those on the list */
+#define MN_ITREE 2u /* those in the tree */
+#define MN_EMM 4u   /* those on the EMM chain */
+#define MN_LISTEN (MN_LIST | MN_ITREE | MN_EMM)
+#define MN_COUNT 8u /* be a reader of subscriptions->sections: admission by section, constant */
 
-/* Private to notifier/ but for the tests of emptiness below. */
+/* Private to notifier/ but for the fast paths below. */
 struct mmu_notifier_subscriptions {
-	u32 interested;		    /* something to call or count in a section; written under lock */
-	struct mmu_notifier *first; /* written under lock, walked under the notifier SRCU domain */
-	struct mn_slot *slots;	    /* THREAD_MAX of them, section admission only; constant */
-	struct emm_notifier *emm;   /* chain; written under lock, walked under the notifier SRCU domain */
-	u32 emm_version;	    /* 0: no chain yet; written under lock */
-	u32 has_itree;		    /* sections are counted in active; set once */
-	u32 itree_ready;	    /* ... and none is open that was not; set once */
+	u32 interested;		     /* written under lock */
+	struct srcu_struct sections; /* section admission: every section is a reader; made with the mm */
+	struct mmu_notifier *first;  /* written under lock, walked under the notifier SRCU domain */
+	struct emm_notifier *emm;    /* chain; written under lock, walked under the notifier SRCU domain */
+	u32 emm_version;	     /* 0: no chain yet; written under lock */
+	u32 has_itree;		     /* sections are counted in active; set once */
+	u32 itree_ready;	     /* ... and none is open that was not; set once */
 
 	struct spinlock lock; /* guards the links of the lists and all below */
 	u64 born;	      /* last one given out */
@@ -85,19 +88,16 @@ static inline bool mm_has_notifiers(const struct notifier_mm *mm)
 {
 	const struct mmu_notifier_subscriptions *subs = READ_ONCE(mm->subscriptions);
 
-	return subs && (READ_ONCE(subs->first) || READ_ONCE(subs->has_itree) || READ_ONCE(subs->emm));
+	return subs && (READ_ONCE(subs->interested) & MN_LISTEN);
 }
 
-/* Nothing to call and nothing to count: two loads, mostly one. Checking builds check every section. */
-static inline bool mn_quiet(const struct notifier_mm *mm)
-{
-	const struct mmu_notifier_subscriptions *subs;
-
-	if (CHECKING)
-		return false;
-	subs = READ_ONCE(mm->subscriptions);
-	return likely(!subs) || !READ_ONCE(subs->interested);
-}
+/* struct mmu_notifier_range.flags: open, and what takes part in it. */
+#define MN_OPEN 1u
+#define MN_IN_ITREE 2u
+#define MN_IN_LIST 4u
+#define MN_IN_EMM 8u
+#define MN_COUNTED 16u /* a reader of subscriptions->sections */
+#define MN_QUICK 32u   /* and nothing else: counted, nobody to call */
 
 int mn_range_start(struct mmu_notifier_range *range);
 void mn_range_end(struct mmu_notifier_range *range);
@@ -106,6 +106,24 @@ bool mn_clear_flush_young(struct notifier_mm *mm, hva_t start, hva_t end);
 bool mn_clear_young(struct notifier_mm *mm, hva_t start, hva_t end);
 bool mn_test_young(struct notifier_mm *mm, hva_t start, hva_t end);
 void mn_secondary_tlbs(struct notifier_mm *mm, hva_t start, hva_t end);
+
+/* A section that nobody wants to hear of: plain loads and stores. Return: false: somebody does. */
+static inline bool mn_quick_start(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
+{
+	range->sections = srcu_read_lock(&subs->sections);
+	if (READ_ONCE(subs->interested) & MN_LISTEN) {
+		srcu_read_unlock(&subs->sections, range->sections);
+		return false;
+	}
+	range->flags = MN_QUICK;
+	return true;
+}
+
+static inline void mn_quick_end(struct mmu_notifier_range *range)
+{
+	range->flags = 0;
+	srcu_read_unlock(&range->mm->subscriptions->sections, range->sections);
+}
 
 /*
  * Open a section on range (rule N5). A blockable one always succeeds.
@@ -118,13 +136,24 @@ void mn_secondary_tlbs(struct notifier_mm *mm, hva_t start, hva_t end);
  */
 static inline int mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
-	return mn_quiet(range->mm) ? 0 : mn_range_start(range);
+	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
+	u32 interested;
+
+	if (CHECKING) /* these check every section */
+		return mn_range_start(range);
+	interested = likely(!subs) ? 0 : READ_ONCE(subs->interested);
+	if (!interested || (interested == MN_COUNT && mn_quick_start(subs, range)))
+		return 0;
+	return mn_range_start(range);
 }
 
 /* Close it. One that is not open is a checker report, and ignored. */
 static inline void mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 {
-	if (CHECKING || range->flags) /* start said whether it is open, whoever came or went since */
+	/* start said whether it is open, whoever came or went since */
+	if (!CHECKING && likely(range->flags == MN_QUICK))
+		mn_quick_end(range);
+	else if (CHECKING || range->flags)
 		mn_range_end(range);
 }
 

@@ -45,19 +45,40 @@ extern struct srcu_struct mn_srcu;
  */
 extern struct lock_map mn_callback_map, mn_section_map;
 
-extern __thread unsigned int mn_callback_depth; /* how many callbacks this thread is in */
-extern __thread unsigned int mn_sections_open;	/* how many sections it has open, of any mm */
+/* Sections that this thread has open, of any mm, and that somebody hears of. No store depends on the one before. */
+struct mn_open {
+	u32 one, more;
+};
+extern __thread struct mn_open mn_open;
 
+static inline void mn_section_enter(void)
+{
+	lock_map_acquire_read(&mn_section_map);
+	if (unlikely(mn_open.one))
+		mn_open.more++;
+	else
+		mn_open.one = 1;
+}
+
+static inline void mn_section_leave(void)
+{
+	if (unlikely(mn_open.more))
+		mn_open.more--;
+	else
+		mn_open.one = 0;
+	lock_map_release_read(&mn_section_map);
+}
+
+/* Every callback runs inside a reader of mn_srcu: that is how a thread knows that it is in one. */
 static inline void mn_callback_enter(void)
 {
-	mn_callback_depth++;
+	ASSERT(srcu_read_lock_held(&mn_srcu));
 	lock_map_acquire_read(&mn_callback_map);
 }
 
 static inline void mn_callback_leave(void)
 {
 	lock_map_release_read(&mn_callback_map);
-	mn_callback_depth--;
 }
 
 /* Around a callback that must not block (STYLE idea 4). */
@@ -73,9 +94,12 @@ static inline void mn_atomic_leave(void)
 	mn_callback_leave();
 }
 
-/* Before what waits for callbacks, or for sections. True: it would wait for its own caller; reported. */
+/*
+ * Before what waits for callbacks, or for sections. True: it would wait for its own
+ * caller; reported. @mm: NULL if somebody hears of its sections.
+ */
 bool mn_in_callback(void);
-bool mn_in_section(void);
+bool mn_in_section(const struct notifier_mm *mm);
 
 /* Pairs with the store-release in list_add_locked(): who sees the subscription sees it whole. Context: mn_srcu. */
 static inline struct mmu_notifier *mn_first(struct mmu_notifier_subscriptions *subs)
@@ -100,12 +124,8 @@ struct mmu_notifier_subscriptions *mn_subscriptions_alloc(void);
 /* Register or find; @state: MN_REGISTERED or MN_GOT. Context: the write lock, with admission by mm_lock. */
 int mn_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm, enum mn_state state);
 void mn_list_del_locked(struct mmu_notifier_subscriptions *subs, struct mmu_notifier *subscription);
-
-/* struct mmu_notifier_range.flags: open, and what takes part in it. */
-#define MN_OPEN 1u
-#define MN_IN_ITREE 2u
-#define MN_IN_LIST 4u
-#define MN_IN_EMM 8u
+/* After every change of the list, the chain or has_itree. Context: subs->lock. */
+void mn_interest_locked(struct mmu_notifier_subscriptions *subs);
 
 /* --- admission.c --------------------------------------------------------------------- */
 
@@ -124,9 +144,6 @@ struct mn_newcomer {
 int mn_admit(struct notifier_mm *mm, const struct mn_newcomer *newcomer);
 void mn_mm_write_lock(struct notifier_mm *mm);
 void mn_mm_write_unlock(struct notifier_mm *mm);
-
-#define MN_SLOT_OPEN 0xffffull /* the bits that count sections open */
-#define MN_SLOT_FELL (MN_SLOT_OPEN + 1)
 
 /* --- interval.c, emm.c ---------------------------------------------------------------- */
 

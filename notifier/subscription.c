@@ -17,7 +17,7 @@ static bool srcu_ready; /* constant after the program's start */
 
 struct lock_map mn_callback_map = LOCK_MAP_INIT(&callback_class);
 struct lock_map mn_section_map = LOCK_MAP_INIT(&section_class);
-__thread unsigned int mn_callback_depth, mn_sections_open;
+__thread struct mn_open mn_open;
 
 /* One domain for the life of the program: it can be made before any thread asks for it, and never ends. */
 __attribute__((constructor)) static void srcu_make(void)
@@ -28,7 +28,7 @@ __attribute__((constructor)) static void srcu_make(void)
 /* The checker reports a recursion once in a run; these are reported each time. */
 bool mn_in_callback(void)
 {
-	if (unlikely(mn_callback_depth)) {
+	if (unlikely(srcu_ready && srcu_read_lock_held(&mn_srcu))) {
 		check_report("what waits for callbacks, or may reclaim, is called from one (mmu_notifier_callback)");
 		return true;
 	}
@@ -37,9 +37,13 @@ bool mn_in_callback(void)
 	return false;
 }
 
-bool mn_in_section(void)
+bool mn_in_section(const struct notifier_mm *mm)
 {
-	if (unlikely(mn_sections_open)) {
+	bool open = mn_open.one;
+
+	if (mm && mm->admission == NOTIFIER_ADMIT_SECTION)
+		open |= srcu_read_lock_held(&mm->subscriptions->sections);
+	if (unlikely(open)) {
 		check_report("what waits for sections is called in one (mmu_notifier_section)");
 		return true;
 	}
@@ -79,12 +83,11 @@ int notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops, 
 		subs = mn_subscriptions_alloc();
 		if (!subs)
 			return -ENOMEM;
-		subs->slots = mem_alloc_aligned(CACHELINE, THREAD_MAX * sizeof(*subs->slots));
-		if (!subs->slots) {
+		if (init_srcu_struct(&subs->sections)) {
 			mem_free(subs);
 			return -ENOMEM;
 		}
-		subs->interested = 1; /* sections must count themselves before anybody comes */
+		subs->interested = MN_COUNT; /* before anybody comes */
 	}
 	*mm = (struct notifier_mm){ .ops = ops, .subscriptions = subs, .admission = admission, .users = 1, .count = 1 };
 	return 0;
@@ -99,7 +102,7 @@ void notifier_mm_destroy(struct notifier_mm *mm)
 	if (!subs)
 		return;
 	ASSERT(!subs->first && !subs->itree && !subs->deferred); /* each holds a count */
-	mem_free(subs->slots);
+	cleanup_srcu_struct(&subs->sections);
 	mem_free(subs);
 }
 
@@ -121,6 +124,16 @@ void notifier_mm_drop(struct notifier_mm *mm)
 }
 
 /* --- the list ------------------------------------------------------------------- */
+
+void mn_interest_locked(struct mmu_notifier_subscriptions *subs)
+{
+	u32 interested = subs->interested & MN_COUNT;
+
+	interested |= subs->first ? MN_LIST : 0;
+	interested |= subs->has_itree ? MN_ITREE : 0;
+	interested |= subs->emm ? MN_EMM : 0;
+	WRITE_ONCE(subs->interested, interested); /* without anybody sections are as cheap as before the first came */
+}
 
 static void list_add_locked(struct mmu_notifier_subscriptions *subs, void *what)
 {
@@ -150,8 +163,7 @@ void mn_list_del_locked(struct mmu_notifier_subscriptions *subs, struct mmu_noti
 		WRITE_ONCE(next->list_pprev, pprev);
 	if (!mutant(MUTANT_N9_NO_LISTED_TEST))
 		WRITE_ONCE(subscription->list_pprev, NULL);
-	if (!subs->first && !subs->has_itree && !subs->emm && !subs->slots)
-		WRITE_ONCE(subs->interested, 0); /* sections are as cheap as before the first came */
+	mn_interest_locked(subs);
 }
 
 static void list_retract_locked(struct mmu_notifier_subscriptions *subs, void *what)
@@ -203,7 +215,7 @@ static int register_checks(struct mmu_notifier *subscription, struct notifier_mm
 {
 	if (!subscription || !mm || !ops_ok(subscription->ops))
 		return -EINVAL;
-	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
+	return mn_in_callback() || mn_in_section(mm) ? -EDEADLK : 0;
 }
 
 int mmu_notifier_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm)

@@ -235,6 +235,47 @@ static void section_interrupted(void)
 	ends_follow_starts(true);
 }
 
+/* Who has a section open would wait for itself. */
+static void in_a_section(void)
+{
+	struct mmu_notifier_range range;
+	struct mmu_interval_notifier ival = { 0 };
+	struct emm_notifier e = { .callback = toy_emm };
+	struct owner owner;
+	struct listener a;
+	u64 seq;
+
+	owner_init_with(&owner, NOTIFIER_ADMIT_SECTION);
+	listener_init(&a, 'A', &listener_ops);
+	range = owner_range(&owner, true);
+	CHECK_EQ(mmu_notifier_invalidate_range_start(&range), 0);
+	report_begin();
+	CHECK_EQ(mmu_notifier_register(&a.notifier, &owner.mm), -EDEADLK);
+	CHECK_CONTAINS(report_end(), "mmu_notifier_section");
+	report_begin();
+	CHECK_EQ(emm_notifier_register(&e, &owner.mm, EMM_V3), -EDEADLK);
+	CHECK_EQ(mmu_interval_read_begin(&ival, &seq), -EINVAL);
+	CHECK_EQ(mmu_interval_notifier_remove(&ival), -EDEADLK);
+	report_end();
+	mmu_notifier_invalidate_range_end(&range);
+	owner_fini(&owner);
+}
+
+static void init_fails(void)
+{
+	static const struct notifier_mm_ops none = { 0 };
+	struct notifier_mm mm;
+
+	CHECK_EQ(notifier_mm_init(&mm, &none, (enum notifier_admission)7), -EINVAL);
+	for (u32 n = 1; n <= 2; n++) {
+		mem_fail_after(n);
+		CHECK_EQ(notifier_mm_init(&mm, &none, NOTIFIER_ADMIT_SECTION), -ENOMEM);
+	}
+	mem_fail_after(0);
+}
+
+#endif /* CHECKING */
+
 /* The wait is for who was there, not for who comes: a stream of sections does not hold it up. */
 static void stream(void *arg)
 {
@@ -275,57 +316,61 @@ static void section_stream(void)
 	owner_fini(&owner);
 }
 
-/* Who has a section open would wait for itself. */
-static void in_a_section(void)
+/*
+ * Sections of one thread that overlap without nesting, and nobody listens (in a release
+ * build: the inline path). Registration waits for the last of them.
+ */
+static void section_overlap(void)
 {
-	struct mmu_notifier_range range;
-	struct mmu_interval_notifier ival = { 0 };
-	struct emm_notifier e = { .callback = toy_emm };
+	struct mmu_notifier_range first, second;
+	struct actor comer;
 	struct owner owner;
-	struct listener a;
-	u64 seq;
+	struct listener a, self;
 
 	owner_init_with(&owner, NOTIFIER_ADMIT_SECTION);
-	listener_init(&a, 'A', &listener_ops);
-	range = owner_range(&owner, true);
-	CHECK_EQ(mmu_notifier_invalidate_range_start(&range), 0);
-	report_begin();
-	CHECK_EQ(mmu_notifier_register(&a.notifier, &owner.mm), -EDEADLK);
-	CHECK_CONTAINS(report_end(), "mmu_notifier_section");
-	report_begin();
-	CHECK_EQ(emm_notifier_register(&e, &owner.mm, EMM_V3), -EDEADLK);
-	CHECK_EQ(mmu_interval_read_begin(&ival, &seq), -EINVAL);
-	CHECK_EQ(mmu_interval_notifier_remove(&ival), -EDEADLK);
-	report_end();
-	mmu_notifier_invalidate_range_end(&range);
+	listener_init(&a, '-', &listener_ops);
+	listener_init(&self, '-', &listener_ops);
+	for (u32 turn = 0; turn < 3; turn++) {
+		first = second = owner_range(&owner, true);
+		CHECK_EQ(mmu_notifier_invalidate_range_start(&first), 0);
+		if (!CHECKING) /* with a checker: test in_a_section */
+			CHECK_EQ(mmu_notifier_register(&self.notifier, &owner.mm), -EDEADLK);
+		REQUIRE(act(&comer, do_register, &a.notifier, &owner.mm));
+		while (!mm_has_notifiers(&owner.mm))
+			thread_yield();
+		/* Opened after it was published: this one hears. */
+		CHECK_EQ(mmu_notifier_invalidate_range_start(&second), 0);
+		CHECK_EQ(a.starts, turn + 1);
+		mmu_notifier_invalidate_range_end(turn == 1 ? &second : &first);
+		if (turn != 1) {
+			thread_sleep_ns(1000000);
+			CHECK(!is_done(&comer)); /* the slot is one, and the second holds it */
+		}
+		mmu_notifier_invalidate_range_end(turn == 1 ? &first : &second);
+		thread_join(&comer.thread);
+		CHECK_EQ(comer.result, 0);
+		CHECK_EQ(a.ends, turn + 1);
+		CHECK_EQ(mmu_notifier_unregister(&a.notifier, &owner.mm), 0);
+		CHECK(!mm_has_notifiers(&owner.mm));
+	}
+	CHECK_EQ(a.bad, 0);
 	owner_fini(&owner);
 }
 
-static void init_fails(void)
-{
-	static const struct notifier_mm_ops none = { 0 };
-	struct notifier_mm mm;
-
-	CHECK_EQ(notifier_mm_init(&mm, &none, (enum notifier_admission)7), -EINVAL);
-	for (u32 n = 1; n <= 2; n++) {
-		mem_fail_after(n);
-		CHECK_EQ(notifier_mm_init(&mm, &none, NOTIFIER_ADMIT_SECTION), -ENOMEM);
-	}
-	mem_fail_after(0);
-}
-
-const struct test_case notifier_admit_tests[] = { TEST(mm_lock_waits),
-						  TEST(section_waits),
-						  TEST(mutant_n3_no_mm_lock),
-						  TEST(mutant_n3_no_section_wait),
-						  TEST(mutant_e4_no_mm_lock),
-						  TEST(emm_v1_loses),
-						  TEST(section_ends_follow_starts),
-						  TEST(section_interrupted),
-						  TEST(section_stream),
-						  TEST(in_a_section),
-						  TEST(init_fails),
-						  TEST_END };
-#else
-const struct test_case notifier_admit_tests[] = { TEST_END };
+const struct test_case notifier_admit_tests[] = {
+#if CHECKING
+	TEST(mm_lock_waits),
+	TEST(section_waits),
+	TEST(mutant_n3_no_mm_lock),
+	TEST(mutant_n3_no_section_wait),
+	TEST(mutant_e4_no_mm_lock),
+	TEST(emm_v1_loses),
+	TEST(section_ends_follow_starts),
+	TEST(section_interrupted),
+	TEST(in_a_section),
+	TEST(init_fails),
 #endif
+	TEST(section_stream),
+	TEST(section_overlap),
+	TEST_END
+};

@@ -55,7 +55,7 @@ struct mmu_notifier_range {
 	/* The rest belongs to the notifier layer: zero before the first start; may be copied until end. */
 	uint64_t seen;	   /* the youngest subscription whose start was called; 0: none */
 	uint64_t emm_seen; /* the same of the EMM chain */
-	uint32_t slot;	   /* section admission: where it is counted, plus one */
+	int32_t sections;  /* section admission: what the end gives back */
 	uint32_t flags;	   /* 0: not open */
 };
 
