@@ -20,7 +20,12 @@
 static DEFINE_LOCK_CLASS(all_locks_class, "mm_all_locks_mutex");
 
 /* Not zero: the mark of a new lock is, and must equal no round. */
-struct mm_all_locks mm_all_locks = { .round = 2, .mutex = MUTEX_INIT(&all_locks_class), .wait = WAIT_QUEUE_INIT };
+struct mm_all_locks mm_all_locks = {
+	.round = 2,
+	.variant = &mm_lock_marks,
+	.mutex = MUTEX_INIT(&all_locks_class),
+	.wait = WAIT_QUEUE_INIT,
+};
 
 /* --- the lock of an object ------------------------------------------------------ */
 
@@ -69,7 +74,6 @@ void rmap_lock_init(struct rmap_lock *lock, struct lock_class *class)
 {
 	init_rwsem(&lock->sem, class);
 	lock->number = number_get();
-	lock->taken = false;
 	lock->mark = 0;
 }
 
@@ -78,39 +82,97 @@ void rmap_lock_destroy(struct rmap_lock *lock)
 	number_put(lock->number);
 }
 
-void rmap_wait_unmarked(struct rmap_lock *lock, u64 round)
+/* --- a round ---------------------------------------------------------------------- */
+
+/*
+ * The variant may be a later round's by now. That one does not hold the lock: it would
+ * have taken it before we took its sem, and we had seen its number.
+ */
+bool rmap_round_holds(const struct rmap_lock *lock, u64 round)
 {
-	wait_event(&mm_all_locks.wait, smp_load_acquire(&mm_all_locks.round) != round); /* as rmap_marked() */
+	bool holds;
+
+	rcu_read_lock();
+	holds = smp_load_acquire(&mm_all_locks.variant)->holds(lock, round);
+	rcu_read_unlock();
+	return holds;
 }
 
-/* Is it ours already? Waiting for it would be waiting for ourselves: the checker says so, and we go on. */
-static bool taken_by_us(struct rmap_lock *lock, bool ours)
+void rmap_wait_round(u64 round)
+{
+	wait_event(&mm_all_locks.wait, smp_load_acquire(&mm_all_locks.round) != round); /* as rmap_in_round() */
+}
+
+#if CHECKING
+/* The checker counts what is taken as held: how many of which class. Under the mutex. */
+static struct {
+	struct lock_dep dep;
+	u64 count;
+} counted[RMAP_CLASSES];
+
+static void check_take(struct rmap_lock *lock)
+{
+	unsigned int i = 0;
+
+	while (counted[i].count && counted[i].dep.class != lock->sem.dep.class)
+		i++;
+	counted[i].dep = lock->sem.dep;
+	counted[i].count++;
+	lock_check_acquire_nest(&lock->sem.dep, &mm_all_locks.mutex.dep, LOCK_WRITE, LOCK_HERE);
+}
+
+static void check_let_go(void)
+{
+	for (unsigned int i = 0; i < RMAP_CLASSES; i++) {
+		while (counted[i].count) {
+			lock_check_release(&counted[i].dep, LOCK_WRITE, LOCK_HERE);
+			counted[i].count--;
+		}
+	}
+}
+#else
+static inline void check_take(struct rmap_lock *lock)
+{
+}
+static inline void check_let_go(void)
+{
+}
+#endif
+
+bool rmap_take_begin(struct rmap_lock *lock)
 {
 #if CHECKING
-	if (ours) {
+	/* Waiting for it would be waiting for ourselves. */
+	if (rmap_round_holds(lock, mm_all_locks.round)) {
 		lock_check_acquire(&lock->sem.dep, 0, LOCK_WRITE, LOCK_HERE);
 		lock_check_release(&lock->sem.dep, LOCK_WRITE, LOCK_HERE);
-		return true;
+		return false;
 	}
 #endif
-	(void)lock;
-	(void)ours;
-	return false;
-}
-
-void rmap_lock_take(struct rmap_lock *lock)
-{
-	if (taken_by_us(lock, lock->taken))
-		return;
-	/* No mark can hold it: the mutex is ours. */
 	down_write_nest_lock(&lock->sem, &mm_all_locks.mutex);
-	lock->taken = true;
+	return true;
 }
 
-void rmap_lock_give_back(struct rmap_lock *lock)
+void rmap_take_end(struct rmap_lock *lock)
 {
-	lock->taken = false;
+	check_take(lock);
 	up_write(&lock->sem);
+}
+
+static void round_begin(const struct mm_lock_variant *variant)
+{
+	smp_store_release(&mm_all_locks.variant, variant); /* pairs with the acquire in rmap_round_holds() */
+	smp_store_release(&mm_all_locks.round, mm_all_locks.round + 1);
+}
+
+static void round_end(void)
+{
+	check_let_go();
+	/* Lets go of all of them. Pairs with the acquire in rmap_in_round(). */
+	smp_store_release(&mm_all_locks.round, mm_all_locks.round + 1);
+	wake_up_all(&mm_all_locks.wait);
+	if (mm_all_locks.variant->forget)
+		mm_all_locks.variant->forget();
 }
 
 /* --- passes ------------------------------------------------------------------------ */
@@ -179,74 +241,30 @@ int for_each_rmap_lock(struct mm_struct *mm, enum rmap_class class, bool killabl
 
 /* --- variant marks ------------------------------------------------------------------- */
 
-#if CHECKING
-/* The checker counts what is marked as held: how many of which class. Under the mutex. */
-static struct {
-	struct lock_dep dep;
-	u64 count;
-} marked[RMAP_CLASSES];
-
-static void check_mark(struct rmap_lock *lock)
-{
-	unsigned int i = 0;
-
-	while (marked[i].count && marked[i].dep.class != lock->sem.dep.class)
-		i++;
-	marked[i].dep = lock->sem.dep;
-	marked[i].count++;
-	lock_check_acquire_nest(&lock->sem.dep, &mm_all_locks.mutex.dep, LOCK_WRITE, LOCK_HERE);
-}
-
-static void check_unmark(void)
-{
-	for (unsigned int i = 0; i < RMAP_CLASSES; i++) {
-		while (marked[i].count) {
-			lock_check_release(&marked[i].dep, LOCK_WRITE, LOCK_HERE);
-			marked[i].count--;
-		}
-	}
-}
-#else
-static inline void check_mark(struct rmap_lock *lock)
-{
-}
-static inline void check_unmark(void)
-{
-}
-#endif
-
 static int mark_one(struct rmap_lock *lock, void *unused)
 {
-	if (READ_ONCE(lock->mark) == mm_all_locks.round)
+	if (READ_ONCE(lock->mark) == mm_all_locks.round || !rmap_take_begin(lock))
 		return 0;
-	down_write_nest_lock(&lock->sem, &mm_all_locks.mutex);
 	WRITE_ONCE(lock->mark, mm_all_locks.round);
-	check_mark(lock);
-	up_write(&lock->sem);
+	rmap_take_end(lock);
 	return 0;
-}
-
-static void marks_drop(struct mm_struct *mm)
-{
-	check_unmark();
-	/* The end of the round; pairs with the acquire in rmap_marked(). */
-	smp_store_release(&mm_all_locks.round, mm_all_locks.round + 1);
-	wake_up_all(&mm_all_locks.wait);
 }
 
 static int marks_take(struct mm_struct *mm, bool killable)
 {
 	int err = 0;
 
-	smp_store_release(&mm_all_locks.round, mm_all_locks.round + 1);
 	for (enum rmap_class class = 0; class < RMAP_CLASSES && !err; class ++)
 		err = for_each_rmap_lock(mm, class, killable, mark_one, NULL);
-	if (err)
-		marks_drop(mm);
 	return err;
 }
 
-const struct mm_lock_variant mm_lock_marks = { .name = "marks", .take = marks_take, .drop = marks_drop };
+static bool marks_holds(const struct rmap_lock *lock, u64 round)
+{
+	return READ_ONCE(lock->mark) == round;
+}
+
+const struct mm_lock_variant mm_lock_marks = { .name = "marks", .take = marks_take, .holds = marks_holds };
 
 /* --- the door -------------------------------------------------------------------------- */
 
@@ -271,19 +289,21 @@ static int take_all(struct mm_struct *mm, const struct mm_lock_variant *variant,
 		goto unlock;
 	if (mutant(MUTANT_N3_NO_RMAP_LOCKS) && killable)
 		return 0; /* catalogue 1: sections under rmap locks go on */
+	round_begin(variant);
 	err = variant->take(mm, killable);
 	if (!err)
 		return 0;
+	round_end();
 	mm->policy->unlock_all(mm);
 unlock:
 	mutex_unlock(&mm_all_locks.mutex);
 	return err;
 }
 
-static void drop_all(struct mm_struct *mm, const struct mm_lock_variant *variant, bool killable)
+static void drop_all(struct mm_struct *mm, bool killable)
 {
 	if (!(mutant(MUTANT_N3_NO_RMAP_LOCKS) && killable))
-		variant->drop(mm);
+		round_end();
 	mm->policy->unlock_all(mm);
 	mutex_unlock(&mm_all_locks.mutex);
 }
@@ -300,7 +320,7 @@ int mm_take_all_locks(struct mm_struct *mm)
 
 void mm_drop_all_locks(struct mm_struct *mm)
 {
-	drop_all(mm, mm->mm_lock, true);
+	drop_all(mm, true);
 }
 
 void mm_take_all_locks_audit(struct mm_struct *mm)
@@ -312,5 +332,5 @@ void mm_take_all_locks_audit(struct mm_struct *mm)
 
 void mm_drop_all_locks_audit(struct mm_struct *mm)
 {
-	drop_all(mm, &mm_lock_marks, false);
+	drop_all(mm, false);
 }

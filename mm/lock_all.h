@@ -2,12 +2,15 @@
 /*
  * mm_lock: every lock of an address space under which a section can run, so that no
  * section is open while they are held (rules N3, N4). Three variants, chosen when the
- * address space is made:
+ * address space is made; they differ in where it is written down what is held:
  *
- *   name     an object met twice         letting go                    can fail for want of memory
- *   marks    has the round's mark        one store for all             no
- *   bits     its number's bit is set     one by one, from a chain      a bit per object that exists
- *   sorted   is next to itself           one by one, from the arrays   two pointers per VMA
+ *   name     an object met twice     is it held?            can fail for want of memory
+ *   marks    has the round's mark    its mark               no
+ *   bits     its bit is set          its number's bit       a bit per object that exists
+ *   sorted   is next to itself       a binary search        three pointers per VMA
+ *
+ * Whichever: letting go is one store (struct rmap_lock), so that a registration which a
+ * signal ends after a million objects has nothing to undo.
  */
 #ifndef MM_LOCK_ALL_H
 #define MM_LOCK_ALL_H
@@ -20,12 +23,15 @@ enum rmap_class { RMAP_I_MMAP, RMAP_ANON_VMA, RMAP_CLASSES };
 struct mm_lock_variant {
 	const char *name;
 	/*
-	 * Context: mm_all_locks.mutex; the policy's write side of everything. @killable: a
+	 * Context: in a round of ours; the policy's write side of everything. @killable: a
 	 * pending signal ends it, asked at each VMA of each pass.
-	 * Return: 0; -EINTR or -ENOMEM, with none of them held.
+	 * Return: 0; -EINTR or -ENOMEM, and the round ends.
 	 */
 	int (*take)(struct mm_struct *mm, bool killable);
-	void (*drop)(struct mm_struct *mm);
+	/* Was it taken in the round? Context: its sem; an RCU reader; the round may end meanwhile. */
+	bool (*holds)(const struct rmap_lock *lock, u64 round);
+	/* The round is over: give back what take() needed, after a grace period. NULL: nothing. */
+	void (*forget)(void);
 };
 
 extern const struct mm_lock_variant mm_lock_marks, mm_lock_bits, mm_lock_sorted;
@@ -59,8 +65,11 @@ int for_each_rmap_lock(struct mm_struct *mm, enum rmap_class class, bool killabl
 
 extern u32 rmap_numbers_high; /* every number of an object is below; only grows */
 
-/* Wait for it and hold it, once. Variants that keep what they hold. */
-void rmap_lock_take(struct rmap_lock *lock);
-void rmap_lock_give_back(struct rmap_lock *lock);
+/*
+ * Around writing down that an object is held, once each: begin waits for who holds its
+ * sem. Return: false: it is held already, which the checker has reported: leave it.
+ */
+bool must_check rmap_take_begin(struct rmap_lock *lock);
+void rmap_take_end(struct rmap_lock *lock);
 
 #endif /* MM_LOCK_ALL_H */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * mm_lock, variant sorted: the pointers of all locks of a class, sorted by address so
- * that an object met twice stands next to itself, then locked in that order. The
- * objects keep no trace; the arrays may not be had.
+ * that an object met twice stands next to itself, then taken in that order. The objects
+ * keep no trace: who finds a round under way while he locks one object searches for it.
+ * The arrays may not be had.
  */
 #include "lib/alloc.h"
 #include "lib/thread.h"
@@ -12,13 +13,19 @@
 #define SORT_STEPS 64u
 
 struct lock_array {
-	struct rmap_lock **locks;
-	u64 nr;	   /* in it */
-	u64 taken; /* the first ones, held */
+	struct rmap_lock **locks; /* constant from the first taken on */
+	u64 nr;			  /* in it */
+	u64 taken;		  /* the first ones, in order and once each: held */
 };
 
-/* Under mm_all_locks.mutex. */
-static struct lock_array arrays[RMAP_CLASSES];
+struct sorted_cookie {
+	struct rcu_head rcu;
+	struct lock_array arrays[RMAP_CLASSES];
+	struct rmap_lock **scratch; /* of the sort */
+};
+
+/* Of the round. Written under mm_all_locks.mutex; read by those who lock one object, under RCU. */
+static struct sorted_cookie *cookie;
 
 static int collect(struct rmap_lock *lock, void *arg)
 {
@@ -59,26 +66,18 @@ static int merge(struct rmap_lock **from, struct rmap_lock **to, u64 lo, u64 mid
 }
 
 /* Bottom up, so that it can end anywhere. */
-static int sort(struct lock_array *a, bool killable)
+static int sort(struct lock_array *a, struct rmap_lock ***scratch, bool killable)
 {
-	struct rmap_lock **from = a->locks, **to;
 	int err = 0;
 
-	if (a->nr < 2)
-		return 0;
-	to = mem_alloc(a->nr * sizeof(struct rmap_lock *));
-	if (!to)
-		return -ENOMEM;
 	for (u64 run = 1; run < a->nr && !err; run *= 2) {
-		struct rmap_lock **swap = from;
+		struct rmap_lock **from = a->locks, **to = *scratch;
 
 		for (u64 lo = 0; lo < a->nr && !err; lo += 2 * run)
 			err = merge(from, to, lo, min(lo + run, a->nr), min(lo + 2 * run, a->nr), killable);
-		from = to;
-		to = swap;
+		a->locks = to;
+		*scratch = from;
 	}
-	a->locks = from;
-	mem_free(to);
 	return err;
 }
 
@@ -91,51 +90,103 @@ static int lock_array_take(struct lock_array *a, bool killable)
 			return -EINTR;
 		if (a->taken && same(&a->locks[a->taken - 1], &a->locks[i]))
 			continue;
-		rmap_lock_take(lock);
-		a->locks[a->taken++] = lock;
+		if (!rmap_take_begin(lock))
+			continue; /* a mutant's */
+		a->locks[a->taken] = lock;
+		/* Under sem: who takes it next sees it. Who searches for another sees whole entries (taken_in()). */
+		smp_store_release(&a->taken, a->taken + 1);
+		rmap_take_end(lock);
 	}
 	return 0;
 }
 
-static void sorted_drop(struct mm_struct *mm)
-{
-	for (enum rmap_class class = RMAP_CLASSES; class -- > 0;) {
-		struct lock_array *a = &arrays[class];
-
-		while (a->taken) {
-			struct rmap_lock *lock = a->locks[--a->taken];
-
-			if (lock->taken) /* not, if a mutant has it twice */
-				rmap_lock_give_back(lock);
-		}
-		mem_free(a->locks);
-		*a = (struct lock_array){ 0 };
-	}
-}
-
 static int take_class(struct mm_struct *mm, enum rmap_class class, bool killable)
 {
-	struct lock_array *a = &arrays[class];
-	int err;
+	struct lock_array *a = &cookie->arrays[class];
+	int err = for_each_rmap_lock(mm, class, killable, collect, a);
 
-	a->locks = mem_alloc(max(mm->vmas.count, 1u) * sizeof(struct rmap_lock *));
-	if (!a->locks)
-		return -ENOMEM;
-	err = for_each_rmap_lock(mm, class, killable, collect, a);
-	if (!err)
-		err = sort(a, killable);
-	return err ? err : lock_array_take(a, killable);
+	err = err ?: sort(a, &cookie->scratch, killable);
+	return err ?: lock_array_take(a, killable);
+}
+
+static void cookie_free_now(struct sorted_cookie *c)
+{
+	for (enum rmap_class class = 0; class < RMAP_CLASSES; class ++)
+		mem_free(c->arrays[class].locks);
+	mem_free(c->scratch);
+	mem_free(c);
+}
+
+static struct sorted_cookie *cookie_alloc(u32 vmas)
+{
+	size_t bytes = max(vmas, 1u) * sizeof(struct rmap_lock *);
+	struct sorted_cookie *c = mem_zalloc(sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->scratch = mem_alloc(bytes);
+	for (enum rmap_class class = 0; class < RMAP_CLASSES; class ++)
+		c->arrays[class].locks = mem_alloc(bytes);
+	if (c->scratch && c->arrays[RMAP_I_MMAP].locks && c->arrays[RMAP_ANON_VMA].locks)
+		return c;
+	cookie_free_now(c);
+	return NULL;
 }
 
 static int sorted_take(struct mm_struct *mm, bool killable)
 {
+	struct sorted_cookie *c = cookie_alloc(mm->vmas.count);
 	int err = 0;
 
+	if (!c)
+		return -ENOMEM;
+	rcu_assign_pointer(cookie, c);
 	for (enum rmap_class class = 0; class < RMAP_CLASSES && !err; class ++)
 		err = take_class(mm, class, killable);
-	if (err)
-		sorted_drop(mm);
 	return err;
 }
 
-const struct mm_lock_variant mm_lock_sorted = { .name = "sorted", .take = sorted_take, .drop = sorted_drop };
+static bool taken_in(const struct lock_array *a, const struct rmap_lock *lock)
+{
+	u64 lo = 0, hi = smp_load_acquire(&a->taken); /* pairs with the release in lock_array_take() */
+
+	while (lo < hi) {
+		u64 mid = (lo + hi) / 2;
+
+		if (a->locks[mid] == lock)
+			return true;
+		if (a->locks[mid] < lock)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return false;
+}
+
+static bool sorted_holds(const struct rmap_lock *lock, u64 round)
+{
+	const struct sorted_cookie *c = rcu_dereference(cookie);
+
+	return c && (taken_in(&c->arrays[RMAP_ANON_VMA], lock) || taken_in(&c->arrays[RMAP_I_MMAP], lock));
+}
+
+static void cookie_free(struct rcu_head *head)
+{
+	cookie_free_now(container_of(head, struct sorted_cookie, rcu));
+}
+
+static void sorted_forget(void)
+{
+	struct sorted_cookie *c = cookie;
+
+	rcu_assign_pointer(cookie, NULL);
+	if (c)
+		call_rcu(&c->rcu, cookie_free);
+}
+
+const struct mm_lock_variant mm_lock_sorted = {
+	.name = "sorted",
+	.take = sorted_take,
+	.holds = sorted_holds,
+	.forget = sorted_forget,
+};

@@ -19,6 +19,7 @@
 #include "lib/rcu.h"
 
 struct mm_struct;
+struct mm_lock_variant;
 struct mm_file;
 struct page;
 struct vm_area_struct;
@@ -26,27 +27,26 @@ struct vm_area_struct;
 /* --- the lock of an object ----------------------------------------------------- */
 
 /*
- * A rwsem that can also be held by a mark: mm_lock (mm/lock_all.c) writes the number
- * of its round into each object, and letting go of all of them is the end of the
- * round, one store, however many there are.
+ * A rwsem that can also be held by a round: mm_lock (mm/lock_all.c) goes through the
+ * objects of an address space and writes down which it has; letting go of all of them is the
+ * end of the round, one store, however many there are. Where it is written down is the
+ * variant's affair: in the object, in a bit array, in a sorted array.
  *
  *   who locks one object              who locks all
  *   --------------------              -------------
  *                                     round is odd
- *   down (waits)                      down_write; mark = round; up_write
+ *   down (waits)                      down_write; write it down; up_write
  *   down returns
- *     mark == round: up, and wait     ... the rest, and what it is all for
+ *     written down: up, and wait      ... the rest, and what it is all for
  *     for the round to end            round++; wake
- *   down; mark != round: it is ours
+ *   down; the round is over: it is ours
  *
- * Who was faster than the mark holds the rwsem, and the one who locks all waits.
+ * Who was faster holds the rwsem, and the one who locks all waits.
  */
 struct rmap_lock {
 	struct rw_semaphore sem;
-	u32 number;		 /* of the object, unique while it lives, or RMAP_NO_NUMBER; constant */
-	bool taken;		 /* by who locks all, variants bits and sorted; under mm_all_locks.mutex */
-	u64 mark;		 /* the last round that locked it; written under sem */
-	struct rmap_lock *chain; /* of those taken; under mm_all_locks.mutex */
+	u32 number; /* of the object, unique while it lives, or RMAP_NO_NUMBER; constant */
+	u64 mark;   /* variant marks: the last round that took it; written under sem */
 };
 
 #define RMAP_NO_NUMBER ((u32)-1)
@@ -57,19 +57,21 @@ void rmap_lock_destroy(struct rmap_lock *lock);
 /* One at a time takes all locks of an mm: so the order inside a lock class is free (rule N4). */
 struct mm_all_locks {
 	struct mutex mutex;
-	u64 round; /* odd: marks that equal it hold; written under mutex */
-	struct wait_queue wait;
+	u64 round;			       /* odd: under way; written under mutex */
+	const struct mm_lock_variant *variant; /* of this round, or the last; written under mutex */
+	struct wait_queue wait;		       /* for the end of a round */
 };
 extern struct mm_all_locks mm_all_locks;
 
-void rmap_wait_unmarked(struct rmap_lock *lock, u64 round);
+bool rmap_round_holds(const struct rmap_lock *lock, u64 round);
+void rmap_wait_round(u64 round);
 
-/* Is it held by a mark? Then *round says by which. Context: sem. */
-static inline bool rmap_marked(const struct rmap_lock *lock, u64 *round)
+/* Does a round hold it? Then *round says which. Context: sem. */
+static inline bool rmap_in_round(const struct rmap_lock *lock, u64 *round)
 {
-	/* Pairs with the release in marks_drop(): what was done under all locks is seen under this one. */
+	/* Pairs with the release in round_end(): what was done under all locks is seen under this one. */
 	*round = smp_load_acquire(&mm_all_locks.round);
-	return unlikely(READ_ONCE(lock->mark) == *round);
+	return unlikely(*round & 1) && rmap_round_holds(lock, *round);
 }
 
 static inline void rmap_lock_read_site(struct rmap_lock *lock, const struct lock_site *site)
@@ -78,10 +80,10 @@ static inline void rmap_lock_read_site(struct rmap_lock *lock, const struct lock
 
 	for (;;) {
 		down_read_site(&lock->sem, 0, site);
-		if (likely(!rmap_marked(lock, &round)))
+		if (likely(!rmap_in_round(lock, &round)))
 			return;
 		up_read_site(&lock->sem, site);
-		rmap_wait_unmarked(lock, round);
+		rmap_wait_round(round);
 	}
 }
 
@@ -91,10 +93,10 @@ static inline void rmap_lock_write_site(struct rmap_lock *lock, const struct loc
 
 	for (;;) {
 		down_write_site(&lock->sem, 0, site);
-		if (likely(!rmap_marked(lock, &round)))
+		if (likely(!rmap_in_round(lock, &round)))
 			return;
 		up_write_site(&lock->sem, site);
-		rmap_wait_unmarked(lock, round);
+		rmap_wait_round(round);
 	}
 }
 

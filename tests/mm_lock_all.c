@@ -77,7 +77,7 @@ static void write_unlock_mm(struct locked *l)
 	mm_write_end(&range);
 }
 
-/* Of the objects of the mm: how many are held, by rwsem or mark. */
+/* Of the objects of the mm: how many are held, by rwsem or by the round. */
 static u32 held(struct locked *l)
 {
 	struct rmap_lock *seen[16];
@@ -93,7 +93,7 @@ static u32 held(struct locked *l)
 		if (known)
 			continue;
 		seen[nr++] = lock;
-		count += rwsem_is_locked(&lock->sem) || rmap_marked(lock, &round);
+		count += rwsem_is_locked(&lock->sem) || rmap_in_round(lock, &round);
 	}
 	CHECK_EQ(nr, l->objects);
 	return count;
@@ -253,7 +253,7 @@ static void register_is_interrupted(void)
 
 static void memory_runs_out(void)
 {
-	static const unsigned int allocations[] = { 0, 1, 4 }; /* sorted: two arrays, and a second of each to sort */
+	static const unsigned int allocations[] = { 0, 1, 4 }; /* sorted: the cookie, two arrays, one to sort */
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(variants); i++) {
 		unsigned int failures = 0;
