@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
+#include "lab/bench.h"
 #include "lab/host.h"
 #include "lab/plan.h"
 #include "lib/mutant.h"
@@ -17,8 +18,8 @@ static const struct option_spec options[] = {
 
 const struct command_spec cmd_list_spec = {
 	.name = "tain list",
-	.summary = "List engines, guests, host operations, backings or mutants.",
-	.args = "engines|guests|ops|backings|mutants",
+	.summary = "List engines, guests, host operations, backings, causes of faults or mutants.",
+	.args = "engines|guests|ops|backings|causes|mutants",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
 	.min_args = 1,
@@ -30,7 +31,7 @@ static void item(const char *name, const char *summary)
 	if (opt.quiet)
 		printf("%s\n", name);
 	else
-		printf("%-20s  %s\n", name, summary);
+		printf("%-22s  %s\n", name, summary);
 }
 
 static void list_engines(void)
@@ -42,9 +43,9 @@ static void list_engines(void)
 		if (opt.quiet)
 			continue;
 		if ((*e)->probe(&why))
-			printf("%-20s  cannot run here: %s\n", "", why.text);
+			printf("%-22s  cannot run here: %s\n", "", why.text);
 		else
-			printf("%-20s  runs here; needs %s\n", "", (*e)->needs);
+			printf("%-22s  runs here; needs %s\n", "", (*e)->needs);
 	}
 }
 
@@ -66,13 +67,19 @@ static void list_backings(void)
 		item(b->name, b->summary);
 }
 
+static void list_causes(void)
+{
+	for (const struct bench_cause_info *c = bench_cause_table; c->name; c++)
+		item(c->name, c->summary);
+}
+
 static void list_mutants(void)
 {
 	for (const struct mutant_info *m = mutant_table(); m->name; m++) {
 		item(m->name, m->story);
 		if (opt.quiet)
 			continue;
-		printf("%-20s  ", "");
+		printf("%-22s  ", "");
 		if (m->number)
 			printf("number %u of the catalogue, ", m->number);
 		printf("%u; noticed as: %s\n", m->year, m->oracle);
@@ -85,8 +92,8 @@ static const struct {
 	const char *name;
 	void (*list)(void);
 } lists[] = {
-	{ "engines", list_engines },   { "guests", list_guests },   { "ops", list_ops },
-	{ "backings", list_backings }, { "mutants", list_mutants },
+	{ "engines", list_engines },   { "guests", list_guests }, { "ops", list_ops },
+	{ "backings", list_backings }, { "causes", list_causes }, { "mutants", list_mutants },
 };
 
 int cmd_list(int argc, char **argv)

@@ -158,14 +158,18 @@ struct guest_violation {
 
 /* Commands to the `touch` family, one at a time per vCPU; see struct guest_vcpu. */
 enum guest_touch_order { GUEST_ORDER_SEQUENTIAL, GUEST_ORDER_STRIDE, GUEST_ORDER_RANDOM };
-/* CYCLES: what the access took. VALUE: the low half of the word that was read. */
-enum guest_touch_sample { GUEST_SAMPLE_NONE, GUEST_SAMPLE_CYCLES, GUEST_SAMPLE_VALUE };
+/*
+ * CYCLES: what the access took. VALUE: the low half of the word that was read. GAP: from
+ * the end of one access to the end of the next, so that no time goes unseen between two.
+ */
+enum guest_touch_sample { GUEST_SAMPLE_NONE, GUEST_SAMPLE_CYCLES, GUEST_SAMPLE_VALUE, GUEST_SAMPLE_GAP };
 
 struct guest_command {
 	uint64_t first;	 /* first page of DATA */
 	uint64_t pages;	 /* how many */
 	uint64_t stride; /* in pages, for GUEST_ORDER_STRIDE */
 	uint64_t seed;	 /* for GUEST_ORDER_RANDOM */
+	uint64_t limit;	 /* accesses at most; 0: every page */
 	uint32_t order;	 /* enum guest_touch_order */
 	uint32_t write;	 /* 0 read, 1 write */
 	uint32_t timed;	 /* enum guest_touch_sample: one per access, in this vCPU's sample buffer */
@@ -189,7 +193,7 @@ struct guest_vcpu {
 	/* written by the host */
 	uint64_t posted; /* commands posted; the guest obeys command when posted > done */
 	struct guest_command command;
-	uint64_t host_pad[7];
+	uint64_t host_pad[6];
 	struct guest_violation violation[GUEST_VIOLATION_RING];
 } __attribute__((aligned(4096)));
 

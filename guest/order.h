@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The orders in which a workload visits pages: each page of the range exactly once. */
+/* The orders in which a workload visits pages: each page of the range once at most. */
 #ifndef GUEST_ORDER_H
 #define GUEST_ORDER_H
 
@@ -10,6 +10,7 @@ struct guest_order {
 	uint64_t step;	 /* pages to advance */
 	uint64_t next;	 /* SEQUENTIAL, STRIDE: the page; RANDOM: a counter through [0, mask] */
 	uint64_t column; /* STRIDE: where this sweep began */
+	uint64_t limit;	 /* pages still to visit, at most */
 	uint64_t mask;	 /* RANDOM: 2^k - 1, at least pages - 1 */
 	uint64_t key;
 	uint32_t kind; /* enum guest_touch_order */
@@ -26,6 +27,7 @@ static inline void guest_order_init(struct guest_order *o, uint32_t kind, uint64
 	o->step = kind == GUEST_ORDER_STRIDE && stride ? stride : 1;
 	o->next = 0;
 	o->column = 0;
+	o->limit = pages;
 	o->mask = (1ull << bits) - 1;
 	o->shift = bits / 2 + 1;
 	o->key = seed * 0x9e3779b97f4a7c15ull >> 7;
@@ -40,9 +42,12 @@ static inline uint64_t guest_order_mix(const struct guest_order *o, uint64_t x)
 	return x ^ x >> o->shift;
 }
 
-/* The next page into *@page; 0 when all were visited. */
+/* The next page into *@page; 0 when all were visited, or as many as the limit allows. */
 static inline int guest_order_next(struct guest_order *o, uint64_t *page)
 {
+	if (!o->limit)
+		return 0;
+	o->limit--;
 	if (o->kind == GUEST_ORDER_RANDOM) {
 		do {
 			if (o->next > o->mask)

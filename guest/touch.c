@@ -41,6 +41,11 @@ static void touch_plain(struct guest *g, const struct guest_command *command, st
 		touch_page(g, command->first + page, command->write);
 }
 
+static inline void touch_store(uint32_t *sample, uint64_t cycles)
+{
+	__atomic_store_n(sample, cycles < UINT32_MAX ? (uint32_t)cycles : UINT32_MAX, __ATOMIC_RELAXED);
+}
+
 /* Return: how many samples were stored. */
 static uint64_t touch_timed(struct guest *g, const struct guest_command *command, struct guest_order *order,
 			    uint32_t *sample, uint64_t room)
@@ -52,8 +57,23 @@ static uint64_t touch_timed(struct guest *g, const struct guest_command *command
 		touch_page(g, command->first + page, command->write);
 		cycles = touch_end() - begin;
 		if (n < room)
-			__atomic_store_n(&sample[n++], cycles < UINT32_MAX ? (uint32_t)cycles : UINT32_MAX,
-					 __ATOMIC_RELAXED);
+			touch_store(&sample[n++], cycles);
+	}
+	return n;
+}
+
+/* One end to the next. Return: how many samples were stored. */
+static uint64_t touch_gaps(struct guest *g, const struct guest_command *command, struct guest_order *order,
+			   uint32_t *sample, uint64_t room)
+{
+	uint64_t n = 0, page, last = touch_end(), now;
+
+	while (guest_order_next(order, &page)) {
+		touch_page(g, command->first + page, command->write);
+		now = touch_end();
+		if (n < room)
+			touch_store(&sample[n++], now - last);
+		last = now;
 	}
 	return n;
 }
@@ -83,6 +103,7 @@ static void touch_command(struct guest *g, struct guest_command *command)
 	command->pages = shared_load(&posted->pages);
 	command->stride = shared_load(&posted->stride);
 	command->seed = shared_load(&posted->seed);
+	command->limit = shared_load(&posted->limit);
 	command->order = shared_load(&posted->order);
 	command->write = shared_load(&posted->write);
 	command->timed = shared_load(&posted->timed);
@@ -91,6 +112,8 @@ static void touch_command(struct guest *g, struct guest_command *command)
 		command->first = all;
 	if (command->pages > all - command->first)
 		command->pages = all - command->first;
+	if (!command->limit || command->limit > command->pages)
+		command->limit = command->pages;
 }
 
 static void touch_obey(struct guest *g, const struct guest_command *command)
@@ -101,9 +124,12 @@ static void touch_obey(struct guest *g, const struct guest_command *command)
 
 	if (command->pages) {
 		guest_order_init(&order, command->order, command->pages, command->stride, command->seed);
+		order.limit = command->limit;
 		start = guest_cycles();
 		if (command->timed == GUEST_SAMPLE_VALUE)
 			samples = touch_values(g, command, &order, sample + g->id * room, room);
+		else if (command->timed == GUEST_SAMPLE_GAP)
+			samples = touch_gaps(g, command, &order, sample + g->id * room, room);
 		else if (command->timed)
 			samples = touch_timed(g, command, &order, sample + g->id * room, room);
 		else
@@ -113,7 +139,7 @@ static void touch_obey(struct guest *g, const struct guest_command *command)
 		shared_store(&g->vcpu->command_cycles, 0);
 	}
 	shared_store(&g->vcpu->samples, samples);
-	shared_add(command->write ? &g->vcpu->writes : &g->vcpu->accesses, command->pages);
+	shared_add(command->write ? &g->vcpu->writes : &g->vcpu->accesses, command->limit);
 }
 
 GUEST_MAIN(touch)

@@ -12,6 +12,7 @@
 #include "lib/base.h"
 #include "lib/err.h"
 #include "lib/hist.h"
+#include "lib/time.h"
 
 /* Why an access takes what it takes. */
 enum bench_cause {
@@ -20,34 +21,65 @@ enum bench_cause {
 	BENCH_HOST_PRESENT, /* the second MMU's entry is gone, the host's page is there */
 	BENCH_FIRST_TOUCH,  /* memory mapped just now */
 	BENCH_AFTER_DONTNEED,
-	BENCH_AFTER_REMAP,     /* after MAP_FIXED over touched memory */
+	BENCH_AFTER_REMAP, /* after MAP_FIXED over touched memory */
+	BENCH_ZERO_PAGE,   /* a read of a page that nobody wrote */
+	BENCH_ZERO_COW,	   /* a write to the zero page that was read */
+	BENCH_COW,	   /* a write to a page that a child holds too */
+	BENCH_AFTER_PUNCH,
+	BENCH_AFTER_SWAP,
+	BENCH_THP,
+	BENCH_UNMERGE,	     /* a write to a page that KSM has merged */
+	BENCH_WRITE_PROTECT, /* by a dirty log: the entry alone is read-only */
+	BENCH_MEMSLOT,	     /* the memslot was away for a moment */
+	BENCH_UFFD_MISSING_THREAD,
+	BENCH_UFFD_MISSING_SAME_CPU,
+	BENCH_UFFD_MISSING_VCPU,
+	BENCH_UFFD_MISSING_THREAD_16,
+	BENCH_UFFD_MISSING_VCPU_16,
+	BENCH_UFFD_MISSING_VCPU_256,
+	BENCH_UFFD_MINOR_THREAD,
+	BENCH_UFFD_MINOR_VCPU,
+	BENCH_UFFD_WP_THREAD,
+	BENCH_UFFD_WP_VCPU,
 	BENCH_TAIN_HOST_FAULT, /* tain's host fault alone, no second MMU */
 	BENCH_HOST_FAULT,      /* a host thread on Linux's anonymous memory: the peer */
 	BENCH_CAUSE_NR
 };
 
-enum bench_order { BENCH_SEQUENTIAL, BENCH_RANDOM, BENCH_ORDER_NR };
+#define BENCH_CAUSES_ALL ((u32)(BIT(BENCH_CAUSE_NR) - 1))
+
+/*
+ * SEQUENTIAL and RANDOM touch every page: what an access costs, to a fault or beside one.
+ * APART touches pages so far from each other that no fault serves two: what a fault costs.
+ */
+enum bench_order { BENCH_SEQUENTIAL, BENCH_RANDOM, BENCH_APART, BENCH_ORDER_NR };
 
 struct bench_cause_info {
 	const char *name;
 	const char *summary;
-	bool guest; /* measured in the guest */
+	bool access; /* has SEQUENTIAL and RANDOM */
+	bool fault;  /* has APART, over Linux's mm */
 };
 
-extern const struct bench_cause_info bench_cause_table[BENCH_CAUSE_NR];
-extern const char *const bench_order_names[BENCH_ORDER_NR];
+extern const struct bench_cause_info bench_cause_table[BENCH_CAUSE_NR + 1]; /* name NULL ends it */
+/* Of a row's name: "first_touch", "first_touch_random", "fault_first_touch". */
+void bench_row_name(char *name, size_t n, enum bench_cause cause, enum bench_order order);
+
+/* "cow,thp" or "all". Return: 0; -EINVAL with the nearest name in @err. */
+int bench_parse_causes(const char *list, u32 *causes, struct err *err);
 
 struct bench_row {
 	bool ran;
 	struct hist ns;	      /* per access, in cycles_unit_name() */
 	struct blocks blocks; /* per pass */
 	u64 accesses;
-	u64 faults;	/* second-MMU faults meanwhile; the host's for the two host rows */
+	u64 faults;	/* second-MMU faults meanwhile; the host's for the two host rows; of a handler for uffd */
 	u64 elapsed_ns; /* of the accesses */
 };
 
 struct bench_fault_config {
 	struct machine_config machine; /* image, extra_bytes are set by bench_fault_run() */
+	u32 causes;		       /* BIT(enum bench_cause); the overhead is always measured */
 	u32 passes;
 	const u32 *stop;
 	/* May be NULL; called by the caller's thread. */
@@ -63,9 +95,23 @@ struct bench_fault_result {
 	u64 accesses; /* by guests */
 	u64 faults;   /* second-MMU */
 	struct bench_row row[BENCH_CAUSE_NR][BENCH_ORDER_NR];
+	/*
+	 * The host's share of row[cause][BENCH_APART]: the same memory, prepared the same way,
+	 * touched by a thread of the host. That of BENCH_OVERHEAD: what measuring costs there.
+	 */
+	struct bench_row host[BENCH_CAUSE_NR];
+	char skip[BENCH_CAUSE_NR][240]; /* why nothing was measured; empty: something was, or was not asked for */
 };
 
+/* Every cause that the engine has. */
 void bench_fault_config_init(struct bench_fault_config *config, const struct engine *engine);
+
+/* A fault's time by who spends it, as differences of medians. */
+struct bench_shares {
+	u64 overhead, host, mmu;
+	bool host_known; /* else mmu is the rest, the host's part in it */
+};
+void bench_shares(const struct bench_fault_result *result, enum bench_cause cause, struct bench_shares *shares);
 
 /*
  * Run all causes, interleaved, @passes times.
@@ -77,7 +123,7 @@ void bench_fault_destroy(struct bench_fault_result *result);
 
 /* --- figures --------------------------------------------------------------------- */
 
-#define FIGURES_MAX 8
+#define FIGURES_MAX 12
 
 struct figures_config {
 	u32 rounds;
@@ -111,5 +157,30 @@ int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench
  * Return: 0; -EINTR (told to stop); -errno with one line in @err.
  */
 int bench_peer_output(char *const argv[], char *output, size_t bytes, const u32 *stop, struct err *err);
+
+/*
+ * Pages a second of KVM's demand_paging_test with one vCPU, on @bytes. @uffd: its mode,
+ * "MISSING"; NULL: plain faults. Return: as bench_peer_output(); -EIO: it printed no rate.
+ */
+int bench_peer_rate(const char *program, const char *uffd, u64 bytes, const u32 *stop, double *rate, struct err *err);
+
+/* Stamps around a host's access, as guest/touch.c takes them around a guest's. */
+static inline u64 bench_stamp_begin(void)
+{
+	u64 now = cycles();
+
+#if defined(__x86_64__)
+	__builtin_ia32_lfence();
+#endif
+	return now;
+}
+
+static inline u64 bench_stamp_end(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_lfence();
+#endif
+	return cycles();
+}
 
 #endif /* LAB_BENCH_H */

@@ -5,35 +5,15 @@
  */
 #include "lab/bench.h"
 
+#include <stdio.h>
 #include <string.h>
 
-#include "lab/touch.h"
+#include "lab/bench_fault_internal.h"
 #include "lib/rng.h"
 #include "lib/time.h"
 
 #define OVERHEAD_PAGES 16
 #define OVERHEAD_ROUNDS 64
-
-const struct bench_cause_info bench_cause_table[BENCH_CAUSE_NR] = {
-	[BENCH_OVERHEAD] = { "overhead", "a warm page in the TLB: what measuring itself costs", true },
-	[BENCH_PRESENT] = { "present", "warm pages, the whole size", true },
-	[BENCH_HOST_PRESENT] = { "host_present", "second-MMU entry gone, host page still there", true },
-	[BENCH_FIRST_TOUCH] = { "first_touch", "memory mapped just now", true },
-	[BENCH_AFTER_DONTNEED] = { "after_dontneed", "after MADV_DONTNEED", true },
-	[BENCH_AFTER_REMAP] = { "after_remap", "after MAP_FIXED over touched memory", true },
-	[BENCH_TAIN_HOST_FAULT] = { "tain_host_fault", "tain's host fault alone, no second MMU", false },
-	[BENCH_HOST_FAULT] = { "host_fault", "a host thread on Linux's anonymous memory", false },
-};
-
-const char *const bench_order_names[BENCH_ORDER_NR] = { "sequential", "random" };
-
-struct bench_run {
-	const struct bench_fault_config *config;
-	struct bench_fault_result *result;
-	struct touch touch;
-	struct hist now; /* of the pass under way */
-	u64 pass;
-};
 
 void bench_fault_config_init(struct bench_fault_config *config, const struct engine *engine)
 {
@@ -41,51 +21,87 @@ void bench_fault_config_init(struct bench_fault_config *config, const struct eng
 		.machine = { .engine = engine, .vcpus = 1, .bytes = 64ull << 20 },
 		.passes = 5,
 	};
+	for (int i = 0; i < BENCH_CAUSE_NR; i++)
+		if (bench_cause_table[i].access || !engine->own_mm)
+			config->causes |= BIT(i);
 }
 
-static u64 second_mmu_faults(struct bench_run *b)
+u64 bench_mmu_faults(struct bench_run *b)
 {
 	struct vm_stats stats = { 0 };
 
-	vm_get_stats(b->touch.machine.vm, &stats);
-	return stats.faults;
+	if (b->here)
+		vm_get_stats(b->touch.machine.vm, &stats);
+	return b->faults + stats.faults;
 }
 
-/* Touch everything without measuring. */
-static int warm(struct bench_run *b, struct err *err)
+int bench_warm(struct bench_run *b, bool read, struct err *err)
 {
-	struct guest_command all = { .pages = touch_part(&b->touch), .write = 1 };
+	struct guest_command all = { .pages = touch_part(&b->touch), .write = !read };
 
 	return touch_run(&b->touch, &all, NULL, NULL, NULL, err);
 }
 
+/* --- machines ------------------------------------------------------------------------- */
+
+static int leave(struct bench_run *b, struct err *err)
+{
+	if (!b->here)
+		return 0;
+	b->faults = bench_mmu_faults(b);
+	b->here = false;
+	thread_pin(-1);
+	return touch_end(&b->touch, err);
+}
+
+/* The pages that samples are written to, or their faults would be counted with those of DATA. */
+static int warm_samples(struct bench_run *b, struct err *err)
+{
+	struct guest_command all = { .pages = touch_part(&b->touch), .timed = GUEST_SAMPLE_CYCLES };
+
+	return touch_run(&b->touch, &all, NULL, NULL, NULL, err);
+}
+
+/* One machine at a time: an idle guest polls, and would take its processor from another. */
+static int enter(struct bench_run *b, enum host_backing backing, struct err *err)
+{
+	const struct bench_fault_config *c = b->config;
+	struct machine_config config = c->machine;
+	int ret;
+
+	if (b->here && b->backing == backing)
+		return 0;
+	ret = leave(b, err);
+	if (ret)
+		return ret;
+	config.backing = b->backing = backing;
+	ret = touch_start(&b->touch, &config, c->stop, err);
+	if (ret)
+		return ret;
+	b->here = true;
+	thread_pin(machine_host_cpu(&b->touch.machine));
+	if (!b->result->ran) {
+		b->result->id = b->touch.machine.id;
+		b->result->ran = true;
+		if (c->started)
+			c->started(&b->result->id, c->arg);
+	}
+	return warm_samples(b, err);
+}
+
+/* --- every page in turn ---------------------------------------------------------------- */
+
 /* Bring DATA into the state in which the next pass measures @cause. */
 static int prepare(struct bench_run *b, enum bench_cause cause, struct err *err)
 {
-	struct host *host = &b->touch.machine.host;
-	const struct host_ops *ops = host->ops;
-	int ret = 0;
+	int (*fn)(struct bench_run * b, struct err * err) = bench_recipe(cause)->prepare;
+	struct err why = { "" };
+	int ret;
 
-	if (cause == BENCH_FIRST_TOUCH || cause == BENCH_TAIN_HOST_FAULT) {
-		ret = ops->unmap(host, 0, host->bytes);
-		ret = ret ?: ops->map(host, 0, host->bytes);
-	} else {
-		ret = warm(b, err);
-		if (ret)
-			return ret;
-	}
-	if (cause == BENCH_AFTER_REMAP)
-		ret = ops->remap(host, 0, host->bytes);
-	if (cause == BENCH_AFTER_DONTNEED)
-		ret = ops->dontneed(host, 0, host->bytes);
-	if (cause == BENCH_HOST_PRESENT) {
-		ret = ops->protect(host, 0, host->bytes, TAIN_PROT_READ);
-		ret = ret ?: ops->protect(host, 0, host->bytes, TAIN_PROT_READ | TAIN_PROT_WRITE);
-	}
-	ret = ret ?: ops->release(host);
-	return ret ? err_set(err, ret, "%s: the host's operation failed: %s", bench_cause_table[cause].name,
-			     strerror(-ret))
-		   : 0;
+	if (cause == BENCH_TAIN_HOST_FAULT)
+		fn = bench_recipe(BENCH_FIRST_TOUCH)->prepare;
+	ret = fn ? fn(b, &why) : bench_warm(b, false, &why);
+	return ret ? err_set(err, ret, "%s: %s", bench_cause_table[cause].name, why.text) : 0;
 }
 
 static int guest_pass(struct bench_run *b, enum bench_cause cause, enum bench_order order, struct err *err)
@@ -97,9 +113,9 @@ static int guest_pass(struct bench_run *b, enum bench_cause cause, enum bench_or
 		.order = order == BENCH_RANDOM ? GUEST_ORDER_RANDOM : GUEST_ORDER_SEQUENTIAL,
 		.seed = rng_mix(b->config->machine.seed, b->pass),
 		.write = 1,
-		.timed = 1,
+		.timed = GUEST_SAMPLE_CYCLES,
 	};
-	u64 faults = second_mmu_faults(b), ns, accesses;
+	u64 faults = bench_mmu_faults(b), ns, accesses;
 	int ret = 0;
 
 	for (int i = 0; i < (overhead ? OVERHEAD_ROUNDS : 1) && !ret; i++) {
@@ -111,7 +127,7 @@ static int guest_pass(struct bench_run *b, enum bench_cause cause, enum bench_or
 		row->accesses += accesses;
 		b->result->accesses += accesses;
 	}
-	row->faults += second_mmu_faults(b) - faults;
+	row->faults += bench_mmu_faults(b) - faults;
 	return ret;
 }
 
@@ -148,15 +164,13 @@ static int measure_cause(struct bench_run *b, enum bench_cause cause, enum bench
 					 &b->now);
 		return ret ? err_set(err, ret, "host_fault: %s", strerror(-ret)) : 0;
 	}
-	if (cause == BENCH_TAIN_HOST_FAULT && (!b->touch.machine.host.mm || order != BENCH_SEQUENTIAL))
-		return 0;
 	ret = prepare(b, cause, err);
 	if (ret)
 		return ret;
 	return cause == BENCH_TAIN_HOST_FAULT ? tain_pass(b, row, err) : guest_pass(b, cause, order, err);
 }
 
-static int one_cause(struct bench_run *b, enum bench_cause cause, enum bench_order order, struct err *err)
+static int every_page(struct bench_run *b, enum bench_cause cause, enum bench_order order, struct err *err)
 {
 	struct bench_row *row = &b->result->row[cause][order];
 	int ret;
@@ -164,77 +178,168 @@ static int one_cause(struct bench_run *b, enum bench_cause cause, enum bench_ord
 	hist_reset(&b->now);
 	ret = measure_cause(b, cause, order, err);
 	hist_merge(&row->ns, &b->now);
-	if (!ret)
-		blocks_add(&row->blocks, &b->now); /* a part of a pass is no block */
+	if (ret)
+		return ret;
+	blocks_add(&row->blocks, &b->now); /* a part of a pass is no block */
+	if (cause == BENCH_OVERHEAD && order == BENCH_SEQUENTIAL && !b->config->machine.engine->own_mm)
+		bench_host_overhead(b);
+	return 0;
+}
+
+/* --- all of them -------------------------------------------------------------------------- */
+
+struct item {
+	enum bench_cause cause;
+	enum bench_order order;
+	int backing; /* enum host_backing; BENCH_OWN */
+};
+
+struct items {
+	u32 nr;
+	struct item item[BENCH_CAUSE_NR * BENCH_ORDER_NR];
+};
+
+static void skip(struct bench_run *b, enum bench_cause cause, const char *why)
+{
+	snprintf(b->result->skip[cause], sizeof(b->result->skip[cause]), "%.239s", why);
+}
+
+static bool runs(struct bench_run *b, enum bench_cause cause, enum bench_order order)
+{
+	const struct bench_cause_info *info = &bench_cause_table[cause];
+	bool own_mm = b->config->machine.engine->own_mm;
+
+	if (!(b->config->causes & BIT(cause)) && cause != BENCH_OVERHEAD)
+		return false;
+	if (order == BENCH_APART && info->fault && own_mm && !info->access)
+		skip(b, cause, "it is Linux's; use --engine kvm");
+	if (order == BENCH_APART)
+		return info->fault && !own_mm;
+	if (cause == BENCH_TAIN_HOST_FAULT && !own_mm)
+		skip(b, cause, "the host mm of this engine is Linux's");
+	if (cause == BENCH_TAIN_HOST_FAULT)
+		return own_mm && order == BENCH_SEQUENTIAL;
+	return info->access;
+}
+
+static void list_group(struct bench_run *b, struct items *items, int backing)
+{
+	for (int order = 0; order < BENCH_ORDER_NR; order++)
+		for (int cause = 0; cause < BENCH_CAUSE_NR; cause++) {
+			int own = order == BENCH_APART ? bench_recipe(cause)->backing : BENCH_RUN;
+
+			if (own == BENCH_RUN)
+				own = (int)b->config->machine.backing;
+			if (own == backing && runs(b, cause, order))
+				items->item[items->nr++] = (struct item){ cause, order, backing };
+		}
+}
+
+/* The run's machine first, then those of other backings, then what has a machine of its own. */
+static void list_items(struct bench_run *b, struct items *items)
+{
+	int mine = (int)b->config->machine.backing;
+
+	items->nr = 0;
+	list_group(b, items, mine);
+	for (int backing = 0; backing < HOST_BACKING_NR; backing++)
+		if (backing != mine)
+			list_group(b, items, backing);
+	list_group(b, items, BENCH_OWN);
+}
+
+static int one_item(struct bench_run *b, const struct item *item, struct err *err)
+{
+	struct err why = { "" };
+	int ret;
+
+	if (item->backing == BENCH_OWN)
+		return leave(b, err) ?: bench_apart(b, item->cause, err);
+	ret = enter(b, item->backing, &why);
+	if (ret == -EOPNOTSUPP && item->backing != (int)b->config->machine.backing) {
+		skip(b, item->cause, why.text);
+		return 0;
+	}
+	if (ret)
+		return err_set(err, ret, "%s", why.text);
+	if (item->order == BENCH_APART)
+		return bench_apart(b, item->cause, err);
+	return every_page(b, item->cause, item->order, err);
+}
+
+static int all_passes(struct bench_run *b, const struct items *items, struct err *err)
+{
+	const struct bench_fault_config *c = b->config;
+	u64 done = 0, total = (u64)c->passes * items->nr;
+	int ret = 0;
+
+	for (b->pass = 0; b->pass < c->passes; b->pass++)
+		for (u32 i = 0; i < items->nr; i++) {
+			if (c->progress)
+				c->progress(done++, total, c->arg);
+			if (c->stop && READ_ONCE(*c->stop))
+				return -EINTR;
+			ret = one_item(b, &items->item[i], err);
+			if (ret)
+				return ret;
+		}
+	return 0;
+}
+
+static int init_row(struct bench_row *row, u32 passes, struct err *err)
+{
+	if (hist_init(&row->ns) || blocks_init(&row->blocks, passes))
+		return err_set(err, -ENOMEM, "no memory for the histograms");
+	return 0;
+}
+
+static int init_rows(struct bench_run *b, const struct items *items, struct err *err)
+{
+	struct bench_fault_result *r = b->result;
+	u32 passes = b->config->passes;
+	int ret = init_row(&r->host[BENCH_OVERHEAD], passes, err);
+
+	for (u32 i = 0; i < items->nr && !ret; i++) {
+		const struct item *item = &items->item[i];
+
+		ret = init_row(&r->row[item->cause][item->order], passes, err);
+		if (!ret && item->order == BENCH_APART)
+			ret = init_row(&r->host[item->cause], passes, err);
+	}
+	if (!ret && hist_init(&b->now))
+		ret = err_set(err, -ENOMEM, "no memory for the histograms");
 	return ret;
 }
 
-static int all_passes(struct bench_run *b, struct err *err)
+static void destroy_row(struct bench_row *row)
 {
-	const struct bench_fault_config *c = b->config;
-	u64 done = 0, total = (u64)c->passes * BENCH_ORDER_NR * BENCH_CAUSE_NR;
-	int ret;
-
-	for (b->pass = 0; b->pass < c->passes; b->pass++)
-		for (int order = 0; order < BENCH_ORDER_NR; order++)
-			for (int cause = 0; cause < BENCH_CAUSE_NR; cause++) {
-				if (c->progress)
-					c->progress(done++, total, c->arg);
-				if (c->stop && READ_ONCE(*c->stop))
-					return -EINTR;
-				ret = one_cause(b, cause, order, err);
-				if (ret)
-					return ret;
-			}
-	return 0;
-}
-
-static int init_rows(struct bench_fault_result *r, u32 passes, struct err *err)
-{
-	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
-		for (int order = 0; order < BENCH_ORDER_NR; order++)
-			if (hist_init(&r->row[cause][order].ns) || blocks_init(&r->row[cause][order].blocks, passes))
-				return err_set(err, -ENOMEM, "no memory for the histograms");
-	return 0;
+	hist_destroy(&row->ns);
+	blocks_destroy(&row->blocks);
 }
 
 void bench_fault_destroy(struct bench_fault_result *r)
 {
-	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
-		for (int order = 0; order < BENCH_ORDER_NR; order++) {
-			hist_destroy(&r->row[cause][order].ns);
-			blocks_destroy(&r->row[cause][order].blocks);
-		}
+	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++) {
+		for (int order = 0; order < BENCH_ORDER_NR; order++)
+			destroy_row(&r->row[cause][order]);
+		destroy_row(&r->host[cause]);
+	}
 }
 
 int bench_fault_run(const struct bench_fault_config *config, struct bench_fault_result *result, struct err *err)
 {
 	struct bench_run b = { .config = config, .result = result };
-	u64 start;
+	struct items items;
+	u64 start = clock_ns();
 	int ret, end;
 
 	memset(result, 0, sizeof(*result));
-	ret = init_rows(result, config->passes, err);
-	if (ret)
-		return ret;
-	if (hist_init(&b.now))
-		return err_set(err, -ENOMEM, "no memory for the histograms");
-	ret = touch_start(&b.touch, &config->machine, config->stop, err);
-	if (ret)
-		goto destroy;
-	result->id = b.touch.machine.id;
-	result->ran = true;
-	if (config->started)
-		config->started(&result->id, config->arg);
-	thread_pin(machine_host_cpu(&b.touch.machine));
-	start = clock_ns();
-	ret = all_passes(&b, err);
+	list_items(&b, &items);
+	ret = init_rows(&b, &items, err);
+	ret = ret ?: all_passes(&b, &items, err);
+	end = leave(&b, ret ? NULL : err);
 	result->elapsed_ns = clock_ns() - start;
-	result->faults = second_mmu_faults(&b);
-	thread_pin(-1);
-	end = touch_end(&b.touch, ret ? NULL : err);
-	ret = ret ?: end;
-destroy:
+	result->faults = b.faults;
 	hist_destroy(&b.now);
-	return ret;
+	return ret ?: end;
 }

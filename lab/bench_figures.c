@@ -161,24 +161,6 @@ static int measure_stress(struct figures *f, struct err *err)
 	return ret;
 }
 
-/* demand_paging_test says "Overall demand paging rate:  26035.1 pgs/sec". */
-static int run_demand_paging(struct figures *f, double *rate, struct err *err)
-{
-	static const char key[] = "demand paging rate:";
-	char size[32], output[4096];
-	char *argv[] = { (char *)f->config->demand_paging_test, (char *)"-v", (char *)"1", (char *)"-b", size, NULL };
-	const char *at;
-	int ret;
-
-	snprintf(size, sizeof(size), "%lluM", (unsigned long long)(f->config->bytes >> 20));
-	ret = bench_peer_output(argv, output, sizeof(output), f->config->stop, err);
-	if (ret)
-		return ret;
-	at = strstr(output, key);
-	*rate = at ? strtod(at + strlen(key), NULL) : 0;
-	return *rate > 0 ? 0 : err_set(err, -EIO, "%s printed no rate", argv[0]);
-}
-
 static int measure_kvm_cold(struct figures *f, double *rate, struct err *err)
 {
 	struct guest_command all = { .pages = ~0ull, .write = 1 };
@@ -225,7 +207,7 @@ static int measure_kvm(struct figures *f, struct err *err)
 		add(f, FIGURE_KVM_COLD, rate, 0);
 		return 0;
 	}
-	ret = run_demand_paging(f, &peer, &why);
+	ret = bench_peer_rate(f->config->demand_paging_test, NULL, f->config->bytes, f->config->stop, &peer, &why);
 	if (ret == -EINTR)
 		return ret;
 	if (ret)

@@ -6,6 +6,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -42,25 +44,6 @@ static u32 *page_order(u64 pages, enum bench_order order, u64 seed)
 	return page;
 }
 
-/* Stamps as guest/touch.c takes them. */
-static inline u64 stamp_begin(void)
-{
-	u64 now = cycles();
-
-#if defined(__x86_64__)
-	__builtin_ia32_lfence();
-#endif
-	return now;
-}
-
-static inline u64 stamp_end(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_lfence();
-#endif
-	return cycles();
-}
-
 int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench_row *row, struct hist *samples)
 {
 	u64 pages = bytes / PAGE_SIZE, start;
@@ -77,10 +60,10 @@ int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench
 	madvise(p, bytes, MADV_NOHUGEPAGE);
 	start = clock_ns();
 	for (u64 i = 0; i < pages; i++) {
-		u64 begin = stamp_begin();
+		u64 begin = bench_stamp_begin();
 
 		WRITE_ONCE(*(u64 *)(p + (u64)page[i] * PAGE_SIZE), i + 1);
-		hist_add(samples, cycles_to_unit(stamp_end() - begin));
+		hist_add(samples, cycles_to_unit(bench_stamp_end() - begin));
 	}
 	row->elapsed_ns += clock_ns() - start;
 	row->accesses += pages;
@@ -154,4 +137,25 @@ int bench_peer_output(char *const argv[], char *output, size_t bytes, const u32 
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
 		return err_set(err, -EIO, "%s failed: %.120s", argv[0], output);
 	return 0;
+}
+
+/* It says "Overall demand paging rate:  26035.1 pgs/sec". */
+int bench_peer_rate(const char *program, const char *uffd, u64 bytes, const u32 *stop, double *rate, struct err *err)
+{
+	static const char key[] = "demand paging rate:";
+	char size[32], output[4096];
+	char *argv[] = { (char *)program, (char *)"-v", (char *)"1", (char *)"-b", size,
+			 (char *)"-u",	  (char *)uffd, NULL };
+	const char *at;
+	int ret;
+
+	if (!uffd)
+		argv[5] = NULL;
+	snprintf(size, sizeof(size), "%lluM", (unsigned long long)(bytes >> 20));
+	ret = bench_peer_output(argv, output, sizeof(output), stop, err);
+	if (ret)
+		return ret;
+	at = strstr(output, key);
+	*rate = at ? strtod(at + strlen(key), NULL) : 0;
+	return *rate > 0 ? 0 : err_set(err, -EIO, "%s printed no rate", argv[0]);
 }

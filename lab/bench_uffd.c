@@ -3,7 +3,6 @@
 #include "lab/bench_uffd.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -27,6 +26,11 @@ const char *bench_uffd_cause(enum uffd_mode mode)
 	static const char *const names[UFFD_MODE_NR] = { "uffd_missing", "uffd_minor", "uffd_wp" };
 
 	return names[mode];
+}
+
+enum host_backing bench_uffd_backing(enum uffd_mode mode)
+{
+	return mode == UFFD_MINOR ? HOST_MEMFD : HOST_ANONYMOUS;
 }
 
 static bool resolve_inline(u32 vcpu, u64 off, void *arg)
@@ -81,8 +85,14 @@ static int one_pass(struct uffd_run *b, struct err *err)
 	struct guest_command command = { .pages = touch_part(&b->touch), .write = 1, .timed = 1 };
 	struct bench_row *row = &b->result->row;
 	u64 ns = 0, accesses = 0;
+	u32 apart = b->config->apart;
 	int ret;
 
+	if (apart) {
+		command.order = GUEST_ORDER_STRIDE;
+		command.stride = apart;
+		command.limit = (command.pages + apart - 1) / apart;
+	}
 	if (b->config->mode == UFFD_WP)
 		ret = uffd_protect(&b->uffd, host->data, host->bytes);
 	else
@@ -99,31 +109,6 @@ static int one_pass(struct uffd_run *b, struct err *err)
 	if (!ret)
 		blocks_add(&row->blocks, &b->now);
 	return ret;
-}
-
-/* "Overall demand paging rate:  16035.1 pgs/sec" */
-static int peer_rate(const struct bench_uffd_config *c, double *rate, struct err *err)
-{
-	static const char key[] = "demand paging rate:";
-	char size[32], output[4096];
-	char *argv[] = { (char *)c->demand_paging_test,
-			 (char *)"-u",
-			 (char *)"MISSING",
-			 (char *)"-v",
-			 (char *)"1",
-			 (char *)"-b",
-			 size,
-			 NULL };
-	const char *at;
-	int ret;
-
-	snprintf(size, sizeof(size), "%lluM", (unsigned long long)(c->machine.bytes >> 20));
-	ret = bench_peer_output(argv, output, sizeof(output), c->stop, err);
-	if (ret)
-		return ret;
-	at = strstr(output, key);
-	*rate = at ? strtod(at + strlen(key), NULL) : 0;
-	return *rate > 0 ? 0 : err_set(err, -EIO, "%s printed no rate", argv[0]);
 }
 
 static void compare(struct uffd_run *b)
@@ -147,7 +132,7 @@ static void compare(struct uffd_run *b)
 		f->unit = "/s";
 		f->bound = c->window >= 16 ? 10 : 0;
 	}
-	if (peer_rate(c, &rate, &why))
+	if (bench_peer_rate(c->demand_paging_test, "MISSING", c->machine.bytes, c->stop, &rate, &why))
 		figure_skip(f, "%s", why.text);
 	else if (c->window == 1)
 		figure_add(f, 1e9 / own, 1e9 / rate);
@@ -175,6 +160,7 @@ int bench_uffd_run(const struct bench_uffd_config *config, struct bench_uffd_res
 {
 	struct uffd_run b = { .config = config, .result = r, .uffd = { .fd = -1, .stop_fd = -1 } };
 	struct machine_config machine = config->machine;
+	struct vm_stats stats = { 0 };
 	int ret, end;
 
 	memset(r, 0, sizeof(*r));
@@ -196,6 +182,8 @@ int bench_uffd_run(const struct bench_uffd_config *config, struct bench_uffd_res
 	if (config->started)
 		config->started(&r->id, config->arg);
 	ret = measure(&b, err);
+	vm_get_stats(b.touch.machine.vm, &stats);
+	r->mmu_faults = stats.faults;
 	end = touch_end(&b.touch, ret ? NULL : err);
 	if (end)
 		return ret ?: end; /* a vCPU is still there: so is what it uses */

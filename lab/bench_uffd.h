@@ -15,10 +15,11 @@ enum bench_placement {
 extern const char *const bench_placement_names[BENCH_PLACEMENT_NR + 1]; /* ends with NULL */
 
 struct bench_uffd_config {
-	struct machine_config machine; /* MINOR: memfd; MISSING and WP: anonymous */
+	struct machine_config machine; /* backing: bench_uffd_backing() */
 	enum uffd_mode mode;
 	enum bench_placement placement;
 	u32 window;
+	u32 apart; /* pages from one access to the next: a sample is a fault; 0: every page in turn */
 	u32 passes;
 	const char *demand_paging_test; /* MISSING: the peer's program; NULL: not compared */
 	const u32 *stop;
@@ -33,8 +34,12 @@ struct bench_uffd_result {
 	struct bench_row row;
 	struct hist handler; /* from the handler thread's wake-up to the fault resolved; empty for BENCH_VCPU */
 	u64 count[UFFD_COUNT_NR];
+	u64 mmu_faults;
 	struct figure figure; /* against the peer, where there is a bound */
 };
+
+/* What must stand behind DATA. */
+enum host_backing bench_uffd_backing(enum uffd_mode mode);
 
 /* "uffd_missing", "uffd_minor", "uffd_wp". */
 const char *bench_uffd_cause(enum uffd_mode mode);

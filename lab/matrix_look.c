@@ -9,12 +9,8 @@
 #include <unistd.h>
 
 #include "lab/linux_compat.h"
+#include "lab/pagemap.h"
 #include "lib/alloc.h"
-
-/* Documented in the kernel's admin-guide/mm/pagemap. */
-#define PM_PRESENT BIT(63)
-#define PM_FILE BIT(61) /* a page of a file, or shared anonymous */
-#define PM_FRAME (BIT(55) - 1)
 
 #define DATA_PAGES (MATRIX_BYTES / PAGE_SIZE)
 
@@ -76,18 +72,6 @@ static u64 distinct(u64 *v, u64 n)
 
 /* --- Linux -------------------------------------------------------------------------------- */
 
-static int read_pagemap(hva_t start, u64 pages, u64 *entry)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	ssize_t n = -1;
-
-	if (fd < 0)
-		return -errno;
-	n = pread(fd, entry, pages * sizeof(u64), (off_t)(start / PAGE_SIZE * sizeof(u64)));
-	close(fd);
-	return n == (ssize_t)(pages * sizeof(u64)) ? 0 : -EIO;
-}
-
 /* Fields of the mappings that overlap [start, end), summed, in KiB. */
 static void read_smaps(hva_t start, hva_t end, struct matrix_look *look)
 {
@@ -119,22 +103,22 @@ static void read_smaps(hva_t start, hva_t end, struct matrix_look *look)
 static int look_linux(struct host *host, const struct matrix_witness *w, struct matrix_look *look, u64 *entry)
 {
 	u64 n = 0, total = DATA_PAGES + MATRIX_PAGES, present = 0;
-	int ret = read_pagemap(host->data, DATA_PAGES, entry);
+	int ret = pagemap_read(host->data, DATA_PAGES, entry);
 
 	read_smaps(host->data, host->data + MATRIX_RANGE, look);
-	ret = ret ?: read_pagemap(host->quarantine, MATRIX_PAGES, entry + DATA_PAGES);
+	ret = ret ?: pagemap_read(host->quarantine, MATRIX_PAGES, entry + DATA_PAGES);
 	if (ret)
 		return ret;
 	for (u64 i = 0; i < MATRIX_PAGES; i++)
-		look->frame[i] = entry[i] & PM_PRESENT ? entry[i] & PM_FRAME : 0;
+		look->frame[i] = entry[i] & PAGEMAP_PRESENT ? entry[i] & PAGEMAP_FRAME : 0;
 	for (u64 i = 0; i < total; i++) {
-		present |= entry[i] & PM_PRESENT;
-		look->frames_known |= entry[i] & PM_PRESENT && entry[i] & PM_FRAME;
+		present |= entry[i] & PAGEMAP_PRESENT;
+		look->frames_known |= entry[i] & PAGEMAP_PRESENT && entry[i] & PAGEMAP_FRAME;
 	}
 	look->frames_known |= !present; /* nothing that could be told or hidden */
 	for (u64 i = 0; i < total; i++)
-		if (entry[i] & PM_PRESENT && !(entry[i] & PM_FILE)) /* to others than root every frame is 0 */
-			entry[n++] = look->frames_known ? entry[i] & PM_FRAME : i;
+		if (entry[i] & PAGEMAP_PRESENT && !(entry[i] & PAGEMAP_FILE)) /* to others than root every frame is 0 */
+			entry[n++] = look->frames_known ? entry[i] & PAGEMAP_FRAME : i;
 	look->used = distinct(entry, n) + resident(w);
 	look->known = true;
 	return 0;

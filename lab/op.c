@@ -140,8 +140,8 @@ static int parse_word(const char *word, size_t len, const char *const *names, co
 		       near ? ", did you mean '" : "", near ?: "", near ? "'?" : "", list);
 }
 
-static int parse_list(const char *text, const char *const *names, const char *what, const char *list, u32 *bits,
-		      struct err *err)
+int op_parse_names(const char *text, const char *const *names, const char *what, const char *list, u32 *bits,
+		   struct err *err)
 {
 	size_t len;
 	int ret;
@@ -162,7 +162,7 @@ int op_parse_list(const char *list, u32 *ops, struct err *err)
 	_Static_assert(OP_NR <= NAMES_MAX, "operations fit the list and a u32");
 	for (int i = 0; i < OP_NR; i++)
 		names[i] = op_table[i].name;
-	return parse_list(list, names, "operation", "ops", ops, err);
+	return op_parse_names(list, names, "operation", "ops", ops, err);
 }
 
 int op_parse_backings(const char *list, u32 *backings, struct err *err)
@@ -172,5 +172,5 @@ int op_parse_backings(const char *list, u32 *backings, struct err *err)
 	_Static_assert(HOST_BACKING_NR <= NAMES_MAX, "backings fit the list and a u32");
 	for (int i = 0; i < HOST_BACKING_NR; i++)
 		names[i] = host_backing_table[i].name;
-	return parse_list(list, names, "backing", "backings", backings, err);
+	return op_parse_names(list, names, "backing", "backings", backings, err);
 }

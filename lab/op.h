@@ -110,4 +110,11 @@ int op_parse_list(const char *list, u32 *ops, struct err *err);
 /* The same for backings. */
 int op_parse_backings(const char *list, u32 *backings, struct err *err);
 
+/*
+ * The same for any @names (NULL ends them), of which there are at most 32: bit i stands for
+ * names[i]. @what: "operation"; @list: after `tain list`, which names them.
+ */
+int op_parse_names(const char *text, const char *const *names, const char *what, const char *list, u32 *bits,
+		   struct err *err);
+
 #endif /* LAB_OP_H */

@@ -129,6 +129,13 @@ int system_ksm_wait(u64 times, struct err *err)
 	return 0;
 }
 
+int system_ksm_pages(u64 *pages, struct err *err)
+{
+	int ret = read_number("/proc/self/ksm_merging_pages", pages);
+
+	return ret ? err_set(err, -EOPNOTSUPP, "/proc/self/ksm_merging_pages: %s", strerror(-ret)) : 0;
+}
+
 int system_compact(struct err *err)
 {
 	int fd, ret = 0;

@@ -27,6 +27,9 @@ int system_ksm(struct system_change *change, struct err *err);
 /* Wait until it has looked at all memory @times over. Return: 0; -ETIMEDOUT. */
 int system_ksm_wait(u64 times, struct err *err);
 
+/* Pages of this process that KSM has merged (Linux 6.1). Return: 0; -EOPNOTSUPP. */
+int system_ksm_pages(u64 *pages, struct err *err);
+
 /* Compact all memory, once. */
 int system_compact(struct err *err);
 

@@ -61,6 +61,7 @@ static void post(struct touch *t, u32 vcpu, const struct guest_command *command)
 	WRITE_ONCE(gv->command.pages, min(command->pages, part - first));
 	WRITE_ONCE(gv->command.stride, command->stride);
 	WRITE_ONCE(gv->command.seed, command->seed);
+	WRITE_ONCE(gv->command.limit, command->limit);
 	WRITE_ONCE(gv->command.order, command->order);
 	WRITE_ONCE(gv->command.write, command->write);
 	WRITE_ONCE(gv->command.timed, command->timed);
@@ -132,7 +133,8 @@ int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64
 		struct guest_vcpu *gv = vm_guest_vcpu(t->machine.vm, v);
 
 		slowest = max(slowest, READ_ONCE(gv->command_cycles));
-		sum += READ_ONCE(gv->command.pages);
+		sum += command->limit ? min(command->limit, READ_ONCE(gv->command.pages))
+				      : READ_ONCE(gv->command.pages);
 		if (samples && command->timed)
 			add_samples(t, v, READ_ONCE(gv->samples), samples);
 	}

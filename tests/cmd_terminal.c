@@ -46,7 +46,7 @@ static void a_benchmark_shows_progress(void)
 	kill(r->pid, SIGINT);
 	tain_wait(r);
 	CHECK_EQ(r->status, 130);
-	CHECK_CONTAINS(r->err.text, " of 160000 measurements done");
+	CHECK_CONTAINS(r->err.text, " of 150000 measurements done");
 	CHECK_EQ(tain_count(r->err.text, "\n"), 0);
 }
 

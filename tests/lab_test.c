@@ -15,6 +15,7 @@ int main(int argc, char **argv)
 		{ "kvm", lab_kvm_tests, NULL, NULL },
 		{ "bench", lab_bench_tests, NULL, NULL },
 		{ "bench_notifier", lab_bench_notifier_tests, NULL, NULL },
+		{ "bench_fault", lab_bench_fault_tests, NULL, NULL },
 		{ "compare", lab_compare_tests, NULL, NULL },
 		{ "guardian", lab_guardian_tests, NULL, NULL },
 		{ "host_ops", lab_host_ops_tests, NULL, NULL },

@@ -176,6 +176,30 @@ static void touch_obeys(void)
 	flat_destroy(&f);
 }
 
+/* A part of the pages, in the order of the whole; each kind of sample has one word per access. */
+static void touch_limits(void)
+{
+	struct guest_command command = { .pages = 64, .stride = 8, .order = GUEST_ORDER_STRIDE, .limit = 8 };
+	struct touch_plan plan;
+	struct flat f;
+
+	if (!flat_create(&f, 64))
+		return;
+	for (u32 timed = GUEST_SAMPLE_NONE; timed <= GUEST_SAMPLE_GAP; timed++) {
+		command.timed = timed;
+		run_touch(&f, &plan, &command);
+		for (u64 page = 0; page < 64; page++)
+			CHECK_EQ(plan.touched[page], page % 8 == 0);
+		CHECK_EQ(f.shared->vcpu[1].samples, timed ? 8 : 0);
+		CHECK_EQ(f.shared->vcpu[1].accesses, 8 * (timed + 1));
+	}
+	command.limit = ~0ull; /* more than there are */
+	run_touch(&f, &plan, &command);
+	check_touched(plan.touched, 0, 64);
+	CHECK_EQ(f.shared->vcpu[1].samples, 64);
+	flat_destroy(&f);
+}
+
 /* A command from a confused host stays inside DATA and the sample buffer. */
 static void touch_clamps(void)
 {
@@ -239,6 +263,7 @@ const struct test_case vmm_guest_tests[] = {
 	TEST(stamps),
 	TEST(options),
 	TEST(touch_obeys),
+	TEST(touch_limits),
 	TEST(touch_clamps),
 	TEST(walks_and_counts),
 	TEST_END,

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* bench fault: one fault per sample, of the guest and of the host alone. See lab/bench_fault_internal.h. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "lab/bench_fault_internal.h"
+#include "lib/time.h"
+
+#define OVERHEAD_PAGES 16
+#define OVERHEAD_ROUNDS 64
+
+static u64 host_access(u64 *at, u64 value, bool read)
+{
+	u64 begin = bench_stamp_begin();
+
+	if (read)
+		(void)READ_ONCE(*at);
+	else
+		WRITE_ONCE(*at, value);
+	return cycles_to_unit(bench_stamp_end() - begin);
+}
+
+static u64 *word_of(struct bench_run *b, u64 page)
+{
+	return (u64 *)(uintptr_t)(b->touch.machine.host.data + page * PAGE_SIZE + GUEST_TOUCH_OFFSET(page));
+}
+
+void bench_host_overhead(struct bench_run *b)
+{
+	struct bench_row *row = &b->result->host[BENCH_OVERHEAD];
+	u64 pages = min((u64)OVERHEAD_PAGES, b->touch.machine.host.bytes / PAGE_SIZE), start = clock_ns();
+
+	hist_reset(&b->now);
+	for (u64 i = 0; i < pages * OVERHEAD_ROUNDS; i++)
+		hist_add(&b->now, host_access(word_of(b, i % pages), i % pages + 1, false));
+	row->elapsed_ns += clock_ns() - start;
+	row->accesses += pages * OVERHEAD_ROUNDS;
+	row->ran = true;
+	hist_merge(&row->ns, &b->now);
+	blocks_add(&row->blocks, &b->now);
+}
+
+static u64 host_faults(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_THREAD, &usage))
+		return 0;
+	return (u64)usage.ru_minflt + (u64)usage.ru_majflt;
+}
+
+/* The pages that the guest would touch, by this thread. */
+static void host_touch(struct bench_run *b, const struct bench_recipe *r, struct bench_row *row)
+{
+	u64 pages = b->touch.machine.host.bytes / PAGE_SIZE, faults = host_faults(), start = clock_ns();
+
+	for (u64 page = 0; page < pages; page += r->apart)
+		hist_add(&b->now, host_access(word_of(b, page), page + 1, r->read));
+	row->elapsed_ns += clock_ns() - start;
+	row->faults += host_faults() - faults;
+}
+
+static int guest_touch(struct bench_run *b, const struct bench_recipe *r, struct bench_row *row, struct err *err)
+{
+	u64 part = touch_part(&b->touch), faults = bench_mmu_faults(b), ns = 0;
+	const struct guest_command command = {
+		.pages = part,
+		.order = GUEST_ORDER_STRIDE,
+		.stride = r->apart,
+		.limit = (part + r->apart - 1) / r->apart,
+		.write = !r->read,
+		.timed = GUEST_SAMPLE_CYCLES,
+	};
+	int ret = touch_run(&b->touch, &command, &ns, NULL, &b->now, err);
+
+	if (ret)
+		return ret;
+	row->elapsed_ns += ns;
+	row->faults += bench_mmu_faults(b) - faults;
+	b->result->accesses += hist_count(&b->now);
+	return r->check ? r->check(b, err) : 0;
+}
+
+static void keep(struct bench_row *row, const struct hist *pass)
+{
+	row->ran = true;
+	row->accesses += hist_count(pass);
+	hist_merge(&row->ns, pass);
+	blocks_add(&row->blocks, pass);
+}
+
+/* A pass counts whole or not at all. */
+static int half(struct bench_run *b, enum bench_cause cause, bool guest, struct err *err)
+{
+	const struct bench_recipe *r = bench_recipe(cause);
+	struct bench_row *row = guest ? &b->result->row[cause][BENCH_APART] : &b->result->host[cause];
+	int ret = r->prepare(b, err), end;
+
+	if (ret)
+		return ret;
+	hist_reset(&b->now);
+	if (guest)
+		ret = guest_touch(b, r, row, err);
+	else
+		host_touch(b, r, row);
+	end = r->end ? r->end(b, ret ? NULL : err) : 0;
+	if (!ret && !end)
+		keep(row, &b->now);
+	return ret ?: end;
+}
+
+static int with_uffd(struct bench_run *b, enum bench_cause cause, struct err *err)
+{
+	const struct bench_recipe *r = bench_recipe(cause);
+	struct bench_row *row = &b->result->row[cause][BENCH_APART];
+	struct bench_uffd_config config = {
+		.machine = b->config->machine,
+		.mode = r->mode,
+		.placement = r->placement,
+		.window = r->window,
+		.apart = r->apart,
+		.passes = 1,
+		.stop = b->config->stop,
+	};
+	struct bench_uffd_result u;
+	int ret;
+
+	if (config.machine.bytes / PAGE_SIZE / config.machine.vcpus % r->window)
+		return err_set(err, -EOPNOTSUPP, "a vCPU's part of the memory is no multiple of %u pages", r->window);
+	config.machine.backing = bench_uffd_backing(r->mode);
+	ret = bench_uffd_run(&config, &u, err);
+	if (!ret) {
+		row->elapsed_ns += u.row.elapsed_ns;
+		row->faults += u.row.faults;
+		b->faults += u.mmu_faults;
+		b->result->accesses += u.row.accesses;
+		keep(row, &u.row.ns);
+	}
+	bench_uffd_destroy(&u);
+	return ret == -EPERM ? -EOPNOTSUPP : ret;
+}
+
+int bench_apart(struct bench_run *b, enum bench_cause cause, struct err *err)
+{
+	struct err why = { "" };
+	int ret;
+
+	if (b->result->skip[cause][0]) /* it will not be different in the next pass */
+		return 0;
+	if (bench_recipe(cause)->prepare)
+		ret = half(b, cause, true, &why) ?: half(b, cause, false, &why);
+	else
+		ret = with_uffd(b, cause, &why);
+	if (ret == -EOPNOTSUPP) {
+		snprintf(b->result->skip[cause], sizeof(b->result->skip[cause]), "%.239s", why.text);
+		return 0;
+	}
+	return ret ? err_set(err, ret, "%s: %s", bench_cause_table[cause].name, why.text) : 0;
+}
+
+void bench_shares(const struct bench_fault_result *r, enum bench_cause cause, struct bench_shares *s)
+{
+	u64 host_overhead = hist_percentile(&r->host[BENCH_OVERHEAD].ns, 50), whole, host;
+
+	*s = (struct bench_shares){ .overhead = hist_percentile(&r->row[BENCH_OVERHEAD][BENCH_SEQUENTIAL].ns, 50) };
+	whole = hist_percentile(&r->row[cause][BENCH_APART].ns, 50);
+	s->overhead = min(s->overhead, whole);
+	s->host_known = r->host[cause].ran;
+	if (s->host_known) {
+		host = hist_percentile(&r->host[cause].ns, 50);
+		s->host = min(host - min(host, host_overhead), whole - s->overhead);
+	}
+	s->mmu = whole - s->overhead - s->host;
+}
