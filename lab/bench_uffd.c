@@ -82,7 +82,7 @@ static int open_uffd(struct uffd_run *b, struct err *err)
 static int one_pass(struct uffd_run *b, struct err *err)
 {
 	struct host *host = &b->touch.machine.host;
-	struct guest_command command = { .pages = touch_part(&b->touch), .write = 1, .timed = 1 };
+	struct guest_command command = { .pages = touch_part(&b->touch), .write = 1, .timed = !b->config->untimed };
 	struct bench_row *row = &b->result->row;
 	u64 ns = 0, accesses = 0;
 	u32 apart = b->config->apart;

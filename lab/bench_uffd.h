@@ -19,7 +19,8 @@ struct bench_uffd_config {
 	enum uffd_mode mode;
 	enum bench_placement placement;
 	u32 window;
-	u32 apart; /* pages from one access to the next: a sample is a fault; 0: every page in turn */
+	u32 apart;    /* pages from one access to the next: a sample is a fault; 0: every page in turn */
+	bool untimed; /* no samples: only how long a pass takes */
 	u32 passes;
 	const char *demand_paging_test; /* MISSING: the peer's program; NULL: not compared */
 	const u32 *stop;

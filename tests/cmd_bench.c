@@ -232,7 +232,7 @@ static void figures(void)
 
 	CHECK_MSG(r->status == 0 || r->status == 1, "%s: exit status %d; stderr '%s'", r->name, r->status, r->err.text);
 	CHECK(json_is_null(json_object_get(doc, "engine")));
-	CHECK_EQ(json_array_size(json_object_get(doc, "figures")), 6);
+	CHECK_EQ(json_array_size(json_object_get(doc, "figures")), 10);
 	json_array_foreach(json_object_get(doc, "figures"), i, f)
 	{
 		const char *name = json_text(f, "name");
