@@ -6,6 +6,7 @@
 
 static const struct command benches[] = {
 	{ "fault", &cmd_bench_fault_spec, cmd_bench_fault },
+	{ "interference", &cmd_bench_interference_spec, cmd_bench_interference },
 	{ "register", &cmd_bench_register_spec, cmd_bench_register },
 	{ "invalidate", &cmd_bench_invalidate_spec, cmd_bench_invalidate },
 	{ "figures", &cmd_bench_figures_spec, cmd_bench_figures },
@@ -14,11 +15,12 @@ static const struct command benches[] = {
 const struct command_spec cmd_bench_spec = {
 	.name = "tain bench",
 	.summary = "Measure; `tain bench fault --help` and so on.",
-	.args = "fault|register|invalidate|figures [OPTIONS]",
-	.description = "fault       what one fault costs, by its cause, as the guest measures it\n"
-		       "register    what it costs to subscribe to an address space\n"
-		       "invalidate  what a range section costs\n"
-		       "figures     the project's yardsticks, each against its peer in the same run",
+	.args = "fault|interference|register|invalidate|figures [OPTIONS]",
+	.description = "fault         what one fault costs, by its cause, as the guest measures it\n"
+		       "interference  which work of the host stalls a vCPU, how long and how often\n"
+		       "register      what it costs to subscribe to an address space\n"
+		       "invalidate    what a range section costs\n"
+		       "figures       the project's yardsticks, each against its peer in the same run",
 	.min_args = 1,
 	.max_args = 1,
 };

@@ -5,6 +5,7 @@
 #include "cmd/cmd.h"
 #include "lab/bench.h"
 #include "lab/host.h"
+#include "lab/interference.h"
 #include "lab/plan.h"
 #include "lib/mutant.h"
 
@@ -18,8 +19,8 @@ static const struct option_spec options[] = {
 
 const struct command_spec cmd_list_spec = {
 	.name = "tain list",
-	.summary = "List engines, guests, host operations, backings, causes of faults or mutants.",
-	.args = "engines|guests|ops|backings|causes|mutants",
+	.summary = "List engines, guests, host operations, backings, causes of faults, disturbers or mutants.",
+	.args = "engines|guests|ops|backings|causes|disturbers|mutants",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
 	.min_args = 1,
@@ -73,6 +74,12 @@ static void list_causes(void)
 		item(c->name, c->summary);
 }
 
+static void list_disturbers(void)
+{
+	for (const struct disturber_info *d = disturber_table; d->name; d++)
+		item(d->name, d->summary);
+}
+
 static void list_mutants(void)
 {
 	for (const struct mutant_info *m = mutant_table(); m->name; m++) {
@@ -93,7 +100,8 @@ static const struct {
 	void (*list)(void);
 } lists[] = {
 	{ "engines", list_engines },   { "guests", list_guests }, { "ops", list_ops },
-	{ "backings", list_backings }, { "causes", list_causes }, { "mutants", list_mutants },
+	{ "backings", list_backings }, { "causes", list_causes }, { "disturbers", list_disturbers },
+	{ "mutants", list_mutants },
 };
 
 int cmd_list(int argc, char **argv)

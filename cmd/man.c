@@ -15,6 +15,7 @@ static const struct command_spec *const specs[] = {
 	&cmd_bench_fault_spec,
 	&cmd_bench_register_spec,
 	&cmd_bench_invalidate_spec,
+	&cmd_bench_interference_spec,
 	&cmd_bench_figures_spec,
 	&cmd_compare_spec,
 	&cmd_matrix_spec,

@@ -14,6 +14,7 @@
 #define KSM "/sys/kernel/mm/ksm/"
 #define HUGE "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 #define THP "/sys/kernel/mm/transparent_hugepage/enabled"
+#define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
 #define COMPACT "/proc/sys/vm/compact_memory"
 #define SWAP_BYTES (128ull << 20)
 #define KSM_WAIT_NS (10 * NSEC_PER_SEC)
@@ -94,6 +95,32 @@ int system_thp(struct system_change *change, struct err *err)
 		return err_set(err, -EOPNOTSUPP, "%s is never: --allow-system sets madvise for the run", THP);
 	change->id[0] = guardian_write(THP, "madvise", err);
 	return change->id[0] < 0 ? -EOPNOTSUPP : 0;
+}
+
+int system_khugepaged(struct system_change *change, struct err *err)
+{
+	struct system_change thp;
+
+	*change = SYSTEM_NO_CHANGE;
+	if (!guardian_running())
+		return err_set(err, -EOPNOTSUPP, "khugepaged is the whole machine's: --allow-system hurries it");
+	if (system_thp(&thp, err))
+		return -EOPNOTSUPP;
+	change->id[0] = thp.id[0];
+	change->id[1] = guardian_write(KHUGEPAGED "pages_to_scan", "4096", err);
+	change->id[2] = guardian_write(KHUGEPAGED "alloc_sleep_millisecs", "1", err);
+	change->id[3] = guardian_write(KHUGEPAGED "scan_sleep_millisecs", "1", err);
+	if (change->id[1] >= 0 && change->id[2] >= 0 && change->id[3] >= 0)
+		return 0;
+	system_undo(change, NULL);
+	return -EOPNOTSUPP;
+}
+
+int system_khugepaged_pages(u64 *pages, struct err *err)
+{
+	int ret = read_number(KHUGEPAGED "pages_collapsed", pages);
+
+	return ret ? err_set(err, -EOPNOTSUPP, KHUGEPAGED "pages_collapsed: %s", strerror(-ret)) : 0;
 }
 
 int system_ksm(struct system_change *change, struct err *err)

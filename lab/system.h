@@ -39,4 +39,9 @@ int system_swap(struct err *err);
 /* Transparent huge pages for those who ask; nothing is changed where they get them. */
 int system_thp(struct system_change *change, struct err *err);
 
+/* khugepaged looks at memory without a rest. */
+int system_khugepaged(struct system_change *change, struct err *err);
+/* Huge pages that khugepaged has made since the machine started. Return: 0; -EOPNOTSUPP. */
+int system_khugepaged_pages(u64 *pages, struct err *err);
+
 #endif /* LAB_SYSTEM_H */

@@ -81,6 +81,8 @@ const char *tain_path(const char *name);
 /* How many files are in it. */
 unsigned int tain_dir_files(void);
 void tain_write_file(const char *name, const void *bytes, size_t n);
+/* A program of the test's own, for other users. */
+void tain_copy_file(const char *from, const char *to);
 
 /* A file of the source or build tree; valid until the test ends. NULL, and the check has failed: not there. */
 const char *tain_tree_file(const char *name);

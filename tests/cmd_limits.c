@@ -41,6 +41,7 @@ static void check_without_kvm(const struct tain_setup *setup, const char *why)
 	check_refused(TAIN_WITH(setup, "run", "-e", "kvm", "hello"), 4, line);
 	check_refused(TAIN_WITH(setup, "stress", "--engine=kvm"), 4, line);
 	check_refused(TAIN_WITH(setup, "bench", "fault", "-e", "kvm"), 4, line);
+	check_refused(TAIN_WITH(setup, "bench", "interference"), 4, line);
 	CHECK_EQ(TAIN_WITH(setup, "stress", "-e", "kvm", "--json", "r.json")->status, 4);
 	skip = json_array_get(json_object_get(tain_json_file("r.json"), "skips"), 0);
 	CHECK_STR(json_text(skip, "what"), "kvm");
@@ -73,21 +74,6 @@ static void another_device_in_its_place(void)
 		check_without_kvm(&setup, "/dev/kvm is not the KVM device: ");
 }
 
-static void copy_file(const char *from, const char *to)
-{
-	static char bytes[1 << 16];
-	int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
-	ssize_t n;
-
-	while ((n = read(in, bytes, sizeof(bytes))) > 0)
-		if (write(out, bytes, (size_t)n) != n)
-			BUG("%s: %s", to, strerror(errno));
-	if (in < 0 || out < 0 || n < 0)
-		BUG("%s to %s: %s", from, to, strerror(errno));
-	close(in);
-	close(out);
-}
-
 static void kvm_is_not_permitted(void)
 {
 	const struct tain_setup setup = { .before = WORDS("setpriv", "--reuid", "65534", "--regid", "65534",
@@ -103,7 +89,7 @@ static void kvm_is_not_permitted(void)
 	if (!program_or_skip("setpriv"))
 		return;
 	chmod(tain_dir(), 0755);
-	copy_file(tain_program(), setup.program);
+	tain_copy_file(tain_program(), setup.program);
 	r = TAIN_WITH(&setup, "run", "-e", "kvm", "hello");
 	CHECK_EQ(r->status, 4);
 	CHECK_STR(r->out.text, "");

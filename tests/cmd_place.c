@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Directories, files, documents and what this machine has: see tests/cmd_env.h. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
@@ -65,6 +66,21 @@ void tain_write_file(const char *name, const void *bytes, size_t n)
 
 	if (!file || fwrite(bytes, 1, n, file) != n || fclose(file))
 		BUG("%s: %s", name, strerror(errno));
+}
+
+void tain_copy_file(const char *from, const char *to)
+{
+	static char bytes[1 << 16];
+	int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+	ssize_t n;
+
+	while ((n = read(in, bytes, sizeof(bytes))) > 0)
+		if (write(out, bytes, (size_t)n) != n)
+			BUG("%s: %s", to, strerror(errno));
+	if (in < 0 || out < 0 || n < 0)
+		BUG("%s to %s: %s", from, to, strerror(errno));
+	close(in);
+	close(out);
 }
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)

@@ -12,11 +12,29 @@
 
 int main(int argc, char **argv)
 {
+	/* clang-format off */
 	static const struct test_suite suites[] = {
-		SUITE(help),   SUITE(list),   SUITE(bad),   SUITE(elf),	    SUITE(boot),   SUITE(limits),
-		SUITE(run),    SUITE(stress), SUITE(bench), SUITE(compare), SUITE(signal), SUITE(terminal),
-		SUITE(mutant), SUITE(plan),   SUITE(fuzz),  SUITE(uffd),    SUITE(matrix), { NULL, NULL, NULL, NULL },
+		SUITE(help),
+		SUITE(list),
+		SUITE(bad),
+		SUITE(elf),
+		SUITE(boot),
+		SUITE(limits),
+		SUITE(run),
+		SUITE(stress),
+		SUITE(bench),
+		SUITE(weather),
+		SUITE(compare),
+		SUITE(signal),
+		SUITE(terminal),
+		SUITE(mutant),
+		SUITE(plan),
+		SUITE(fuzz),
+		SUITE(uffd),
+		SUITE(matrix),
+		{ NULL, NULL, NULL, NULL },
 	};
+	/* clang-format on */
 
 	if (argc < 2)
 		heartbeat_begin();

@@ -13,7 +13,7 @@ extern const struct test_case lab_guardian_tests[], lab_host_ops_tests[];
 extern const struct test_case lab_compare_tests[];
 extern const struct test_case lab_watch_tests[], lab_uffd_tests[];
 extern const struct test_case lab_matrix_tests[];
-extern const struct test_case lab_bench_fault_tests[];
+extern const struct test_case lab_bench_fault_tests[], lab_interference_tests[];
 extern const struct test_case lab_plan_file_tests[], lab_shrink_tests[], lab_vm_op_tests[];
 
 /*

@@ -16,6 +16,7 @@ int main(int argc, char **argv)
 		{ "bench", lab_bench_tests, NULL, NULL },
 		{ "bench_notifier", lab_bench_notifier_tests, NULL, NULL },
 		{ "bench_fault", lab_bench_fault_tests, NULL, NULL },
+		{ "interference", lab_interference_tests, NULL, NULL },
 		{ "compare", lab_compare_tests, NULL, NULL },
 		{ "guardian", lab_guardian_tests, NULL, NULL },
 		{ "host_ops", lab_host_ops_tests, NULL, NULL },

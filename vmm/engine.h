@@ -14,7 +14,7 @@ struct vm;
 struct vcpu;
 struct mm_struct;
 
-enum vm_slot { VM_SLOT_LOW, VM_SLOT_SHARED, VM_SLOT_DATA, VM_SLOT_NR };
+enum vm_slot { VM_SLOT_LOW, VM_SLOT_SHARED, VM_SLOT_DATA, VM_SLOT_SPARE, VM_SLOT_NR };
 
 /* Why vcpu_run()'s handler is called. */
 enum vcpu_exit_reason {
@@ -114,6 +114,9 @@ void vm_identify(struct vm *vm, struct vm_identity *id);
 int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err); /* the DATA slot */
 /* Take the DATA slot away for a moment, or give it back as it was. Its guests run on. Return: as vm_set_data(). */
 int vm_show_data(struct vm *vm, bool show, struct err *err);
+/* A memslot below GUEST_SHARED_END that no guest uses, for who changes memslots while one runs. @bytes 0 takes it away.
+ */
+int vm_set_spare(struct vm *vm, hva_t hva, size_t bytes, struct err *err);
 /*
  * Log which pages of DATA are written. READ fills @bitmap, a bit per page in whole words, with what was written since
  * START or the last READ. Return: 0; -EOPNOTSUPP; -errno with one line in @err.

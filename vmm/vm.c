@@ -174,6 +174,11 @@ int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err)
 	return 0;
 }
 
+int vm_set_spare(struct vm *vm, hva_t hva, size_t bytes, struct err *err)
+{
+	return vm->engine->set_memory(vm, VM_SLOT_SPARE, GUEST_SHARED_END - bytes, hva, bytes, err);
+}
+
 /* The guest sees its arguments as offsets into one buffer in SHARED. */
 static int copy_args(struct guest_shared *shared, int argc, char *const argv[], struct err *err)
 {

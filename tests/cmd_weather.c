@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* Benchmarks of faults where something is missing, forbidden or interrupted: named, and nothing stays changed. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/cmd_env.h"
+#include "tests/cmd_suites.h"
+
+static bool read_file(const char *path, char *text, size_t bytes)
+{
+	FILE *f = fopen(path, "re");
+	size_t n = f ? fread(text, 1, bytes - 1, f) : 0;
+
+	text[n] = 0;
+	if (f)
+		fclose(f);
+	return f != NULL;
+}
+
+/* The reason in the document's skips, or NULL. */
+static const char *skip_of(json_t *doc, const char *what)
+{
+	json_t *skips = json_object_get(doc, "skips"), *one;
+	size_t i;
+
+	json_array_foreach(skips, i, one) if (!strcmp(json_text(one, "what"), what)) return json_text(one, "why");
+	return NULL;
+}
+
+static void check_skip(json_t *doc, const char *what, const char *part)
+{
+	const char *why = skip_of(doc, what);
+
+	if (CHECK_MSG(why, "%s is skipped by name", what))
+		CHECK_CONTAINS(why, part);
+}
+
+/* --- something is missing or forbidden -------------------------------------------------- */
+
+/* A user who may use KVM and nothing else: a copy of the device that is everybody's, in mounts of its own. */
+static void not_root(void)
+{
+	const struct tain_setup setup = {
+		.before = WORDS("unshare", "-m", "sh", "-c",
+				"set -e; cp -a /dev/kvm kvm; chmod 666 kvm; mount --bind kvm /dev/kvm; "
+				"exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$0\" \"$@\""),
+		.program = tain_path("tain"),
+	};
+	const struct tain_run *r;
+	char uffd[8] = "";
+	json_t *doc;
+
+	if (!kvm_or_skip() || !program_or_skip("setpriv") || !program_or_skip("unshare"))
+		return;
+	read_file("/proc/sys/vm/unprivileged_userfaultfd", uffd, sizeof(uffd));
+	if (geteuid() || uffd[0] != '0') {
+		test_skip("needs root, and vm.unprivileged_userfaultfd=0");
+		return;
+	}
+	chmod(tain_dir(), 0777);
+	tain_copy_file(tain_program(), setup.program);
+	if (TAIN_WITH(&setup, "run", "-q", "-e", "kvm", "hello")->status == 4) {
+		test_skip("no device can be opened in %s", tain_dir());
+		return;
+	}
+	r = TAIN_WITH(&setup, "bench", "fault", "-e", "kvm", "-b", "1M", "-i", "1", "--allow-system", "--cause",
+		      "first_touch,unmerge,uffd_wp_vcpu,uffd_missing_thread", "--json", "r.json");
+	if (strstr(r->err.text, "another tain")) {
+		test_skip("another tain changes this machine");
+		return;
+	}
+	CHECK_MSG(r->status == 0, "exit status %d; stderr '%s'", r->status, r->err.text);
+	doc = tain_json_file("r.json");
+	check_skip(doc, "unmerge", "/sys/kernel/mm/ksm/");
+	check_skip(doc, "uffd_missing_thread", "not permitted; sysctl vm.unprivileged_userfaultfd=1");
+	check_skip(doc, "uffd_wp_vcpu", "not permitted");
+	CHECK(skip_of(doc, "first_touch") == NULL);
+	CHECK(json_object_get(json_object_get(doc, "histograms"), "fault_first_touch") != NULL);
+	r = TAIN_WITH(&setup, "bench", "fault", "-e", "kvm", "-u", "MISSING");
+	CHECK_EQ(r->status, 4);
+	CHECK_STR(r->err.text, "tain: userfaultfd: not permitted; sysctl vm.unprivileged_userfaultfd=1\n");
+}
+
+static void no_swap_and_no_leave(void)
+{
+	const struct tain_run *r;
+	char swaps[512] = "";
+	json_t *doc;
+
+	if (!kvm_or_skip())
+		return;
+	r = TAIN("bench", "fault", "-e", "kvm", "-b", "1M", "-i", "1", "--cause", "unmerge,after_swap,thp", "--json",
+		 "r.json");
+	CHECK_EQ(r->status, 0);
+	doc = tain_json_file("r.json");
+	check_skip(doc, "unmerge", "--allow-system");
+	check_skip(doc, "thp", "less than a huge page"); /* 1M */
+	CHECK_CONTAINS(r->out.text, "\n  skipped: unmerge ");
+	read_file("/proc/swaps", swaps, sizeof(swaps));
+	if (tain_count(swaps, "\n") == 1)
+		check_skip(doc, "after_swap", "there is no swap");
+}
+
+static void no_huge_pages(void)
+{
+	char pages[32] = "";
+	const struct tain_run *r;
+
+	if (!kvm_or_skip())
+		return;
+	if (!read_file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", pages, sizeof(pages)) ||
+	    strcmp(pages, "0\n")) {
+		test_skip("there are hugetlb pages, or there can be none");
+		return;
+	}
+	r = TAIN("bench", "fault", "-e", "kvm", "-s", "anonymous_hugetlb_2mb", "-b", "4M", "--json", "r.json");
+	CHECK_EQ(r->status, 4);
+	CHECK_CONTAINS(r->err.text, "tain: not enough free 2 MiB pages: --allow-system ");
+	check_skip(tain_json_file("r.json"), "anonymous_hugetlb_2mb", "not enough free 2 MiB pages");
+}
+
+/* Nothing of it needs locked memory. */
+static void nothing_may_be_locked(void)
+{
+	const struct tain_setup setup = { .before = WORDS("prlimit", "--memlock=0") };
+
+	if (!kvm_or_skip() || !program_or_skip("prlimit"))
+		return;
+	CHECK_EQ(TAIN_WITH(&setup, "bench", "fault", "-q", "-e", "kvm", "-b", "1M", "-i", "1")->status, 0);
+	CHECK_EQ(TAIN_WITH(&setup, "bench", "interference", "-q", "-b", "1M", "-i", "1", "-t", "20ms", "--disturber",
+			   "munmap")
+			 ->status,
+		 0);
+}
+
+/* --- bad words ---------------------------------------------------------------------------- */
+
+static void words_that_are_refused(void)
+{
+	check_refused(TAIN("bench", "fault", "--cause", "cov"), 2,
+		      "unknown cause 'cov', did you mean 'cow'?; `tain list causes` names them");
+	check_refused(TAIN("bench", "fault", "--cause", ""), 2,
+		      "empty name in the list of causes; `tain list causes` names them");
+	if (!kvm_or_skip())
+		return;
+	check_refused(TAIN("bench", "interference", "--disturber", "mumap"), 2,
+		      "unknown disturber 'mumap', did you mean 'munmap'?; `tain list disturbers` names them");
+	check_refused(TAIN("bench", "interference", "-b", "0"), 2, "a guest memory of 0 bytes;...");
+	check_refused(TAIN("bench", "interference", "--cpus", "0"), 4, "it takes two processors: ...");
+	CHECK_EQ(TAIN("bench", "interference", "-q", "--disturber", "ksm", "-i", "1", "-t", "1ms")->status, 4);
+}
+
+/* --- interference ---------------------------------------------------------------------------- */
+
+static void interference_document(void)
+{
+	json_t *doc, *list, *one;
+	const struct tain_run *r;
+	size_t i;
+
+	if (!kvm_or_skip())
+		return;
+	r = TAIN("bench", "interference", "-b", "1M", "-i", "2", "-t", "20ms", "--disturber", "munmap,dirty_log,ksm",
+		 "--seed", "5", "--json", "r.json");
+	if (r->status == 4) {
+		test_skip("one processor");
+		return;
+	}
+	CHECK_EQ(r->status, 0);
+	CHECK_CONTAINS(r->out.text, "\n  munmap, warm guest, ");
+	CHECK_CONTAINS(r->out.text, "\n  dirty_log, faulting guest, ");
+	CHECK_CONTAINS(r->out.text, "\n  skipped: ksm ");
+	doc = tain_json_file("r.json");
+	CHECK_STR(json_text(doc, "command"), "bench interference");
+	check_skip(doc, "ksm", "--allow-system");
+	list = json_object_get(doc, "interference");
+	CHECK_EQ(json_array_size(list), 4);
+	json_array_foreach(list, i, one)
+	{
+		check_keys(one, WORDS("disturber", "guest", "work", "work_ns", "p50_ratios", "p99_ratios", "quiet",
+				      "disturbed"));
+		CHECK_EQ(json_array_size(json_object_get(one, "p50_ratios")), 2);
+		check_keys(json_object_get(one, "quiet"),
+			   WORDS("accesses", "guest_ns", "stalls", "stalled_ns", "longest_ns", "faults"));
+	}
+	CHECK_EQ(json_object_size(json_object_get(doc, "histograms")), 8);
+	CHECK_EQ(json_u64(json_object_get(json_object_get(doc, "histograms"), "munmap_warm_quiet"), "count"),
+		 json_u64(json_object_get(json_array_get(list, 0), "quiet"), "accesses"));
+}
+
+/* --- interrupted ------------------------------------------------------------------------------ */
+
+#define SWITCHES 4
+
+static void read_switches(char text[SWITCHES][512])
+{
+	read_file("/sys/kernel/mm/ksm/run", text[0], 512);
+	read_file("/sys/kernel/mm/ksm/pages_to_scan", text[1], 512);
+	read_file("/proc/swaps", text[2], 512);
+	read_file("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", text[3], 512);
+}
+
+/* Wait until the machine is as it was: after a kill the guardian does it, and takes its time. */
+static void check_switches(char before[SWITCHES][512])
+{
+	char now[SWITCHES][512];
+	bool same = false;
+
+	for (int i = 0; i < 1000 && !same; i++) {
+		read_switches(now);
+		same = !memcmp(now, before, sizeof(now));
+		tain_pause(same ? 0 : 20);
+	}
+	for (int i = 0; i < SWITCHES; i++)
+		CHECK_STR(now[i], before[i]);
+}
+
+static void interrupted(int sig, const char *const *words)
+{
+	char before[SWITCHES][512] = { "" }, now[SWITCHES][512];
+	struct tain_run *r;
+	bool changed = false;
+
+	if (!kvm_or_skip())
+		return;
+	memset(now, 0, sizeof(now));
+	if (geteuid() || access("/sys/kernel/mm/ksm/run", W_OK)) {
+		test_skip("needs root and KSM");
+		return;
+	}
+	read_switches(before);
+	memcpy(now, before, sizeof(now));
+	r = tain_start(NULL, words);
+	for (int i = 0; i < 1000 && !changed && r->pid; i++) {
+		read_switches(now);
+		changed = memcmp(now, before, sizeof(now));
+		tain_pause(20);
+	}
+	if (!changed) { /* another tain has the machine, or a kernel that lets nothing be changed */
+		kill(r->pid, SIGKILL);
+		tain_wait(r);
+		test_skip("nothing was changed: %s", r->err.text);
+		return;
+	}
+	kill(r->pid, sig);
+	tain_wait(r);
+	CHECK_EQ(r->status, 128 + sig);
+	check_switches(before);
+}
+
+static void a_signal_restores_after_faults(void)
+{
+	interrupted(SIGINT, WORDS("bench", "fault", "-e", "kvm", "-b", "4M", "-i", "10000", "--allow-system", "--cause",
+				  "unmerge,after_swap"));
+}
+
+static void a_kill_restores_after_faults(void)
+{
+	interrupted(SIGKILL, WORDS("bench", "fault", "-e", "kvm", "-b", "4M", "-i", "10000", "--allow-system",
+				   "--cause", "unmerge,after_swap"));
+}
+
+static void a_signal_restores_after_interference(void)
+{
+	interrupted(SIGINT, WORDS("bench", "interference", "-b", "4M", "-i", "16", "-t", "1s", "--allow-system",
+				  "--disturber", "ksm,khugepaged"));
+}
+
+const struct test_case cmd_weather_tests[] = {
+	TEST(not_root),
+	TEST(no_swap_and_no_leave),
+	TEST(no_huge_pages),
+	TEST(nothing_may_be_locked),
+	TEST(words_that_are_refused),
+	TEST(interference_document),
+	TEST(a_signal_restores_after_faults),
+	TEST(a_kill_restores_after_faults),
+	TEST(a_signal_restores_after_interference),
+	TEST_END,
+};
