@@ -34,7 +34,8 @@ static const struct option_spec options[] = {
 	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus,
 		   "virtual processors, each with its share of the memory (default 1)", .min = 1,
 		   .max = GUEST_MAX_VCPUS),
-	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory (default 64M)"),
+	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes,
+		   "guest memory (default 64M); for one fault per sample at most 16M per vCPU"),
 	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd"),
 	CMD_OPTION(0, "cause", "LIST", OPTION_STRING, &opt.causes,
 		   "why accesses fault, separated by commas; `tain list causes` names them (default all, on soft those "

@@ -63,18 +63,19 @@ static int warm_samples(struct bench_run *b, struct err *err)
 }
 
 /* One machine at a time: an idle guest polls, and would take its processor from another. */
-static int enter(struct bench_run *b, enum host_backing backing, struct err *err)
+static int enter(struct bench_run *b, enum host_backing backing, u64 bytes, struct err *err)
 {
 	const struct bench_fault_config *c = b->config;
 	struct machine_config config = c->machine;
 	int ret;
 
-	if (b->here && b->backing == backing)
+	if (b->here && b->backing == backing && b->touch.machine.config.bytes == bytes)
 		return 0;
 	ret = leave(b, err);
 	if (ret)
 		return ret;
 	config.backing = b->backing = backing;
+	config.bytes = bytes;
 	ret = touch_start(&b->touch, &config, c->stop, err);
 	if (ret)
 		return ret;
@@ -192,6 +193,7 @@ struct item {
 	enum bench_cause cause;
 	enum bench_order order;
 	int backing; /* enum host_backing; BENCH_OWN */
+	u64 bytes;   /* of its machine */
 };
 
 struct items {
@@ -222,30 +224,34 @@ static bool runs(struct bench_run *b, enum bench_cause cause, enum bench_order o
 	return info->access;
 }
 
-static void list_group(struct bench_run *b, struct items *items, int backing)
+static void list_group(struct bench_run *b, struct items *items, bool apart, int backing)
 {
+	const struct machine_config *c = &b->config->machine;
+	u64 bytes = apart ? bench_apart_bytes(c) : c->bytes;
+
 	for (int order = 0; order < BENCH_ORDER_NR; order++)
 		for (int cause = 0; cause < BENCH_CAUSE_NR; cause++) {
-			int own = order == BENCH_APART ? bench_recipe(cause)->backing : BENCH_RUN;
+			int own = apart ? bench_recipe(cause)->backing : BENCH_RUN;
 
 			if (own == BENCH_RUN)
-				own = (int)b->config->machine.backing;
-			if (own == backing && runs(b, cause, order))
-				items->item[items->nr++] = (struct item){ cause, order, backing };
+				own = (int)c->backing;
+			if (apart == (order == BENCH_APART) && own == backing && runs(b, cause, order))
+				items->item[items->nr++] = (struct item){ cause, order, backing, bytes };
 		}
 }
 
-/* The run's machine first, then those of other backings, then what has a machine of its own. */
+/* Every page in turn first, then what is apart by its machine, the run's first, then what brings its own. */
 static void list_items(struct bench_run *b, struct items *items)
 {
 	int mine = (int)b->config->machine.backing;
 
 	items->nr = 0;
-	list_group(b, items, mine);
+	list_group(b, items, false, mine);
+	list_group(b, items, true, mine);
 	for (int backing = 0; backing < HOST_BACKING_NR; backing++)
 		if (backing != mine)
-			list_group(b, items, backing);
-	list_group(b, items, BENCH_OWN);
+			list_group(b, items, true, backing);
+	list_group(b, items, true, BENCH_OWN);
 }
 
 static int one_item(struct bench_run *b, const struct item *item, struct err *err)
@@ -255,7 +261,7 @@ static int one_item(struct bench_run *b, const struct item *item, struct err *er
 
 	if (item->backing == BENCH_OWN)
 		return leave(b, err) ?: bench_apart(b, item->cause, err);
-	ret = enter(b, item->backing, &why);
+	ret = enter(b, item->backing, item->bytes, &why);
 	if (ret == -EOPNOTSUPP && item->backing != (int)b->config->machine.backing) {
 		skip(b, item->cause, why.text);
 		return 0;

@@ -60,6 +60,9 @@ u64 bench_mmu_faults(struct bench_run *b);
  */
 int bench_apart(struct bench_run *b, enum bench_cause cause, struct err *err);
 
+/* Memory of a machine for APART. */
+u64 bench_apart_bytes(const struct machine_config *config);
+
 /* What measuring costs a thread of the host: samples into host[BENCH_OVERHEAD]. */
 void bench_host_overhead(struct bench_run *b);
 
