@@ -189,7 +189,7 @@ static int swapped(struct bench_run *b, struct err *err)
 		read_all(host);
 		ret = begin(b, OP_PAGEOUT, err);
 	}
-	ret = ret ?: pagemap_count(host->data, pages, PAGEMAP_SWAP, &gone, err);
+	ret = ret ?: pagemap_count(host->data, pages, PM_SWAP, &gone, err);
 	if (!ret && gone < MOST(pages))
 		return err_set(err, -EOPNOTSUPP, "of %llu pages only %llu went to swap: there is too little of it",
 			       (unsigned long long)pages, (unsigned long long)gone);
@@ -249,7 +249,7 @@ static int huge_room(struct bench_run *b, struct err *err)
 static int was_huge(struct bench_run *b, struct err *err)
 {
 	u64 pages = host_of(b)->bytes / PAGE_SIZE, here = 0;
-	int ret = pagemap_count(host_of(b)->data, pages, PAGEMAP_PRESENT, &here, err);
+	int ret = pagemap_count(host_of(b)->data, pages, PM_PRESENT, &here, err);
 
 	if (!ret && here < pages / 2)
 		return err_set(err, -EOPNOTSUPP, "the kernel gave small pages: memory is too fragmented for huge ones");

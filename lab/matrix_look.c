@@ -2,7 +2,6 @@
 /* The matrix: what the host's memory looks like, from pagemap, smaps and mincore, or from tain's own page tables. */
 #include "lab/matrix_internal.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +71,18 @@ static u64 distinct(u64 *v, u64 n)
 
 /* --- Linux -------------------------------------------------------------------------------- */
 
+static int read_pagemap(hva_t start, u64 pages, u64 *entry)
+{
+	int fd = pagemap_open(0);
+	s64 n;
+
+	if (fd < 0)
+		return fd;
+	n = pagemap_read(fd, start, pages, entry);
+	close(fd);
+	return n == (s64)pages ? 0 : -EIO;
+}
+
 /* Fields of the mappings that overlap [start, end), summed, in KiB. */
 static void read_smaps(hva_t start, hva_t end, struct matrix_look *look)
 {
@@ -103,22 +114,22 @@ static void read_smaps(hva_t start, hva_t end, struct matrix_look *look)
 static int look_linux(struct host *host, const struct matrix_witness *w, struct matrix_look *look, u64 *entry)
 {
 	u64 n = 0, total = DATA_PAGES + MATRIX_PAGES, present = 0;
-	int ret = pagemap_read(host->data, DATA_PAGES, entry);
+	int ret = read_pagemap(host->data, DATA_PAGES, entry);
 
 	read_smaps(host->data, host->data + MATRIX_RANGE, look);
-	ret = ret ?: pagemap_read(host->quarantine, MATRIX_PAGES, entry + DATA_PAGES);
+	ret = ret ?: read_pagemap(host->quarantine, MATRIX_PAGES, entry + DATA_PAGES);
 	if (ret)
 		return ret;
 	for (u64 i = 0; i < MATRIX_PAGES; i++)
-		look->frame[i] = entry[i] & PAGEMAP_PRESENT ? entry[i] & PAGEMAP_FRAME : 0;
+		look->frame[i] = entry[i] & PM_PRESENT ? entry[i] & PM_FRAME : 0;
 	for (u64 i = 0; i < total; i++) {
-		present |= entry[i] & PAGEMAP_PRESENT;
-		look->frames_known |= entry[i] & PAGEMAP_PRESENT && entry[i] & PAGEMAP_FRAME;
+		present |= entry[i] & PM_PRESENT;
+		look->frames_known |= entry[i] & PM_PRESENT && entry[i] & PM_FRAME;
 	}
 	look->frames_known |= !present; /* nothing that could be told or hidden */
 	for (u64 i = 0; i < total; i++)
-		if (entry[i] & PAGEMAP_PRESENT && !(entry[i] & PAGEMAP_FILE)) /* to others than root every frame is 0 */
-			entry[n++] = look->frames_known ? entry[i] & PAGEMAP_FRAME : i;
+		if (entry[i] & PM_PRESENT && !(entry[i] & PM_FILE)) /* to others than root every frame is 0 */
+			entry[n++] = look->frames_known ? entry[i] & PM_FRAME : i;
 	look->used = distinct(entry, n) + resident(w);
 	look->known = true;
 	return 0;

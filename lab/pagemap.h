@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* What stands behind this process's addresses: /proc/self/pagemap, documented in the kernel's admin-guide/mm/pagemap.
- */
+/* /proc/PID/pagemap: one word per page, documented in the kernel's admin-guide/mm/pagemap. */
 #ifndef LAB_PAGEMAP_H
 #define LAB_PAGEMAP_H
 
 #include "lib/base.h"
 #include "lib/err.h"
 
-#define PAGEMAP_PRESENT BIT(63)
-#define PAGEMAP_SWAP BIT(62)
-#define PAGEMAP_FILE BIT(61)	    /* a page of a file, or shared anonymous */
-#define PAGEMAP_FRAME (BIT(55) - 1) /* 0 to all but root */
+#define PM_PRESENT BIT(63)
+#define PM_SWAP BIT(62)
+#define PM_FILE BIT(61)	       /* a page of a file, or shared anonymous */
+#define PM_FRAME (BIT(55) - 1) /* to others than root 0 */
 
-/* One word per page from @start on. Return: 0; -errno. */
-int pagemap_read(hva_t start, u64 pages, u64 *entry);
+/* Of process @pid; 0: this one. Return: a descriptor; -errno. */
+int pagemap_open(int pid);
 
-/* How many of them have @bit. Return: 0; -EOPNOTSUPP with one line in @err. */
+/* The words of @pages pages from @hva on. Return: how many were read; -errno. */
+s64 pagemap_read(int fd, hva_t hva, u64 pages, u64 *entry);
+
+/* How many pages of this process from @start on have @bit. Return: 0; -EOPNOTSUPP with one line in @err. */
 int pagemap_count(hva_t start, u64 pages, u64 bit, u64 *count, struct err *err);
+
+/* The frame of the shared page of zeros. Return: 0 if this process may not know. */
+u64 pagemap_zero_frame(void);
 
 #endif /* LAB_PAGEMAP_H */
