@@ -54,7 +54,7 @@ say = @$(if $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),,printf
 hush = @
 endif
 
-.PHONY: FORCE all check check-ept peers bench install uninstall clean asan tsan prove format lint release-tests
+.PHONY: FORCE all check check-ept soak peers bench install uninstall clean asan tsan prove format lint release-tests
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -149,6 +149,11 @@ check:
 # The same commands on a real EPT, emulated: minutes, and worth them.
 check-ept:
 	scripts/lane ept
+
+# Every operation on every backing of Linux under real guests, machine-wide switches too; they are put back.
+SOAK := 10000000000
+soak: $(B)/tain
+	scripts/oracle-run kvm $(SOAK) system $$($(B)/tain list backings -q)
 
 # KVM's selftests and tain in turn.
 peers:

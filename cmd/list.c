@@ -58,8 +58,8 @@ static void list_guests(void)
 
 static void list_ops(void)
 {
-	for (const struct op_info *op = op_table; op->name; op++)
-		item(op->name, op->summary);
+	for (int op = 0; op < PLAN_OP_NR; op++)
+		item(plan_op_name(op), plan_op_summary(op));
 }
 
 static void list_backings(void)

@@ -219,7 +219,7 @@ void cmd_print_violation(FILE *out, u64 number, const struct violation *v)
 	if (v->vcpu != VIOLATION_NO_VCPU)
 		fprintf(out, " vCPU %u", v->vcpu);
 	if (v->step != VIOLATION_NO_STEP)
-		fprintf(out, " operation %s step %llu", plan_op_table[v->op].name, (unsigned long long)v->step);
+		fprintf(out, " operation %s step %llu", plan_op_name(v->op), (unsigned long long)v->step);
 	fprintf(out, " seed %llu\n", (unsigned long long)v->seed);
 	if (of_a_guest(v) && v->kind != VIOLATION_LOST && v->seen && guest_stamp_valid(v->seen))
 		fprintf(out, "  seen: the stamp of page %llu, generation %u; allowed: %u to %u%s\n",

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cmd/stress.h"
+#include "lab/guardian.h"
 #include "lab/result.h"
 #include "lib/alloc.h"
 #include "lib/mutant.h"
@@ -11,17 +12,19 @@
 #include "lib/time.h"
 
 static struct {
-	const char *engine, *ops, *backing, *mutant, *json, *cpus, *plan, *save_plan, *shrink;
-	unsigned int vcpus, write_percent;
+	const char *engine, *ops, *backing, *uffd, *mutant, *json, *cpus, *plan, *save_plan, *shrink;
+	unsigned int vcpus, write_percent, ranges;
 	u64 bytes, time_ns, seed, delay_us, steps, arena, audit, max_violations, stall_ns, repeat, shrink_ns;
-	bool seed_given, delay_given, audit_given, quiet, no_trace;
+	bool seed_given, delay_given, audit_given, quiet, no_trace, allow_system;
 	/* of those that a plan file has an answer to */
 	bool engine_given, ops_given, vcpus_given, bytes_given, backing_given, writes_given, mutant_given, time_given,
-		repeat_given;
+		repeat_given, ranges_given;
 } opt = {
 	.engine = "soft",
 	.ops = "all",
 	.backing = "anonymous",
+	.uffd = "thread",
+	.ranges = 1,
 	.vcpus = 2,
 	.write_percent = 25,
 	.bytes = 4ull << 20,
@@ -37,16 +40,24 @@ static const struct option_spec options[] = {
 	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default) or kvm",
 		   .given = &opt.engine_given),
 	CMD_OPTION(0, "ops", "LIST", OPTION_STRING, &opt.ops,
-		   "host operations, separated by commas: munmap, remap, mprotect, dontneed, mremap, or all (default); "
-		   "memslot and dirtylog (kvm) by name only; "
+		   "host operations, separated by commas (`tain list ops` names them), or all that the engine has "
+		   "(default), those that take long more rarely, on soft none of memslots; "
 		   "munmap=3 comes three times as often as one without a number",
 		   .given = &opt.ops_given),
 	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus, "virtual processors (default 2)", .min = 1,
 		   .max = GUEST_MAX_VCPUS, .given = &opt.vcpus_given),
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory under test (default 4M)",
 		   .given = &opt.bytes_given),
-	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd",
+	CMD_OPTION(0, "ranges", "N", OPTION_UINT, &opt.ranges,
+		   "in so many ranges, each a memslot and a place in the host's address space of its own (default 1)",
+		   .min = 1, .max = VM_MAX_RANGES, .given = &opt.ranges_given),
+	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing,
+		   "what backs it: anonymous (default) or another of `tain list backings`",
 		   .given = &opt.backing_given),
+	CMD_OPTION(0, "uffd", "WHO", OPTION_STRING, &opt.uffd,
+		   "who resolves the faults of the uffd operations: a thread (default), or inline, the vCPU's own"),
+	CMD_OPTION(0, "allow-system", NULL, OPTION_FLAG, &opt.allow_system,
+		   "use machine-wide switches (KSM, compaction, swap, hugetlb pages) and put them back as found"),
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns,
 		   "how long (default 10s; with --plan as long as its steps take)", .min = 1, .max = CMD_TIME_MAX,
 		   .given = &opt.time_given),
@@ -96,12 +107,21 @@ const struct command_spec cmd_stress_spec = {
 	.summary = "Change the host's memory under a running guest; was a stale translation ever used?",
 	.description = "The guest reads stamps and writes to slots of its own while the host unmaps, replaces,\n"
 		       "protects and moves the pages behind them. Exit status: 0 no violation, 1 a violation or\n"
-		       "a failure, 2 misuse, 4 cannot run here, 124 somebody made no progress.",
+		       "a failure, 2 misuse, 4 cannot run here, 124 somebody made no progress. Whatever\n"
+		       "--allow-system changes is put back, even if tain is killed.",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
 };
 
 static struct cmd_progress progress_line;
+
+static const char *ranges_text(void)
+{
+	static char text[32];
+
+	snprintf(text, sizeof(text), opt.ranges > 1 ? " in %u ranges" : "", opt.ranges);
+	return text;
+}
 
 static void started(const struct machine_identity *id, void *arg)
 {
@@ -109,8 +129,9 @@ static void started(const struct machine_identity *id, void *arg)
 
 	cmd_print_identity(cmd_out, "stress", id, c->machine.seed);
 	if (!opt.quiet)
-		fprintf(cmd_out, "%u vCPU%s, %s %s, operations %s, %s\n", opt.vcpus, opt.vcpus == 1 ? "" : "s",
-			cmd_bytes(opt.bytes), opt.backing, opt.ops, c->time_ns ? cmd_seconds(c->time_ns) : "no limit");
+		fprintf(cmd_out, "%u vCPU%s, %s %s%s, operations %s, %s\n", opt.vcpus, opt.vcpus == 1 ? "" : "s",
+			cmd_bytes(opt.bytes), opt.backing, ranges_text(), opt.ops,
+			c->time_ns ? cmd_seconds(c->time_ns) : "no limit");
 	if (!opt.quiet && opt.plan)
 		fprintf(cmd_out, "%s steps of %s\n", cmd_count(c->list_nr), opt.plan);
 	if (!opt.quiet && opt.mutant)
@@ -139,9 +160,16 @@ static void print_table(const struct stress_result *r)
 		cmd_count(r->retried));
 	fprintf(cmd_out, "  %-24s %15s   %s/s\n", "host operations", cmd_count(r->steps),
 		cmd_rate(seconds > 0 ? (double)r->steps / seconds : 0));
-	for (int i = 0; i < PLAN_OP_NR; i++)
+	for (int i = 0; i < PLAN_OP_NR; i++) {
 		if (r->host_ops[i])
-			fprintf(cmd_out, "    %-22s %15s\n", plan_op_table[i].name, cmd_count(r->host_ops[i]));
+			fprintf(cmd_out, "    %-22s %15s\n", plan_op_name(i), cmd_count(r->host_ops[i]));
+		if (r->refused[i])
+			fprintf(cmd_out, "    %-22s %15s   refused; first: %s\n", plan_op_name(i),
+				cmd_count(r->refused[i]), r->why[i].text);
+	}
+	if (r->uffd_faults)
+		fprintf(cmd_out, "  %-24s %15s   and %s events\n", "userfaultfd faults", cmd_count(r->uffd_faults),
+			cmd_count(r->uffd_events));
 	if (r->audits)
 		fprintf(cmd_out, "  %-24s %15s\n", "exact audits", cmd_count(r->audits));
 	fprintf(cmd_out, "  %-24s %15s\n\n", "violations", cmd_count(r->log.total));
@@ -149,9 +177,12 @@ static void print_table(const struct stress_result *r)
 
 static void print_again(u64 seed)
 {
-	fprintf(cmd_out, "\nthe same plan again: tain stress -e %s --ops %s -v %u -b %llu -s %s --seed %llu%s%s\n",
-		opt.engine, opt.ops, opt.vcpus, (unsigned long long)opt.bytes, opt.backing, (unsigned long long)seed,
-		opt.mutant ? " --mutant " : "", opt.mutant ?: "");
+	fprintf(cmd_out, "\nthe same plan again: tain stress -e %s --ops %s -v %u -b %llu -s %s --seed %llu",
+		opt.engine, opt.ops, opt.vcpus, (unsigned long long)opt.bytes, opt.backing, (unsigned long long)seed);
+	if (opt.ranges > 1)
+		fprintf(cmd_out, " --ranges %u", opt.ranges);
+	fprintf(cmd_out, "%s%s%s\n", opt.allow_system ? " --allow-system" : "", opt.mutant ? " --mutant " : "",
+		opt.mutant ?: "");
 }
 
 static void print_violations(const struct stress_result *r, u64 seed)
@@ -172,7 +203,9 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 	result_option_text(doc, "ops", opt.ops);
 	result_option_u64(doc, "vcpus", opt.vcpus);
 	result_option_u64(doc, "bytes", opt.bytes);
+	result_option_u64(doc, "ranges", opt.ranges);
 	result_option_text(doc, "backing", opt.backing);
+	result_option_text(doc, "uffd", opt.uffd);
 	result_option_u64(doc, "time_ns", opt.time_ns);
 	result_option_u64(doc, "iterations", opt.steps);
 	result_option_u64(doc, "delay_ns", c->delay_ns);
@@ -183,10 +216,10 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 	if (plan)
 		json_object_set_new(doc, "plan", json_string(plan));
 	for (int i = 0; i < PLAN_OP_NR; i++) {
-		if (r->unsupported & BIT(i))
-			result_skip(doc, plan_op_table[i].name, "this engine or host mm does not have the operation");
+		if (r->unsupported & BIT(i) || (r->refused[i] && !r->host_ops[i]))
+			result_skip(doc, plan_op_name(i), r->why[i].text);
 		else if (c->ops & BIT(i))
-			result_host_op(doc, plan_op_table[i].name, r->host_ops[i]);
+			result_host_op(doc, plan_op_name(i), r->host_ops[i]);
 	}
 	for (u32 i = 0; i < r->log.nr; i++)
 		result_violation(doc, &r->log.record[i]);
@@ -221,13 +254,17 @@ static int take_plan(void)
 
 	if (!opt.plan)
 		return opt.repeat_given ? cmd_complain(CMD_MISUSE, "--repeat: only with --plan") : CMD_OK;
-	if (opt.ops_given || opt.bytes_given)
-		return cmd_complain(CMD_MISUSE, "--%s: a plan of --plan has its own", opt.ops_given ? "ops" : "bytes");
+	if (opt.ops_given || opt.bytes_given || opt.ranges_given)
+		return cmd_complain(CMD_MISUSE, "--%s: a plan of --plan has its own",
+				    opt.ops_given     ? "ops"
+				    : opt.bytes_given ? "bytes"
+						      : "ranges");
 	if (plan_file_load(&plan_file, opt.plan, &err))
 		return cmd_complain(CMD_MISUSE, "--plan: %s", err.text);
 	opt.bytes = plan_file.bytes;
 	opt.engine = opt.engine_given ? opt.engine : plan_file.engine;
 	opt.vcpus = opt.vcpus_given ? opt.vcpus : plan_file.vcpus;
+	opt.ranges = max(plan_file.ranges, 1u);
 	opt.backing = opt.backing_given ? opt.backing : host_backing_table[plan_file.backing].name;
 	opt.write_percent = opt.writes_given ? opt.write_percent : plan_file.write_percent;
 	opt.seed = opt.seed_given ? opt.seed : plan_file.seed;
@@ -244,13 +281,21 @@ static int take_plan(void)
 	return CMD_OK;
 }
 
+static int set_uffd(struct stress_config *c)
+{
+	c->uffd = strcmp(opt.uffd, "inline") ? UFFD_THREAD : UFFD_INLINE;
+	if (c->uffd == UFFD_INLINE || !strcmp(opt.uffd, "thread"))
+		return CMD_OK;
+	return cmd_complain(CMD_MISUSE, "--uffd %s: it is thread or inline", opt.uffd);
+}
+
 /* What the words mean. Return: 0 or the exit status after a complaint. */
 static int configure(struct stress_config *c)
 {
 	const struct engine *engine;
 	struct err err = { "" };
 	int status = cmd_check_json(opt.json), ret;
-	u32 ops, weight[PLAN_OP_NR];
+	struct plan_ops ops;
 
 	if (opt.save_plan)
 		status = status ?: cmd_check_output("save-plan", opt.save_plan);
@@ -259,7 +304,7 @@ static int configure(struct stress_config *c)
 	status = status ?: take_plan();
 	if (status)
 		return status;
-	ret = plan_parse_ops(opt.ops, &ops, weight, &err);
+	ret = plan_parse_ops(opt.ops, &ops, &err);
 	if (ret)
 		return cmd_complain(CMD_MISUSE, "--ops: %s", err.text);
 	status = set_mutant();
@@ -271,13 +316,15 @@ static int configure(struct stress_config *c)
 	stress_config_init(c, engine);
 	if (host_parse_backing(opt.backing, &c->machine.backing, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
+	if (set_uffd(c))
+		return CMD_MISUSE;
 	c->machine.vcpus = opt.vcpus;
+	c->machine.ranges = opt.ranges;
 	c->machine.bytes = opt.bytes;
 	c->machine.arena_bytes = opt.arena;
 	c->machine.cpus = opt.cpus;
 	c->machine.seed = cmd_seed(opt.seed_given, opt.seed);
-	c->ops = ops;
-	memcpy(c->weight, weight, sizeof(weight));
+	stress_limit_ops(c, &ops);
 	c->list = plan_file.step;
 	c->list_nr = plan_file.nr;
 	c->repeat = opt.repeat;
@@ -321,8 +368,7 @@ static int report(const struct stress_config *c, const struct stress_result *r, 
 		print_table(r);
 	for (int i = 0; i < PLAN_OP_NR; i++)
 		if (r->unsupported & BIT(i))
-			fprintf(cmd_out, "skipped: %s: this engine or host mm does not have the operation\n",
-				plan_op_table[i].name);
+			fprintf(cmd_out, "skipped: %s: %s\n", plan_op_name(i), r->why[i].text);
 	if (r->log.nr)
 		print_violations(r, c->machine.seed);
 	if (ret)
@@ -334,6 +380,15 @@ static int report(const struct stress_config *c, const struct stress_result *r, 
 	}
 	status = cmd_save_json(document(c, r, plan), opt.json, status);
 	mem_free(plan);
+	return cmd_finish(status);
+}
+
+static int not_run(int ret, const struct err *err)
+{
+	int status = cmd_complain(cmd_status(ret), "%s", err->text);
+
+	if (status == CMD_SKIPPED)
+		status = cmd_save_skip("stress", opt.backing, err->text, opt.json, status);
 	return cmd_finish(status);
 }
 
@@ -349,6 +404,8 @@ int cmd_stress(int argc, char **argv)
 	status = configure(&config);
 	if (status)
 		return status;
+	if (opt.allow_system && guardian_start(&err)) /* before any thread */
+		return cmd_finish(cmd_complain(CMD_FAILED, "--allow-system: %s", err.text));
 	cmd_catch_signals();
 	cmd_progress_init(&progress_line, opt.quiet);
 	config.started = started;
@@ -362,15 +419,16 @@ int cmd_stress(int argc, char **argv)
 #endif
 	ret = stress_run(&config, &result, &err);
 	cmd_progress_end(&progress_line);
-	if (!result.ran) {
-		status = cmd_complain(cmd_status(ret), "%s", err.text);
-		if (status == CMD_SKIPPED)
-			status = cmd_save_skip("stress", opt.backing, err.text, opt.json, status);
-		return cmd_finish(status);
-	}
-	status = report(&config, &result, ret, &err);
-	if (result.stalled)
+	if (result.ran)
+		status = report(&config, &result, ret, &err);
+	else
+		status = not_run(ret, &err);
+	if (guardian_stop(&err))
+		status = cmd_complain(status ?: CMD_FAILED, "--allow-system: %s", err.text);
+	if (result.stalled) {
+		fflush(NULL);
 		_Exit(status); /* threads are stuck: nothing can be taken down */
+	}
 	violation_log_destroy(&result.log);
 	return status;
 }

@@ -19,6 +19,7 @@ static void describe(struct plan_file *file, const struct stress_files *files, c
 	*file = (struct plan_file){
 		.backing = c->machine.backing,
 		.vcpus = c->machine.vcpus,
+		.ranges = c->machine.ranges > 1 ? c->machine.ranges : 0,
 		.write_percent = c->write_percent,
 		.bytes = c->machine.bytes,
 		.seed = c->machine.seed,
@@ -74,6 +75,7 @@ static int save_best(struct shrinking *s, const struct shrink_plan *best)
 
 	file->vcpus = best->vcpus;
 	file->bytes = best->bytes;
+	file->ranges = best->ranges > 1 ? best->ranges : 0;
 	file->step = best->step;
 	file->nr = best->nr;
 	file->repeat = 0; /* a race takes its time to come */
@@ -105,7 +107,9 @@ static void print_shrunk(const struct shrinking *s, const struct shrink_plan *pl
 static int shrink(const struct stress_files *files, const struct stress_config *c, struct plan_file *file, int status)
 {
 	struct shrinking s = { .files = files, .file = *file };
-	struct shrink_plan plan = { .vcpus = file->vcpus, .bytes = file->bytes, .nr = file->nr, .step = file->step };
+	struct shrink_plan plan = {
+		.vcpus = file->vcpus, .bytes = file->bytes, .ranges = file->ranges, .nr = file->nr, .step = file->step
+	};
 	struct shrink_config config = {
 		.stress = c,
 		.trial_ns = TRIAL_NS,

@@ -222,20 +222,20 @@ static int logged(struct bench_run *b, struct err *err)
 {
 	int ret = bench_warm(b, false, err);
 
-	return ret ?: vm_dirty_log(b->touch.machine.vm, VM_DIRTY_START, NULL, err);
+	return ret ?: vm_dirty_log(b->touch.machine.vm, 0, VM_DIRTY_START, NULL, err);
 }
 
 static int end_logged(struct bench_run *b, struct err *err)
 {
-	return vm_dirty_log(b->touch.machine.vm, VM_DIRTY_STOP, NULL, err);
+	return vm_dirty_log(b->touch.machine.vm, 0, VM_DIRTY_STOP, NULL, err);
 }
 
 static int hidden_once(struct bench_run *b, struct err *err)
 {
 	int ret = bench_warm(b, false, err);
 
-	ret = ret ?: vm_show_data(b->touch.machine.vm, false, err);
-	return ret ?: vm_show_data(b->touch.machine.vm, true, err);
+	ret = ret ?: vm_show_range(b->touch.machine.vm, 0, VM_HIDE, err);
+	return ret ?: vm_show_range(b->touch.machine.vm, 0, VM_SHOW, err);
 }
 
 static int huge_room(struct bench_run *b, struct err *err)

@@ -74,12 +74,12 @@ static int begin_dirty_log(struct disturbance *d, struct err *err)
 	d->bitmap = mem_zalloc(align_up(d->data_bytes / PAGE_SIZE, 64) / 8);
 	if (!d->bitmap)
 		return err_set(err, -ENOMEM, "no memory for the dirty log");
-	return vm_dirty_log(d->vm, VM_DIRTY_START, NULL, err);
+	return vm_dirty_log(d->vm, 0, VM_DIRTY_START, NULL, err);
 }
 
 static int work_dirty_log(struct disturbance *d)
 {
-	int ret = vm_dirty_log(d->vm, VM_DIRTY_READ, d->bitmap, &d->err);
+	int ret = vm_dirty_log(d->vm, 0, VM_DIRTY_READ, d->bitmap, &d->err);
 
 	if (!ret)
 		worked(d, 1);
@@ -88,7 +88,7 @@ static int work_dirty_log(struct disturbance *d)
 
 static int end_dirty_log(struct disturbance *d, struct err *err)
 {
-	return vm_dirty_log(d->vm, VM_DIRTY_STOP, NULL, err);
+	return vm_dirty_log(d->vm, 0, VM_DIRTY_STOP, NULL, err);
 }
 
 /* --- the machine's threads ---------------------------------------------------------------- */

@@ -28,6 +28,16 @@ enum host_limbo { LIMBO_NONE, LIMBO_QUARANTINE, LIMBO_FILE };
 struct host;
 
 /*
+ * What a forked child does, beside being there: when it is born, and before it ends.
+ * Other threads may have held any lock at the fork: system calls alone, no allocation.
+ */
+struct host_child {
+	void (*born)(void *arg);
+	void (*ends)(void *arg);
+	void *arg;
+};
+
+/*
  * Every function returns 0 or -errno. -EOPNOTSUPP: this host cannot do it, nothing
  * happened. Any other error of unmap, remap, map or a move leaves the range in an
  * unknown state: the run cannot go on.
@@ -67,11 +77,13 @@ struct host {
 	/* set by the caller */
 	enum host_backing backing;
 	u64 bytes;	      /* size of DATA */
+	u32 ranges;	      /* in so many equal ranges, an operation in one of them; 0 is 1 */
 	u64 limbo_bytes;      /* longest range that move_away takes */
 	struct mm_struct *mm; /* over tain's mm; NULL: Linux, this process */
 	/* set by host_create() */
 	const struct host_ops *ops;
-	hva_t data; /* DATA, mapped, fresh */
+	hva_t data; /* DATA, mapped, fresh: the last of its ranges, see host_addr() */
+	u64 stride; /* between two ranges, for those of more than one */
 	hva_t quarantine;
 	enum host_limbo limbo;
 	u64 limbo_off;
@@ -80,9 +92,26 @@ struct host {
 	u64 op_off;
 	u64 op_len;
 	bool child_changed; /* after fork's end: memory that the child held private was not the same any more */
-	int fd;		    /* Linux: the file behind DATA, or -1; offset 0 of DATA is offset 0 of it at first */
+	struct host_child
+		*child; /* fork: what its child does; NULL: it looks at the range twice, and tells child_changed */
+	int fd;		/* Linux: the file behind DATA, or -1; offset 0 of DATA is offset 0 of it at first */
 	void *private;
 };
+
+static inline u64 host_range_bytes(const struct host *host)
+{
+	return host->ranges > 1 ? host->bytes / host->ranges : host->bytes;
+}
+
+/* Ranges that follow each other in DATA lie apart here, and the other way round. */
+static inline hva_t host_addr(const struct host *host, u64 off)
+{
+	u64 range = off / host_range_bytes(host);
+
+	if (host->ranges <= 1)
+		return host->data + off;
+	return host->data + (host->ranges - 1 - range) * host->stride + off % host_range_bytes(host);
+}
 
 extern const struct host_ops host_mm_ops;
 extern const struct host_ops host_linux_ops;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "guest/abi.h"
 #include "lab/place.h"
 #include "lib/alloc.h"
 #include "lib/atomic.h"
@@ -114,7 +115,7 @@ int host_linux_move(struct host *host, hva_t from, hva_t to, u64 len)
 
 static int host_linux_move_away(struct host *host, u64 off, u64 len)
 {
-	int ret = host_move_range(host, host->data + off, host->quarantine, len, host_linux_move);
+	int ret = host_move_range(host, host_addr(host, off), host->quarantine, len, host_linux_move);
 
 	if (!ret)
 		host_linux_enter_limbo(host, off, len, LIMBO_QUARANTINE);
@@ -124,7 +125,8 @@ static int host_linux_move_away(struct host *host, u64 off, u64 len)
 static int host_linux_move_back(struct host *host)
 {
 	host->limbo = LIMBO_NONE;
-	return host_move_range(host, host->quarantine, host->data + host->limbo_off, host->limbo_len, host_linux_move);
+	return host_move_range(host, host->quarantine, host_addr(host, host->limbo_off), host->limbo_len,
+			       host_linux_move);
 }
 
 /* Give the file's pages in limbo back, one hole per piece of the file. */
@@ -161,8 +163,23 @@ static int host_linux_read64(struct host *host, u64 off, u64 *value)
 	return 0;
 }
 
+/* A store to a hole in a file takes a block, and is a SIGBUS where the disk has none left: ask first, once a page. */
+static int take_block(struct host *host, u64 off)
+{
+	struct host_linux *l = host->private;
+	u64 at = l->offset[off / PAGE_SIZE];
+
+	if (off % PAGE_SIZE && off % GUEST_STAMP_STRIDE == 0)
+		return 0; /* the first stamp of the page did it */
+	return fallocate(host->fd, 0, (off_t)at, PAGE_SIZE) && errno != EOPNOTSUPP ? -errno : 0;
+}
+
 static int host_linux_write64(struct host *host, u64 off, u64 value)
 {
+	int ret = host->backing == HOST_FILE_SHARED ? take_block(host, off) : 0;
+
+	if (ret)
+		return ret;
 	smp_store_release((u64 *)data_ptr(host, off), value);
 	return 0;
 }
@@ -179,12 +196,29 @@ static u64 old_offset(struct host *host, u64 off)
 	return l->old[(off - host->limbo_off) / PAGE_SIZE] + off % PAGE_SIZE;
 }
 
+/* A guest_memfd can be mapped, but neither read nor written through its descriptor. */
+static int mapped_word(struct host *host, u64 at, u64 *value, bool write)
+{
+	u64 *page = mmap(NULL, PAGE_SIZE, RW, MAP_SHARED, host->fd, (off_t)align_down(at, PAGE_SIZE));
+
+	if (page == MAP_FAILED)
+		return -errno;
+	if (write)
+		smp_store_release(&page[at % PAGE_SIZE / sizeof(u64)], *value);
+	else
+		*value = READ_ONCE(page[at % PAGE_SIZE / sizeof(u64)]);
+	munmap(page, PAGE_SIZE);
+	return 0;
+}
+
 static int host_linux_limbo_read64(struct host *host, u64 off, u64 *value)
 {
 	if (host->limbo == LIMBO_QUARANTINE) {
 		*value = READ_ONCE(*quarantine_ptr(host, off));
 		return 0;
 	}
+	if (host->backing == HOST_GUEST_MEMFD)
+		return mapped_word(host, old_offset(host, off), value, false);
 	return pread(host->fd, value, sizeof(*value), old_offset(host, off)) == sizeof(*value) ? 0 : -EIO;
 }
 
@@ -194,6 +228,8 @@ static int host_linux_limbo_write64(struct host *host, u64 off, u64 value)
 		smp_store_release(quarantine_ptr(host, off), value);
 		return 0;
 	}
+	if (host->backing == HOST_GUEST_MEMFD)
+		return mapped_word(host, old_offset(host, off), &value, true);
 	return pwrite(host->fd, &value, sizeof(value), old_offset(host, off)) == sizeof(value) ? 0 : -EIO;
 }
 
@@ -205,19 +241,44 @@ static void host_linux_destroy(struct host *host)
 		return;
 	host_linux_end(host, NULL);
 	host_linux_release(host);
-	if (host->data)
-		munmap(data_ptr(host, 0), host->bytes);
+	for (u32 i = 0; host->data && i < max(host->ranges, 1u); i++)
+		munmap((void *)(uintptr_t)(host->data + i * host->stride), host_range_bytes(host));
 	host_linux_close(host);
 	mem_free(l);
 	host->private = NULL;
 }
 
+/* Fresh memory for each range; what lies between and behind them is a hole from now on. Return: 0; -errno. */
+static int map_ranges(struct host *host)
+{
+	u32 ranges = max(host->ranges, 1u);
+	u64 each = host_range_bytes(host), room;
+	int ret = 0;
+
+	/* A huge page moves as one only between places that are aligned alike. */
+	host->stride = align_up(each + PAGE_SIZE, 2ul << 20);
+	room = ranges * host->stride + host->limbo_bytes;
+	host->data = place_reserve(room);
+	if (!host->data)
+		return -ENOMEM;
+	host->quarantine = host->data + ranges * host->stride;
+	for (u64 off = 0; off < host->bytes && !ret; off += each) {
+		char *at = data_ptr(host, off);
+		u64 hole = host->stride - each + (off ? 0 : host->limbo_bytes); /* the first range is the last here */
+
+		ret = host_linux_map_fresh(host, off, each, MAP_FIXED);
+		munmap(at + each, hole);
+	}
+	if (ret) {
+		munmap((void *)(uintptr_t)host->data, room);
+		host->data = 0;
+	}
+	return ret;
+}
+
 static int host_linux_create(struct host *host, struct err *err)
 {
 	struct host_linux *l = mem_zalloc(sizeof(*l));
-	/* a huge page moves as one only between places that are aligned alike */
-	u64 room = align_up(host->bytes + PAGE_SIZE, 2ul << 20);
-	hva_t base;
 	int ret;
 
 	host->private = l;
@@ -226,21 +287,10 @@ static int host_linux_create(struct host *host, struct err *err)
 	ret = host_linux_open(host, err);
 	if (ret)
 		goto fail;
-	base = place_reserve(room + host->limbo_bytes);
-	if (base) {
-		host->data = base;
-		host->quarantine = base + room;
-		ret = host_linux_map_fresh(host, 0, host->bytes, MAP_FIXED);
-		/* what nothing was mapped over is a hole from now on */
-		munmap(data_ptr(host, ret ? 0 : host->bytes), room + host->limbo_bytes - (ret ? 0 : host->bytes));
-	}
-	if (!base || ret) {
-		host->data = 0;
-		ret = err_set(err, ret ?: -ENOMEM, "cannot map %llu bytes: %s", (unsigned long long)host->bytes,
-			      strerror(ret ? -ret : ENOMEM));
-		goto fail;
-	}
-	return 0;
+	ret = map_ranges(host);
+	if (!ret)
+		return 0;
+	err_set(err, ret, "cannot map %llu bytes: %s", (unsigned long long)host->bytes, strerror(-ret));
 fail:
 	host_linux_destroy(host);
 	return ret;

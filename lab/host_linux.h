@@ -34,7 +34,7 @@ struct host_linux {
 
 static inline char *data_ptr(struct host *host, u64 off)
 {
-	return (char *)(uintptr_t)(host->data + off);
+	return (char *)(uintptr_t)host_addr(host, off);
 }
 
 /* Map fresh memory; @how is MAP_FIXED or MAP_FIXED_NOREPLACE. */

@@ -119,7 +119,7 @@ static int begin_mremap_onto(struct host *host, struct range r, struct err *why)
 	ret = host_linux_map_quarantine(host, r.off, r.len);
 	if (ret)
 		return named(why, ret, "mmap of fresh memory");
-	ret = host_linux_move(host, host->quarantine, host->data + r.off, r.len);
+	ret = host_linux_move(host, host->quarantine, host_addr(host, r.off), r.len);
 	if (ret) { /* the old pages are still there, and where they were in the file */
 		munmap((void *)(uintptr_t)host->quarantine, r.len);
 		if (l->tracked)
@@ -256,7 +256,7 @@ static int end_merge(struct host *host, struct range r, struct err *why)
 /* The kernel takes MADV_MERGEABLE for any mapping, and leaves a mark where it means it. */
 static bool mergeable(struct host *host, struct range r)
 {
-	unsigned long start, end, at = (unsigned long)(host->data + r.off);
+	unsigned long start, end, at = (unsigned long)(host_addr(host, r.off));
 	FILE *f = fopen("/proc/self/smaps", "re");
 	bool here = false, marked = false;
 	char line[512];
@@ -301,22 +301,30 @@ static u64 sum_range(struct host *host, struct range r)
 }
 
 /*
- * The child looks at its copy when it is born and before it goes. Other threads may have
+ * The child looks at its copy when it is born and before it goes, or does what it was told. Other threads may have
  * held any lock at the fork, the C library's too: nothing but the range and bare system
  * calls. The end of its pipe, or its parent's, ends it.
  */
 static void child_main(struct host *host, struct range r, int from_parent, int to_parent)
 {
-	u64 sum;
+	const struct host_child *child = host->child;
+	u64 sum = 0;
 	char c = 0;
 
 	syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	sum = sum_range(host, r);
+	if (!child)
+		sum = sum_range(host, r);
 	if (syscall(SYS_write, to_parent, &c, 1) != 1)
 		syscall(SYS_exit_group, 2);
+	if (child)
+		child->born(child->arg);
 	while (syscall(SYS_read, from_parent, &c, 1) < 0 && errno == EINTR)
 		;
-	syscall(SYS_exit_group, sum_range(host, r) == sum ? 0 : 1);
+	if (child)
+		child->ends(child->arg);
+	else
+		sum -= sum_range(host, r);
+	syscall(SYS_exit_group, sum ? 1 : 0);
 }
 
 /* Let it look again and go. Return: its wait status. */

@@ -16,16 +16,22 @@ static int host_mm_supports(enum host_backing backing, struct err *why)
 
 static int host_mm_create(struct host *host, struct err *err)
 {
+	u64 each = host_range_bytes(host), room;
+	u32 ranges = max(host->ranges, 1u);
 	hva_t base;
 	int ret;
 
-	/* One mapping for both finds the place; the quarantine part then stays a hole between moves. */
-	ret = mm_mmap(host->mm, 0, host->bytes + PAGE_SIZE + host->limbo_bytes, RW, 0, &base);
+	host->stride = each + PAGE_SIZE;
+	room = ranges * host->stride + host->limbo_bytes;
+	/* One mapping for all finds the place; the quarantine part then stays a hole between moves. */
+	ret = mm_mmap(host->mm, 0, room, RW, 0, &base);
 	if (ret)
 		return err_set(err, ret, "cannot map %llu bytes of DATA in tain's mm", (unsigned long long)host->bytes);
 	host->data = base;
-	host->quarantine = base + host->bytes + PAGE_SIZE;
-	ret = mm_munmap(host->mm, base + host->bytes, PAGE_SIZE + host->limbo_bytes);
+	host->quarantine = base + ranges * host->stride;
+	for (u32 i = 0; i < ranges && !ret; i++)
+		ret = mm_munmap(host->mm, base + i * host->stride + each,
+				PAGE_SIZE + (i == ranges - 1 ? host->limbo_bytes : 0));
 	if (ret)
 		return err_set(err, ret, "cannot make room for the quarantine in tain's mm");
 	return 0;
@@ -34,37 +40,38 @@ static int host_mm_create(struct host *host, struct err *err)
 static void host_mm_destroy(struct host *host)
 {
 	host->ops->release(host);
-	mm_munmap(host->mm, host->data, host->bytes);
+	for (u32 i = 0; i < max(host->ranges, 1u); i++)
+		mm_munmap(host->mm, host->data + i * host->stride, host_range_bytes(host));
 }
 
 static int host_mm_map(struct host *host, u64 off, u64 len)
 {
-	return mm_mmap(host->mm, host->data + off, len, RW, TAIN_MAP_FIXED_NOREPLACE, NULL);
+	return mm_mmap(host->mm, host_addr(host, off), len, RW, TAIN_MAP_FIXED_NOREPLACE, NULL);
 }
 
 static int host_mm_remap(struct host *host, u64 off, u64 len)
 {
-	return mm_mmap(host->mm, host->data + off, len, RW, TAIN_MAP_FIXED, NULL);
+	return mm_mmap(host->mm, host_addr(host, off), len, RW, TAIN_MAP_FIXED, NULL);
 }
 
 static int host_mm_unmap(struct host *host, u64 off, u64 len)
 {
-	return mm_munmap(host->mm, host->data + off, len);
+	return mm_munmap(host->mm, host_addr(host, off), len);
 }
 
 static int host_mm_protect(struct host *host, u64 off, u64 len, int prot)
 {
-	return mm_mprotect(host->mm, host->data + off, len, prot);
+	return mm_mprotect(host->mm, host_addr(host, off), len, prot);
 }
 
 static int host_mm_dontneed(struct host *host, u64 off, u64 len)
 {
-	return mm_madvise(host->mm, host->data + off, len, TAIN_MADV_DONTNEED);
+	return mm_madvise(host->mm, host_addr(host, off), len, TAIN_MADV_DONTNEED);
 }
 
 static int host_mm_populate(struct host *host, u64 off, u64 len)
 {
-	return mm_populate(host->mm, host->data + off, len);
+	return mm_populate(host->mm, host_addr(host, off), len);
 }
 
 static int host_mm_move(struct host *host, hva_t from, hva_t to, u64 len)
@@ -76,7 +83,7 @@ static int host_mm_move(struct host *host, hva_t from, hva_t to, u64 len)
 
 static int host_mm_move_away(struct host *host, u64 off, u64 len)
 {
-	int ret = host_move_range(host, host->data + off, host->quarantine, len, host_mm_move);
+	int ret = host_move_range(host, host_addr(host, off), host->quarantine, len, host_mm_move);
 
 	if (ret)
 		return ret;
@@ -89,7 +96,7 @@ static int host_mm_move_away(struct host *host, u64 off, u64 len)
 static int host_mm_move_back(struct host *host)
 {
 	host->limbo = LIMBO_NONE;
-	return host_move_range(host, host->quarantine, host->data + host->limbo_off, host->limbo_len, host_mm_move);
+	return host_move_range(host, host->quarantine, host_addr(host, host->limbo_off), host->limbo_len, host_mm_move);
 }
 
 static int host_mm_release(struct host *host)
@@ -102,12 +109,12 @@ static int host_mm_release(struct host *host)
 
 static int host_mm_read64(struct host *host, u64 off, u64 *value)
 {
-	return mm_read64(host->mm, host->data + off, value);
+	return mm_read64(host->mm, host_addr(host, off), value);
 }
 
 static int host_mm_write64(struct host *host, u64 off, u64 value)
 {
-	return mm_write64(host->mm, host->data + off, value);
+	return mm_write64(host->mm, host_addr(host, off), value);
 }
 
 static int host_mm_limbo_read64(struct host *host, u64 off, u64 *value)
@@ -122,7 +129,7 @@ static int host_mm_limbo_write64(struct host *host, u64 off, u64 value)
 
 static int begin_compact(struct host *host, u64 off, u64 len)
 {
-	return mm_migrate(host->mm, host->data + off, len, NULL);
+	return mm_migrate(host->mm, host_addr(host, off), len, NULL);
 }
 
 static int begin_mprotect(struct host *host, u64 off, u64 len)
@@ -149,7 +156,7 @@ static int begin_mremap_onto(struct host *host, u64 off, u64 len)
 {
 	int ret = mm_mmap(host->mm, host->quarantine, len, RW, TAIN_MAP_FIXED_NOREPLACE, NULL);
 
-	return ret ?: host_mm_move(host, host->quarantine, host->data + off, len);
+	return ret ?: host_mm_move(host, host->quarantine, host_addr(host, off), len);
 }
 
 static const struct {

@@ -63,6 +63,11 @@ static int check_bytes(const struct machine_config *c, struct err *err)
 	if (!is_aligned(c->bytes, PAGE_SIZE))
 		return err_set(err, -EINVAL, "%llu bytes is not a multiple of the page size, 4K",
 			       (unsigned long long)c->bytes);
+	if (c->ranges > VM_MAX_RANGES)
+		return err_set(err, -EINVAL, "%u ranges; 1 to %d are possible", c->ranges, VM_MAX_RANGES);
+	if (c->ranges > 1 && c->bytes % (c->ranges * host_backing_table[c->backing].granule))
+		return err_set(err, -EINVAL, "%llu bytes do not divide into %u ranges of whole pages",
+			       (unsigned long long)c->bytes, c->ranges);
 	if (!is_aligned(c->arena_bytes, PAGE_SIZE))
 		return err_set(err, -EINVAL, "an arena of %llu bytes is not a multiple of the page size, 4K",
 			       (unsigned long long)c->arena_bytes);
@@ -184,6 +189,17 @@ static int create_vm(struct machine *m, struct err *err)
 	return 0;
 }
 
+static int set_data(struct machine *m, struct err *err)
+{
+	u32 ranges = max(m->config.ranges, 1u);
+	u64 each = host_range_bytes(&m->host);
+	hva_t hva[VM_MAX_RANGES];
+
+	for (u32 i = 0; i < ranges; i++)
+		hva[i] = host_addr(&m->host, i * each);
+	return vm_set_ranges(m->vm, hva, ranges, each, err);
+}
+
 int machine_create(struct machine *m, const struct machine_config *config, struct err *err)
 {
 	int ret;
@@ -202,6 +218,7 @@ int machine_create(struct machine *m, const struct machine_config *config, struc
 	m->host = (struct host){
 		.backing = config->backing,
 		.bytes = config->bytes,
+		.ranges = config->ranges,
 		.limbo_bytes = config->limbo_bytes,
 		.mm = vm_mm(m->vm),
 	};
@@ -210,7 +227,7 @@ int machine_create(struct machine *m, const struct machine_config *config, struc
 		m->host.ops = NULL;
 		goto fail;
 	}
-	ret = vm_set_data(m->vm, m->host.data, config->bytes, err);
+	ret = set_data(m, err);
 	if (!ret)
 		ret = vm_load(m->vm, &config->image, config->argc, config->argv, err);
 	if (ret)

@@ -21,7 +21,8 @@ struct machine_config {
 	int argc; /* the guest's own arguments */
 	char *const *argv;
 	u32 vcpus;
-	u64 bytes; /* of DATA */
+	u64 bytes;  /* of DATA */
+	u32 ranges; /* that DATA consists of, apart for the host; 0 is 1 */
 	enum host_backing backing;
 	u64 arena_bytes;  /* engines with tain's mm; 0: the engine's choice */
 	u64 limbo_bytes;  /* longest range moved away; 0: none */

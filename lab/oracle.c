@@ -124,6 +124,12 @@ void oracle_require(struct oracle *o, u64 first, u64 pages)
 		smp_store_release(&o->rule[i].required, o->generation[i] << 1 | (o->stamped[i] ? 0u : 1u));
 }
 
+void oracle_promise(struct oracle *o, u64 first, u64 pages)
+{
+	memset(o->stamped + first, 1, pages);
+	oracle_require(o, first, pages);
+}
+
 static int write_marks(struct oracle *o, bool limbo, u64 first, u64 pages, bool mark)
 {
 	int ret = 0;

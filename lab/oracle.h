@@ -54,6 +54,14 @@
  * O6. Frames and mirror (engines with tain's mm): a freed frame's poison was
  *     overwritten; mm/ tells when it is about to use the frame again. The exact
  *     audit holds the address space still. Both know no generation at all.
+ *
+ * O7. Pages that come through userfaultfd (lab/step_uffd.c). The handler's source holds
+ *     stamps of the announced generation, and nothing else can bring a page: after the
+ *     old one is gone, zeros are forbidden too (oracle_promise()). A late handler must
+ *     not copy a source that changes: uffd_quiesce() waits for it.
+ *
+ * O8. A forked child (lab/step_fork.c). What its copy must hold is a pure function of
+ *     the books at the fork, which it has a copy of as well.
  */
 #ifndef LAB_ORACLE_H
 #define LAB_ORACLE_H
@@ -66,6 +74,8 @@
 struct oracle {
 	struct host *host;
 	struct vm *vm;		      /* for what is done to the VM; NULL: there is none. The caller sets it */
+	struct step_uffd *uffd;	      /* lab/step_uffd.h; NULL: there is none. The caller sets it */
+	struct err why;		      /* of the last step: what the host said */
 	struct guest_page_rule *rule; /* in SHARED; the host alone writes it */
 	u64 pages;
 	u32 vcpus;
@@ -104,6 +114,9 @@ int oracle_plant(struct oracle *o, u64 first, u64 pages);
 
 /* The operation returned: nothing older may be seen; zeros may where the page was not stamped since. */
 void oracle_require(struct oracle *o, u64 first, u64 pages);
+
+/* As oracle_require(), where whatever brings a page brings it with its stamps: no zeros. */
+void oracle_promise(struct oracle *o, u64 first, u64 pages);
 
 /* Mark the pages in limbo, or in DATA that no guest can reach, and write the truth back (O4). Return: 0, -errno of the
  * host. */

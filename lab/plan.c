@@ -16,6 +16,7 @@
  */
 #define PLAN_MAX_GRANULES 16384
 
+#define PLAN_HUGE_PAGES 512ull
 #define PLAN_DEFAULT_PAGES 64
 #define PLAN_DEFAULT_HOLD_NS 60000
 
@@ -24,15 +25,39 @@ static u64 granule_of(u64 pages)
 	return max((u64)1, pages / PLAN_MAX_GRANULES);
 }
 
-const struct plan_op_info plan_op_table[PLAN_OP_NR + 1] = {
-	[PLAN_MUNMAP] = { "munmap", "unmap, leave a hole for a moment, map fresh memory" },
-	[PLAN_REMAP] = { "remap", "map fresh memory over the old with MAP_FIXED" },
-	[PLAN_MPROTECT] = { "mprotect", "take the right to write or all rights away for a moment" },
-	[PLAN_DONTNEED] = { "dontneed", "drop the contents with MADV_DONTNEED" },
-	[PLAN_MREMAP] = { "mremap", "move pages away and back, or away for good" },
-	[PLAN_MEMSLOT] = { "memslot", "take the memslot away for a moment" },
-	[PLAN_DIRTYLOG] = { "dirtylog", "log writes for a moment: none may be missing (engine kvm)" },
+/* What plans do to the VM, and how often "all" means an operation. */
+static const struct {
+	const char *name;
+	const char *summary;
+} vm_ops[] = {
+	[PLAN_MEMSLOT - PLAN_HOST_NR] = { "memslot", "take the memslot away for a moment" },
+	[PLAN_SLOTMOVE - PLAN_HOST_NR] = { "slotmove", "move the memslot elsewhere in the guest for a moment" },
+	[PLAN_DIRTYLOG - PLAN_HOST_NR] = { "dirtylog", "log writes for a moment: none may be missing (engine kvm)" },
+	[PLAN_UFFD_MISSING -
+		PLAN_HOST_NR] = { "uffd_missing", "drop the contents; userfaultfd brings the new ones (engine kvm)" },
+	[PLAN_UFFD_MINOR - PLAN_HOST_NR] = { "uffd_minor",
+					     "drop page-table entries; userfaultfd maps the pages again (engine kvm)" },
+	[PLAN_UFFD_WP -
+		PLAN_HOST_NR] = { "uffd_wp", "protect by userfaultfd: no write before it allows one (engine kvm)" },
 };
+
+/* Against each other; those that take a thousand times as long come the rarer. */
+#define OFTEN 50
+
+static const u8 rare[PLAN_OP_NR] = {
+	[PLAN_TRUNCATE] = 10, [PLAN_PAGEOUT] = 10, [PLAN_COLLAPSE] = 10, [PLAN_COMPACT] = 1,   [PLAN_MERGE] = 1,
+	[PLAN_FORK] = 10,     [PLAN_MEMSLOT] = 20, [PLAN_SLOTMOVE] = 20, [PLAN_DIRTYLOG] = 20,
+};
+
+const char *plan_op_name(enum plan_op op)
+{
+	return op < PLAN_HOST_NR ? op_table[op].name : vm_ops[op - PLAN_HOST_NR].name;
+}
+
+const char *plan_op_summary(enum plan_op op)
+{
+	return op < PLAN_HOST_NR ? op_table[op].summary : vm_ops[op - PLAN_HOST_NR].summary;
+}
 
 void plan_init(struct plan *plan, u64 seed, u64 pages, u32 ops)
 {
@@ -73,12 +98,27 @@ static u64 pick_length(struct rng *rng, u64 longest)
 	return min(bound + rng_below(rng, bound), longest);
 }
 
+/* Pages @first and on, and how many, in granules of one range of DATA. */
+static void pick_place(const struct plan *plan, struct rng *rng, struct plan_step *step)
+{
+	u32 ranges = max(plan->ranges, 1u);
+	u64 each = plan->pages / ranges, granule = max(granule_of(plan->pages), max(plan->granule, (u64)1));
+	u64 granules = each / granule, n = pick_length(rng, max((u64)1, min(plan->max_pages, each) / granule));
+
+	step->first = rng_below(rng, granules - n + 1) * granule;
+	step->pages = n * granule;
+	if (ranges > 1)
+		step->first += rng_below(rng, ranges) * each;
+	/* nothing collapses but a whole huge page */
+	if (step->op == PLAN_COLLAPSE && each % PLAN_HUGE_PAGES == 0 && plan->granule <= PLAN_HUGE_PAGES) {
+		step->first = align_down(step->first, PLAN_HUGE_PAGES);
+		step->pages = PLAN_HUGE_PAGES;
+	}
+}
+
 void plan_step(const struct plan *plan, u64 index, struct plan_step *step)
 {
-	u64 granule = granule_of(plan->pages);
-	u64 granules = plan->pages / granule;
 	struct rng rng;
-	u64 n;
 
 	if (plan->list) {
 		*step = plan->list[index % plan->nr];
@@ -87,46 +127,47 @@ void plan_step(const struct plan *plan, u64 index, struct plan_step *step)
 	}
 	rng_seed(&rng, rng_mix(plan->seed, index));
 	*step = (struct plan_step){ .index = index, .op = pick_op(plan, rng_next(&rng)) };
-	n = pick_length(&rng, max((u64)1, min(plan->max_pages, plan->pages) / granule));
-	step->first = rng_below(&rng, granules - n + 1) * granule;
-	step->pages = n * granule;
+	pick_place(plan, &rng, step);
 	step->hold_ns = rng_below(&rng, plan->hold_ns + 1);
 	step->restamp = rng_below(&rng, 4) != 0;
 	step->fresh = rng_below(&rng, 2);
 	step->deny = rng_below(&rng, 2);
 }
 
-static int parse_host_op(const char *word, u32 *found, struct err *err)
-{
-	u32 beyond;
-	int ret = op_parse_list(word, found, err);
+/* --- lists of operations -------------------------------------------------------------- */
 
+static int find_op(const char *name, struct plan_ops *ops, u32 *found, struct err *err)
+{
+	int ret;
+
+	for (unsigned int op = PLAN_HOST_NR; op < PLAN_OP_NR; op++)
+		if (!strcmp(name, plan_op_name(op))) {
+			*found = BIT(op);
+			ops->named |= *found;
+			return 0;
+		}
+	ret = op_parse_list(name, found, err);
 	if (ret)
 		return ret;
 	if (*found == OP_ALL)
 		*found = PLAN_OPS_ALL;
-	beyond = *found & ~(u32)PLAN_OPS_ALL;
-	if (!beyond)
-		return 0;
-	return err_set(err, -EINVAL, "operation '%s' has no place in a plan; `tain matrix --ops %s` does it",
-		       op_table[__builtin_ctz(beyond)].name, op_table[__builtin_ctz(beyond)].name);
+	else
+		ops->named |= *found;
+	return 0;
 }
 
 /* One word of the list, "munmap" or "munmap=3", which ends at @len. */
-static int parse_op(const char *word, size_t len, u32 *ops, u32 weight[PLAN_OP_NR], struct err *err)
+static int parse_op(const char *word, size_t len, struct plan_ops *ops, struct err *err)
 {
 	const char *equals = memchr(word, '=', len);
 	size_t name = equals ? (size_t)(equals - word) : len;
 	char text[64];
-	u32 found;
-	u64 n = 1;
+	u32 found = 0;
+	u64 n = 0;
 	int ret;
 
 	snprintf(text, sizeof(text), "%.*s", (int)name, word);
-	found = 0;
-	for (unsigned int op = PLAN_HOST_NR; op < PLAN_OP_NR; op++)
-		found |= strcmp(text, plan_op_table[op].name) ? 0 : BIT(op);
-	ret = found ? 0 : parse_host_op(text, &found, err);
+	ret = find_op(text, ops, &found, err);
 	if (ret)
 		return ret;
 	if (equals) {
@@ -138,20 +179,19 @@ static int parse_op(const char *word, size_t len, u32 *ops, u32 weight[PLAN_OP_N
 			return err_set(err, -EINVAL, "weight '%s' of %.*s; 1 to %d are possible", text, (int)name, word,
 				       PLAN_WEIGHT_MAX);
 	}
-	*ops |= found;
+	ops->set |= found;
 	for (unsigned int op = 0; op < PLAN_OP_NR; op++)
 		if (found & BIT(op))
-			weight[op] = (u32)n;
+			ops->weight[op] = n ? (u32)n : found != PLAN_OPS_ALL ? 1 : rare[op] ?: OFTEN;
 	return 0;
 }
 
-int plan_parse_ops(const char *list, u32 *ops, u32 weight[PLAN_OP_NR], struct err *err)
+int plan_parse_ops(const char *list, struct plan_ops *ops, struct err *err)
 {
-	*ops = 0;
-	memset(weight, 0, PLAN_OP_NR * sizeof(*weight));
+	*ops = (struct plan_ops){ .set = 0 };
 	for (;; list++) {
 		size_t len = strcspn(list, ",");
-		int ret = parse_op(list, len, ops, weight, err);
+		int ret = parse_op(list, len, ops, err);
 
 		list += len;
 		if (ret || !*list)

@@ -11,33 +11,52 @@
 #include "lib/base.h"
 #include "lib/err.h"
 
-/* What a plan can hold: those operations of lab/op.h that lab/step.c has a meaning for, the first of them. */
+/* What a plan can hold: the operations of lab/op.h, under their numbers, and what is done to the VM. */
 enum plan_op {
 	PLAN_MUNMAP = OP_MUNMAP,
 	PLAN_REMAP = OP_REMAP,
 	PLAN_MPROTECT = OP_MPROTECT,
 	PLAN_DONTNEED = OP_DONTNEED,
 	PLAN_MREMAP = OP_MREMAP,
-	PLAN_HOST_NR, /* the others are done to the VM, and are not among "all": */
+	PLAN_BASIC_NR, /* those before are what every host has */
+	PLAN_DONTUNMAP = OP_DONTUNMAP,
+	PLAN_MREMAP_ONTO = OP_MREMAP_ONTO,
+	PLAN_REMOVE = OP_REMOVE,
+	PLAN_PUNCH = OP_PUNCH,
+	PLAN_TRUNCATE = OP_TRUNCATE,
+	PLAN_GUARD = OP_GUARD,
+	PLAN_FREE = OP_FREE,
+	PLAN_COLD = OP_COLD,
+	PLAN_PAGEOUT = OP_PAGEOUT,
+	PLAN_COLLAPSE = OP_COLLAPSE,
+	PLAN_SPLIT = OP_SPLIT,
+	PLAN_COMPACT = OP_COMPACT,
+	PLAN_MERGE = OP_MERGE,
+	PLAN_FORK = OP_FORK,
+	PLAN_POPULATE = OP_POPULATE,
+	PLAN_HOST_NR = OP_NR,
 	PLAN_MEMSLOT = PLAN_HOST_NR,
+	PLAN_SLOTMOVE,
 	PLAN_DIRTYLOG,
+	PLAN_UFFD_MISSING,
+	PLAN_UFFD_MINOR,
+	PLAN_UFFD_WP,
 	PLAN_OP_NR
 };
 
-#define PLAN_OPS_ALL (BIT(PLAN_HOST_NR) - 1)
+#define PLAN_OPS_BASIC ((u32)(BIT(PLAN_BASIC_NR) - 1))
+#define PLAN_OPS_ALL ((u32)(BIT(PLAN_OP_NR) - 1))
 
-struct plan_op_info {
-	const char *name;
-	const char *summary;
-};
-
-extern const struct plan_op_info plan_op_table[PLAN_OP_NR + 1]; /* name NULL ends it */
+const char *plan_op_name(enum plan_op op);
+const char *plan_op_summary(enum plan_op op);
 
 struct plan_step;
 
 struct plan {
 	u64 seed;
 	u64 pages;		/* size of DATA */
+	u64 granule;		/* steps begin and end at multiples of so many pages; 0 is 1 */
+	u32 ranges;		/* of equal size that DATA consists of, a step in one of them; 0 is 1 */
 	u32 ops;		/* BIT(enum plan_op), not empty */
 	u64 max_pages;		/* longest range of one step, in pages; at least 1 */
 	u64 hold_ns;		/* longest hold of one step */
@@ -67,11 +86,18 @@ void plan_step(const struct plan *plan, u64 index, struct plan_step *step);
 
 #define PLAN_WEIGHT_MAX 1000000
 
+/* What a list of operations says. */
+struct plan_ops {
+	u32 set;		/* BIT(enum plan_op) */
+	u32 named;		/* of these, those that were not only meant by "all" */
+	u32 weight[PLAN_OP_NR]; /* 0 of what is not in the list */
+};
+
 /*
- * Parse "munmap,remap", "munmap=3,remap" or "all"; @weight: of each operation, 1 where none is given, 0 where it is
- * not in the list. Named twice, the last weight counts.
- * Return: 0; -EINVAL with the nearest name, or that plans cannot hold it, in @err.
+ * Parse "munmap,remap", "munmap=3,remap" or "all". An operation without a number has the weight 1; those that only
+ * "all" means come the rarer, the longer they take. Named twice, the last weight counts.
+ * Return: 0; -EINVAL with the nearest name in @err.
  */
-int plan_parse_ops(const char *list, u32 *ops, u32 weight[PLAN_OP_NR], struct err *err);
+int plan_parse_ops(const char *list, struct plan_ops *ops, struct err *err);
 
 #endif /* LAB_PLAN_H */

@@ -15,6 +15,7 @@
 #include "lib/json.h"
 #include "lib/option.h"
 #include "lib/time.h"
+#include "vmm/engine.h"
 
 enum key_kind { KEY_U64, KEY_U32, KEY_BOOL, KEY_NAME };
 
@@ -37,6 +38,7 @@ static const struct key file_keys[] = {
 	KEY(plan_file, mutant, KEY_NAME, .optional = true),
 	KEY(plan_file, vcpus, KEY_U32, .min = 1, .max = GUEST_MAX_VCPUS),
 	KEY(plan_file, bytes, KEY_U64, .min = PAGE_SIZE, .max = INT64_MAX),
+	KEY(plan_file, ranges, KEY_U32, .min = 1, .max = VM_MAX_RANGES, .optional = true),
 	KEY(plan_file, seed, KEY_U64, .max = INT64_MAX),
 	KEY(plan_file, write_percent, KEY_U32, .max = 100),
 	KEY(plan_file, delay_ns, KEY_U64, .max = 60 * NSEC_PER_SEC),
@@ -136,7 +138,8 @@ static int get_step(struct plan_file *file, u64 index, json_t *object, const cha
 	static const char *const others[] = { "op", NULL };
 	struct plan_step *s = &file->step[index];
 	u64 pages = file->bytes / PAGE_SIZE;
-	u32 ops, weight[PLAN_OP_NR];
+	u64 each = pages / max(file->ranges, 1u);
+	struct plan_ops ops;
 	struct err why = { "" };
 	char where[160];
 	json_t *op;
@@ -149,15 +152,19 @@ static int get_step(struct plan_file *file, u64 index, json_t *object, const cha
 	op = json_object_get(object, "op");
 	if (!json_is_string(op))
 		return err_set(err, -EINVAL, "%s: 'op' must be the name of an operation", where);
-	if (strpbrk(json_string_value(op), ",=") || plan_parse_ops(json_string_value(op), &ops, weight, &why) ||
-	    ops & (ops - 1))
+	if (strpbrk(json_string_value(op), ",=") || plan_parse_ops(json_string_value(op), &ops, &why) ||
+	    ops.set & (ops.set - 1))
 		return err_set(err, -EINVAL, "%s: %s", where, why.text[0] ? why.text : "'op' must be one operation");
-	s->op = __builtin_ctz(ops);
+	s->op = __builtin_ctz(ops.set);
 	s->index = index;
 	if (s->first >= pages || s->pages > pages - s->first)
 		return err_set(err, -EINVAL, "%s: pages %llu to %llu; guest memory has %llu", where,
 			       (unsigned long long)s->first, (unsigned long long)(s->first + s->pages - 1),
 			       (unsigned long long)pages);
+	if (s->first / each != (s->first + s->pages - 1) / each)
+		return err_set(err, -EINVAL, "%s: pages %llu to %llu are not in one range of %llu pages", where,
+			       (unsigned long long)s->first, (unsigned long long)(s->first + s->pages - 1),
+			       (unsigned long long)each);
 	if (s->plant && !CHECKING)
 		return err_set(err, -EINVAL, "%s: 'plant' works in the prove, asan and tsan builds only", where);
 	return 0;
@@ -194,6 +201,9 @@ static int get_file(struct plan_file *file, json_t *doc, const char *path, struc
 	ret = get_keys(file_keys, others, doc, file, path, err);
 	if (ret)
 		return ret;
+	if (file->ranges && file->bytes / PAGE_SIZE % file->ranges)
+		return err_set(err, -EINVAL, "%s: %llu pages do not divide into %u ranges", path,
+			       (unsigned long long)(file->bytes / PAGE_SIZE), file->ranges);
 	if (!backing || host_parse_backing(backing, &file->backing, &why))
 		return err_set(err, -EINVAL, "%s: %s", path, why.text[0] ? why.text : "'backing' must be a name");
 	return get_steps(file, json_object_get(doc, "steps"), path, err);
@@ -263,7 +273,7 @@ int plan_file_save(const struct plan_file *file, const char *path, struct err *e
 	for (u64 i = 0; i < file->nr; i++) {
 		json_t *step = json_object();
 
-		json_object_set_new(step, "op", json_string(plan_op_table[file->step[i].op].name));
+		json_object_set_new(step, "op", json_string(plan_op_name(file->step[i].op)));
 		put_keys(step_keys, step, &file->step[i]);
 		if (json_array_append_new(steps, step)) {
 			json_decref(steps);

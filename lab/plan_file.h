@@ -20,7 +20,8 @@ struct plan_file {
 	u32 vcpus;
 	u32 write_percent;
 	u64 bytes;
-	u64 seed; /* of the guests' accesses */
+	u32 ranges; /* 0 is 1 */
+	u64 seed;   /* of the guests' accesses */
 	u64 delay_ns;
 	u64 audit;
 	u64 repeat; /* how often the steps are gone through; 0: until told to stop */

@@ -114,7 +114,7 @@ void result_violation(json_t *doc, const struct violation *v)
 	json_object_set_new(o, "generation_required", integer(v->required >> 1));
 	json_object_set_new(o, "zero_allowed", json_boolean(v->required & 1));
 	json_object_set_new(o, "generation_announced", integer(v->announced));
-	json_object_set_new(o, "operation", stepped ? json_string(plan_op_table[v->op].name) : json_null());
+	json_object_set_new(o, "operation", stepped ? json_string(plan_op_name(v->op)) : json_null());
 	json_object_set_new(o, "step", stepped ? integer(v->step) : json_null());
 	json_object_set_new(o, "seed", integer(v->seed));
 	json_object_set_new(o, "text", text_or_null(v->text));

@@ -37,6 +37,7 @@ static bool fails(struct shrink *s, const struct shrink_plan *plan)
 
 	c.machine.vcpus = plan->vcpus;
 	c.machine.bytes = plan->bytes;
+	c.machine.ranges = plan->ranges;
 	c.list = plan->step;
 	c.list_nr = plan->nr;
 	c.repeat = 0;
@@ -136,19 +137,33 @@ static void fewer_vcpus(struct shrink *s)
 	}
 }
 
-/* Fold the steps into the first @pages pages. */
-static bool try_pages(struct shrink *s, u64 pages)
+/* One range: steps stay where they are. */
+static void fewer_ranges(struct shrink *s)
 {
 	struct shrink_plan plan = *s->best;
 
+	plan.ranges = 1;
+	if (s->best->ranges > 1)
+		try(s, &plan);
+}
+
+/* Fold the steps of each range into the first of @pages pages. */
+static bool try_pages(struct shrink *s, u64 pages)
+{
+	u32 ranges = max(s->best->ranges, 1u);
+	u64 before = s->best->bytes / PAGE_SIZE / ranges, each = pages / ranges;
+	struct shrink_plan plan = *s->best;
+
+	if (!each || pages % ranges)
+		return false;
 	plan.step = s->room;
 	plan.bytes = pages * PAGE_SIZE;
 	for (u64 i = 0; i < plan.nr; i++) {
 		struct plan_step *step = &plan.step[i];
 
 		*step = s->best->step[i];
-		step->pages = min(step->pages, pages);
-		step->first %= pages - step->pages + 1;
+		step->pages = min(step->pages, each);
+		step->first = step->first / before * each + step->first % before % (each - step->pages + 1);
 	}
 	return try(s, &plan);
 }
@@ -195,6 +210,7 @@ static int search(struct shrink *s)
 
 	if (!(nr > TAIL_STEPS && try_part(s, nr - TAIL_STEPS, nr, false)) && !try(s, s->best))
 		return s->ret ?: -EAGAIN;
+	fewer_ranges(s);
 	fewer_pages(s);
 	fewer_vcpus(s);
 	fewer_steps(s);

@@ -14,6 +14,7 @@
 struct shrink_plan {
 	u32 vcpus;
 	u64 bytes;
+	u32 ranges; /* 0 is 1 */
 	u64 nr;
 	struct plan_step *step;
 };

@@ -3,37 +3,10 @@
  * What each operation means, when it is announced, when it is required, and what
  * is watched meanwhile. O1 to O4 are the arguments in lab/oracle.h.
  */
-#include "lab/step.h"
-
-#include <string.h>
+#include "lab/step_internal.h"
 
 #include "lab/trace.h"
-#include "lib/alloc.h"
 #include "lib/probe.h"
-#include "lib/thread.h"
-#include "vmm/engine.h"
-
-static u64 off_of(const struct plan_step *s)
-{
-	return s->first * PAGE_SIZE;
-}
-
-static u64 len_of(const struct plan_step *s)
-{
-	return s->pages * PAGE_SIZE;
-}
-
-static void hold(const struct plan_step *s)
-{
-	if (s->hold_ns)
-		thread_sleep_ns(s->hold_ns);
-}
-
-/* Watch the pages in limbo, if this host can still reach them. */
-static int watch_limbo(struct oracle *o, const struct plan_step *s)
-{
-	return o->host->limbo == LIMBO_NONE ? 0 : oracle_snapshot(o, true, s->first, s->pages);
-}
 
 static int end_limbo(struct oracle *o)
 {
@@ -42,19 +15,6 @@ static int end_limbo(struct oracle *o)
 	if (o->host->limbo != LIMBO_NONE)
 		ret = oracle_compare(o, true);
 	return ret ?: o->host->ops->release(o->host);
-}
-
-/* Fresh memory stands in the range and zeros may be read; stamp it if the plan says so. */
-static int renew(struct oracle *o, const struct plan_step *s)
-{
-	int ret;
-
-	if (!s->restamp)
-		return 0;
-	ret = oracle_stamp(o, s->first, s->pages);
-	if (!ret)
-		oracle_require(o, s->first, s->pages);
-	return ret;
 }
 
 /*
@@ -221,94 +181,6 @@ static int step_mremap(struct oracle *o, const struct plan_step *s)
 }
 
 /*
- * DATA's memslot goes and comes back; contents are kept (O2).
- *
- *   delete the memslot          g, until it returns
- *   snapshot of DATA, mark      nothing: accesses find no memory, and are repeated, or
- *                               done for the guest once this is over (machine_mmio());
- *                               a mark read (O4), or a write (O3), is stale
- *   hold, compare, unmark       the same
- *   add it again                g
- *
- * All of DATA is away; the range is what is watched. The marks are in pages that the
- * host maps and no guest can reach, as if they were in limbo.
- */
-static int step_memslot(struct oracle *o, const struct plan_step *s)
-{
-	int ret;
-
-	if (!o->vm)
-		return -EOPNOTSUPP;
-	ret = vm_show_data(o->vm, false, NULL);
-	ret = ret ?: oracle_snapshot(o, false, s->first, s->pages);
-	ret = ret ?: oracle_mark(o, false, s->first, s->pages);
-	if (ret)
-		return ret;
-	hold(s);
-	ret = oracle_compare(o, false);
-	ret = ret ?: oracle_unmark(o, false, s->first, s->pages);
-	return ret ?: vm_show_data(o->vm, true, NULL);
-}
-
-/* Pages that were written and are not in the log. */
-static void report_lost_dirty(struct oracle *o, const struct plan_step *s, const u64 *written, const u64 *logged)
-{
-	for (u64 page = s->first; page < s->first + s->pages; page++)
-		if ((written[page / 64] & ~logged[page / 64]) >> page % 64 & 1)
-			oracle_report(o, VIOLATION_LOST_DIRTY, page, VIOLATION_NO_VCPU, 0, 0,
-				      "written after one look at the log and before the next, which has no bit for it");
-}
-
-/*
- * Contents are kept (O2). Each vCPU writes its own slots, the host none.
- *
- *   host                        guest
- *   log on, read it (R1)        a write that lands from now on needs an entry that R1 has
- *                               made read-only, or that is made after: it sets the bit
- *   snapshot of the slots
- *   hold                        writes w
- *   look again: who wrote?      w was written after the snapshot, so after R1
- *   read the log (R2)           w landed before R2: its bit is there, or it was lost
- *   log off
- */
-static int log_and_look(struct oracle *o, const struct plan_step *s, u64 *written, u64 *logged)
-{
-	int ret = vm_dirty_log(o->vm, VM_DIRTY_READ, logged, NULL);
-
-	ret = ret ?: oracle_snapshot(o, false, s->first, s->pages);
-	if (ret)
-		return ret;
-	hold(s);
-	ret = oracle_written(o, written);
-	ret = ret ?: vm_dirty_log(o->vm, VM_DIRTY_READ, logged, NULL);
-	if (CHECKING && s->plant) /* a log that forgets */
-		memset(logged, 0, (o->pages + 63) / 64 * sizeof(*logged));
-	if (!ret)
-		report_lost_dirty(o, s, written, logged);
-	return ret;
-}
-
-static int step_dirtylog(struct oracle *o, const struct plan_step *s)
-{
-	size_t words = (o->pages + 63) / 64;
-	u64 *written, *logged;
-	int ret, stop;
-
-	if (!o->vm)
-		return -EOPNOTSUPP;
-	ret = vm_dirty_log(o->vm, VM_DIRTY_START, NULL, NULL);
-	if (ret)
-		return ret;
-	written = mem_zalloc(words * sizeof(*written));
-	logged = mem_zalloc(words * sizeof(*logged));
-	ret = written && logged ? log_and_look(o, s, written, logged) : -ENOMEM;
-	mem_free(written);
-	mem_free(logged);
-	stop = vm_dirty_log(o->vm, VM_DIRTY_STOP, NULL, NULL);
-	return ret ?: stop;
-}
-
-/*
  * A lie, in checking builds: old contents come back when they are forbidden, as if a
  * copy had been kept. A guest that looks must report them, on any engine.
  *
@@ -338,19 +210,62 @@ static int step_planted(struct oracle *o, const struct plan_step *s)
 }
 
 static int (*const step_fn[PLAN_OP_NR])(struct oracle *o, const struct plan_step *s) = {
-	[PLAN_MUNMAP] = step_munmap,	 [PLAN_REMAP] = step_remap,   [PLAN_MPROTECT] = step_mprotect,
-	[PLAN_DONTNEED] = step_dontneed, [PLAN_MREMAP] = step_mremap, [PLAN_MEMSLOT] = step_memslot,
+	[PLAN_MUNMAP] = step_munmap,
+	[PLAN_REMAP] = step_remap,
+	[PLAN_MPROTECT] = step_mprotect,
+	[PLAN_DONTNEED] = step_dontneed,
+	[PLAN_MREMAP] = step_mremap,
+	[PLAN_DONTUNMAP] = step_host,
+	[PLAN_MREMAP_ONTO] = step_host,
+	[PLAN_REMOVE] = step_host,
+	[PLAN_PUNCH] = step_host,
+	[PLAN_TRUNCATE] = step_host,
+	[PLAN_GUARD] = step_host,
+	[PLAN_FREE] = step_free,
+	[PLAN_COLD] = step_host,
+	[PLAN_PAGEOUT] = step_host,
+	[PLAN_COLLAPSE] = step_host,
+	[PLAN_SPLIT] = step_host,
+	[PLAN_COMPACT] = step_host,
+	[PLAN_MERGE] = step_merge,
+	[PLAN_FORK] = step_fork,
+	[PLAN_POPULATE] = step_host,
+	[PLAN_MEMSLOT] = step_memslot,
+	[PLAN_SLOTMOVE] = step_memslot,
 	[PLAN_DIRTYLOG] = step_dirtylog,
+	[PLAN_UFFD_MISSING] = step_uffd_missing,
+	[PLAN_UFFD_MINOR] = step_uffd_minor,
+	[PLAN_UFFD_WP] = step_uffd_wp,
 };
+
+static bool plants_itself(enum plan_op op)
+{
+	return op == PLAN_DIRTYLOG || op == PLAN_UFFD_WP || op == PLAN_FORK;
+}
+
+static int run(struct oracle *o, const struct plan_step *s)
+{
+	if (CHECKING && s->plant && !plants_itself(s->op))
+		return step_planted(o, s);
+	if (s->op < PLAN_HOST_NR && op_contents((enum host_op)s->op, o->host->backing) == OP_IMPOSSIBLE)
+		return err_set(&o->why, -EOPNOTSUPP, "%s", op_table[s->op].not_why);
+	return step_fn[s->op](o, s);
+}
 
 int step_run(struct oracle *o, const struct plan_step *step)
 {
+	struct plan_step s = *step;
 	int ret;
 
-	oracle_begin(o, step);
-	probe3(op_begin, plan_op_table[step->op].name, step->first, step->pages);
-	ret = (CHECKING && step->plant && step->op != PLAN_DIRTYLOG ? step_planted : step_fn[step->op])(o, step);
-	lab_trace(DONE, step->index, -ret, 0, 0);
-	probe3(op_end, plan_op_table[step->op].name, step->first, ret);
+	if (s.op < PLAN_HOST_NR && op_table[s.op].whole) {
+		s.first = 0;
+		s.pages = o->pages;
+	}
+	o->why.text[0] = 0;
+	oracle_begin(o, &s);
+	probe3(op_begin, plan_op_name(s.op), s.first, s.pages);
+	ret = run(o, &s);
+	lab_trace(DONE, s.index, -ret, 0, 0);
+	probe3(op_end, plan_op_name(s.op), s.first, ret);
 	return ret;
 }

@@ -3,7 +3,7 @@
  * Stress: see lab/stress.h. Three kinds of threads: vCPUs (lab/machine.c), one host
  * thread that carries out the plan, and the caller, who watches the clock.
  */
-#include "lab/stress.h"
+#include "lab/stress_internal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "lab/step.h"
-#include "lab/watch.h"
+#include "lab/step_uffd.h"
 #include "lib/alloc.h"
 #include "lib/time.h"
 #include "lib/trace.h"
@@ -22,27 +22,7 @@
 #define FIRST_TURN_NS (100 * NSEC_PER_USEC)
 #define MAX_BYTES (1ull << 36) /* a stamp names a page in 24 bits */
 
-struct stress {
-	const struct stress_config *config;
-	struct stress_result *result;
-	struct machine machine;
-	struct oracle oracle;
-	struct plan plan;
-	struct thread thread;
-	struct wait_queue done_wait;
-	/* written by the host thread, read by the watcher */
-	u64 step;  /* index of the step under way */
-	u64 begun; /* steps, the one under way included */
-	u64 steps_done;
-	u32 in_step; /* a step is under way; between two there is no progress to expect */
-	u64 ops_done[PLAN_OP_NR];
-	u32 unsupported;
-	u64 audits;
-	u32 done; /* the host thread has ended; stored last, with release */
-	int ret;  /* valid then, with err */
-	struct err err;
-	u32 stop; /* asks the host thread to end; written by the watcher */
-};
+#define UFFD_OPS (BIT(PLAN_UFFD_MISSING) | BIT(PLAN_UFFD_MINOR) | BIT(PLAN_UFFD_WP))
 
 /* --- host thread --------------------------------------------------------------- */
 
@@ -68,6 +48,25 @@ static void collect(struct stress *s)
 		violation_trace(&s->oracle.log);
 }
 
+/* The host could not, or would not. */
+static int not_done(struct stress *s, const struct plan_step *step, int ret)
+{
+	struct err *why = &s->why[step->op];
+
+	if (!why->text[0])
+		err_set(why, ret, "%s",
+			s->oracle.why.text[0] ? s->oracle.why.text
+					      : "this engine or host mm does not have the operation");
+	if (ret == STEP_REFUSED) {
+		s->refused[step->op]++;
+		return 0;
+	}
+	s->unsupported |= BIT(step->op);
+	if (s->unsupported != s->plan.ops)
+		return 0;
+	return err_set(&s->err, ret, "the host has none of the operations asked for");
+}
+
 static int one_step(struct stress *s, u64 index)
 {
 	struct plan_step step;
@@ -81,19 +80,15 @@ static int one_step(struct stress *s, u64 index)
 	WRITE_ONCE(s->in_step, 1);
 	mutex_lock(&s->machine.still);
 	ret = step_run(&s->oracle, &step);
-	s->machine.broken = ret && ret != -EOPNOTSUPP;
+	s->machine.broken = ret < 0 && ret != -EOPNOTSUPP;
 	mutex_unlock(&s->machine.still);
 	WRITE_ONCE(s->in_step, 0);
-	if (ret == -EOPNOTSUPP) {
-		s->unsupported |= BIT(step.op);
-		if (s->unsupported != s->plan.ops)
-			return 0;
-		return err_set(&s->err, ret, "the host has none of the operations asked for");
-	}
+	if (ret == STEP_REFUSED || ret == -EOPNOTSUPP)
+		return not_done(s, &step, ret);
 	if (ret)
 		return err_set(&s->err, ret, "step %llu, %s of %llu pages at page %llu: %s", (unsigned long long)index,
-			       plan_op_table[step.op].name, (unsigned long long)step.pages,
-			       (unsigned long long)step.first, strerror(-ret));
+			       plan_op_name(step.op), (unsigned long long)step.pages, (unsigned long long)step.first,
+			       s->oracle.why.text[0] ? s->oracle.why.text : strerror(-ret));
 	WRITE_ONCE(s->ops_done[step.op], s->ops_done[step.op] + 1);
 	return 0;
 }
@@ -170,115 +165,6 @@ static void stress_host_thread(void *arg)
 	wake_up_all(&s->done_wait);
 }
 
-/* --- watcher --------------------------------------------------------------------- */
-
-static u64 sum_accesses(struct stress *s)
-{
-	u64 sum = 0;
-
-	for (u32 v = 0; v < s->config->machine.vcpus; v++)
-		sum += READ_ONCE(vm_guest_vcpu(s->machine.vm, v)->accesses);
-	return sum;
-}
-
-/* A page number for reports from what a guest says it was about to touch. */
-static u64 target_page(struct stress *s, u32 vcpu)
-{
-	u64 gpa = READ_ONCE(vm_guest_vcpu(s->machine.vm, vcpu)->target);
-
-	if (gpa < GUEST_DATA_GPA || gpa - GUEST_DATA_GPA >= s->config->machine.bytes)
-		return VIOLATION_NO_PAGE;
-	return (gpa - GUEST_DATA_GPA) / PAGE_SIZE;
-}
-
-/* What the host is doing, or did last. */
-static void describe_step(struct stress *s, char *text, size_t bytes)
-{
-	u64 index = READ_ONCE(s->step);
-	struct plan_step step;
-
-	plan_step(&s->plan, index, &step);
-	snprintf(text, bytes, "step %llu, %s of %llu pages at page %llu", (unsigned long long)index,
-		 plan_op_table[step.op].name, (unsigned long long)step.pages, (unsigned long long)step.first);
-}
-
-static void report_stall(struct stress *s, u32 who)
-{
-	unsigned long long seconds = s->config->stall_ns / NSEC_PER_SEC;
-	bool host = who == s->config->machine.vcpus;
-	char text[VIOLATION_TEXT], step[96];
-
-	describe_step(s, step, sizeof(step));
-	if (host)
-		snprintf(text, sizeof(text), "the host's %s, did not return for %llu s", step, seconds);
-	else
-		snprintf(text, sizeof(text),
-			 "vCPU %u made no progress for %llu s; it was about to touch gpa %#llx; the host %s %s", who,
-			 seconds, (unsigned long long)READ_ONCE(vm_guest_vcpu(s->machine.vm, who)->target),
-			 READ_ONCE(s->in_step) ? "is in" : "has ended", step);
-	oracle_report(&s->oracle, VIOLATION_STALL, host ? VIOLATION_NO_PAGE : target_page(s, who),
-		      host ? VIOLATION_NO_VCPU : who, 0, 0, text);
-}
-
-/* Return: false when somebody has made no progress for too long. */
-static bool watch_progress(struct stress *s, struct watch *w, u64 now)
-{
-	struct watched look[GUEST_MAX_VCPUS + 1];
-	u32 n = s->config->machine.vcpus, who;
-
-	for (u32 i = 0; i < n; i++) {
-		look[i] = (struct watched){ .beat = READ_ONCE(vm_guest_vcpu(s->machine.vm, i)->heartbeat) };
-		thread_get_usage(&s->machine.vcpu[i].thread, &look[i].usage);
-	}
-	/* between two steps there is no progress to expect of the host */
-	look[n] = (struct watched){ .beat = READ_ONCE(s->steps_done), .idle = !READ_ONCE(s->in_step) };
-	thread_get_usage(&s->thread, &look[n].usage);
-	who = watch_look(w, look, now);
-	if (who == WATCH_NOBODY)
-		return true;
-	report_stall(s, who);
-	return false;
-}
-
-static bool host_done(struct stress *s)
-{
-	return smp_load_acquire(&s->done);
-}
-
-static void tell(struct stress *s, u64 elapsed)
-{
-	const struct stress_config *c = s->config;
-	struct stress_progress p = {
-		.elapsed_ns = elapsed,
-		.checked = sum_accesses(s),
-		.steps = READ_ONCE(s->steps_done),
-		.violations = violation_total(&s->oracle.log),
-	};
-
-	if (c->progress)
-		c->progress(&p, c->arg);
-}
-
-/* Until the time is over, somebody says stop, the host thread ends, or a vCPU does. Return: false on a stall. */
-static bool watch(struct stress *s)
-{
-	const struct stress_config *c = s->config;
-	bool ok = true, over = false;
-	u64 start = clock_ns(), now;
-	struct watch w;
-
-	watch_init(&w, c->machine.vcpus + 1, c->stall_ns, start);
-	while (ok && !over) {
-		wait_event_timeout(&s->done_wait, host_done(s), WATCH_NS);
-		now = clock_ns();
-		ok = watch_progress(s, &w, now);
-		over = host_done(s) || (c->stop && READ_ONCE(*c->stop)) || (c->time_ns && now - start >= c->time_ns) ||
-		       machine_ended(&s->machine);
-		tell(s, now - start);
-	}
-	return ok;
-}
-
 /* --- the run ------------------------------------------------------------------------ */
 
 static void frame_corrupted(struct frame_arena *arena, pfn_t pfn, unsigned int offset, u64 found, void *arg)
@@ -291,6 +177,14 @@ static void frame_corrupted(struct frame_arena *arena, pfn_t pfn, unsigned int o
 		 (unsigned long long)found, offset);
 	oracle_report(&s->oracle, VIOLATION_FRAME, VIOLATION_NO_PAGE,
 		      vcpu < s->config->machine.vcpus ? vcpu : VIOLATION_NO_VCPU, found, 0, text);
+}
+
+/* An access failed that userfaultfd may be about. */
+static bool stress_fault(u32 vcpu, u64 off, void *arg)
+{
+	struct stress *s = arg;
+
+	return s->oracle.uffd && step_uffd_fault(s->oracle.uffd, off);
 }
 
 static int prepare(struct stress *s, struct err *err)
@@ -312,6 +206,8 @@ static int prepare(struct stress *s, struct err *err)
 	stress_plan(c, &s->plan);
 	config.image = (struct guest_image){ .name = "stamp" };
 	config.retry_faults = true;
+	config.fault = stress_fault;
+	config.arg = s;
 	config.limbo_bytes = s->plan.max_pages * PAGE_SIZE;
 	config.extra_bytes = pages * sizeof(struct guest_page_rule);
 	ret = machine_create(&s->machine, &config, err);
@@ -334,6 +230,8 @@ static int prepare(struct stress *s, struct err *err)
 		return ret;
 	}
 	s->oracle.vm = s->machine.vm;
+	if (s->plan.ops & UFFD_OPS && !config.engine->own_mm)
+		s->oracle.uffd = step_uffd_create(&s->machine.host, c->uffd);
 	return 0;
 }
 
@@ -344,7 +242,7 @@ static void fill_result(struct stress *s, u64 start)
 
 	r->ran = true;
 	r->elapsed_ns = clock_ns() - start;
-	r->checked = sum_accesses(s);
+	r->checked = stress_accesses(s);
 	for (u32 v = 0; v < s->config->machine.vcpus; v++) {
 		r->writes += READ_ONCE(vm_guest_vcpu(s->machine.vm, v)->writes);
 		r->retried += READ_ONCE(s->machine.vcpu[v].retried);
@@ -356,6 +254,12 @@ static void fill_result(struct stress *s, u64 start)
 	for (int i = 0; i < PLAN_OP_NR; i++)
 		r->host_ops[i] = READ_ONCE(s->ops_done[i]);
 	r->unsupported = s->unsupported;
+	memcpy(r->refused, s->refused, sizeof(r->refused));
+	memcpy(r->why, s->why, sizeof(r->why));
+	if (s->oracle.uffd) {
+		r->uffd_faults = step_uffd_counted(s->oracle.uffd, UFFD_FAULTS);
+		r->uffd_events = step_uffd_counted(s->oracle.uffd, UFFD_EVENTS);
+	}
 	r->audits = s->audits;
 }
 
@@ -365,7 +269,8 @@ static bool found_by_mmu(struct stress *s, const struct machine_vcpu *failed)
 {
 	if (!failed || failed->ret != -EIO || !s->config->machine.engine->own_mm)
 		return false;
-	oracle_report(&s->oracle, VIOLATION_MIRROR, target_page(s, failed->id), failed->id, 0, 0, failed->err.text);
+	oracle_report(&s->oracle, VIOLATION_MIRROR, stress_target_page(s, failed->id), failed->id, 0, 0,
+		      failed->err.text);
 	return true;
 }
 
@@ -425,17 +330,17 @@ static int stress_go(struct stress *s, struct err *err)
 		trace_set(false);
 		return ret;
 	}
-	ok = watch(s);
+	ok = stress_watch(s);
 	ret = ended_early(s, err);
 	WRITE_ONCE(s->stop, 1);
-	ok = wait_event_timeout(&s->done_wait, host_done(s), LEAVE_NS) && ok;
+	ok = wait_event_timeout(&s->done_wait, stress_host_done(s), LEAVE_NS) && ok;
 	fill_result(s, start);
 	if (machine_stop(&s->machine, LEAVE_NS, &culprit)) {
 		if (ok)
-			report_stall(s, culprit);
+			stress_report_stall(s, culprit);
 		ok = false;
 	}
-	if (!host_done(s) || s->machine.vcpu[0].started) {
+	if (!stress_host_done(s) || s->machine.vcpu[0].started) {
 		s->result->stalled = true;
 		take_log(s);
 		return err_set(err, -ETIMEDOUT, "threads are stuck; nothing more can be measured");
@@ -469,6 +374,7 @@ int stress_run(const struct stress_config *config, struct stress_result *result,
 	ret = stress_go(s, err);
 	if (result->stalled)
 		return ret;
+	step_uffd_destroy(s->oracle.uffd);
 	/* The arena's end checks the frames that wait in its quarantine: the log goes last. */
 	machine_destroy(&s->machine);
 	violation_trace(&s->oracle.log);

@@ -6,6 +6,7 @@
 #include "lab/machine.h"
 #include "lab/oracle.h"
 #include "lab/plan.h"
+#include "lab/uffd.h"
 #include "lib/base.h"
 #include "lib/err.h"
 
@@ -19,6 +20,7 @@ struct stress_progress {
 struct stress_config {
 	struct machine_config machine; /* image and extra_bytes are set by stress_run() */
 	u32 ops;		       /* BIT(enum plan_op) */
+	enum uffd_placement uffd;      /* who resolves the faults of the uffd operations */
 	u32 weight[PLAN_OP_NR];	       /* see struct plan */
 	const struct plan_step *list;  /* exactly these steps, instead of what the seed says; NULL: none */
 	u64 list_nr;
@@ -49,7 +51,10 @@ struct stress_result {
 	u64 steps;
 	u64 begun; /* steps that began: the last of them may not have ended */
 	u64 host_ops[PLAN_OP_NR];
-	u32 unsupported; /* operations asked for that this host does not have */
+	u32 unsupported;	    /* operations asked for that this host does not have, or may not do */
+	u64 refused[PLAN_OP_NR];    /* how often the kernel did, and nothing happened */
+	struct err why[PLAN_OP_NR]; /* of both, the first */
+	u64 uffd_faults, uffd_events;
 	u64 audits;
 	bool stalled;		  /* threads are stuck: nothing was taken down, the process should end */
 	struct violation_log log; /* violation_log_destroy() when done */
@@ -57,6 +62,9 @@ struct stress_result {
 
 /* The defaults of an engine. */
 void stress_config_init(struct stress_config *config, const struct engine *engine);
+
+/* Of the operations that only "all" means, those that the engine's host has. */
+void stress_limit_ops(struct stress_config *config, const struct plan_ops *ops);
 
 /* The plan of a run. */
 void stress_plan(const struct stress_config *config, struct plan *plan);

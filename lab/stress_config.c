@@ -9,10 +9,10 @@ void stress_config_init(struct stress_config *config, const struct engine *engin
 {
 	struct plan plan;
 
-	plan_init(&plan, 0, 1, PLAN_OPS_ALL);
+	plan_init(&plan, 0, 1, PLAN_OPS_BASIC);
 	*config = (struct stress_config){
 		.machine = { .engine = engine, .vcpus = 2, .bytes = 4ull << 20, .retry_faults = true },
-		.ops = PLAN_OPS_ALL,
+		.ops = PLAN_OPS_BASIC,
 		.time_ns = 10 * NSEC_PER_SEC,
 		/* Invalidations without a pause starve a guest under KVM. */
 		.delay_ns = engine->own_mm ? 20 * NSEC_PER_USEC : 100 * NSEC_PER_USEC,
@@ -25,10 +25,25 @@ void stress_config_init(struct stress_config *config, const struct engine *engin
 	memcpy(config->weight, plan.weight, sizeof(plan.weight));
 }
 
+/* What tain's mm can do. Memslots come and go by name only: after each the whole mirror has to be made anew. */
+#define OWN_OPS (PLAN_OPS_BASIC | BIT(PLAN_MREMAP_ONTO) | BIT(PLAN_COMPACT) | BIT(PLAN_POPULATE))
+
+void stress_limit_ops(struct stress_config *config, const struct plan_ops *ops)
+{
+	u32 has = config->machine.engine->own_mm ? OWN_OPS : PLAN_OPS_ALL;
+
+	config->ops = ops->set & (ops->named | has);
+	memcpy(config->weight, ops->weight, sizeof(config->weight));
+}
+
 void stress_plan(const struct stress_config *config, struct plan *plan)
 {
 	plan_init(plan, config->machine.seed, config->machine.bytes / PAGE_SIZE, config->ops);
 	memcpy(plan->weight, config->weight, sizeof(plan->weight));
+	plan->granule = host_backing_table[config->machine.backing].granule / PAGE_SIZE;
+	plan->ranges = config->machine.ranges;
+	/* no longer than a range, and at least a granule */
+	plan->max_pages = max(min(plan->max_pages, plan->pages / max(plan->ranges, 1u)), plan->granule);
 	plan->list = config->list;
 	plan->nr = config->list_nr;
 	if (!plan->list)

@@ -75,9 +75,17 @@ static int open_features(u64 features, struct err *err)
 	return err_set(err, -error, "UFFDIO_API: %s", strerror(error));
 }
 
+#define EVENTS (UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP)
+
 static u64 features_of(enum uffd_mode mode, enum uffd_placement placement)
 {
 	return mode_features[mode] | (placement == UFFD_INLINE ? UFFD_FEATURE_SIGBUS : 0);
+}
+
+static u64 extra_features(const struct uffd_config *c)
+{
+	return (c->events && c->placement == UFFD_THREAD ? EVENTS : 0) |
+	       (c->shared && c->mode == UFFD_WP ? UFFD_FEATURE_WP_HUGETLBFS_SHMEM : 0);
 }
 
 int uffd_probe(enum uffd_mode mode, enum uffd_placement placement, struct err *why)
@@ -192,7 +200,7 @@ static int fill_range(struct uffd *u, hva_t at, u64 bytes)
 	return 0;
 }
 
-int uffd_resolve(struct uffd *u, hva_t addr)
+static int resolve(struct uffd *u, hva_t addr)
 {
 	const struct uffd_config *c = &u->config;
 	u64 window = (u64)c->window * PAGE_SIZE, off = align_down(addr - c->start, window);
@@ -218,6 +226,25 @@ int uffd_resolve(struct uffd *u, hva_t addr)
 	return ret;
 }
 
+/* A call that begins after the range was unregistered copies nothing: it is the earlier ones that are waited for. */
+int uffd_resolve(struct uffd *u, hva_t addr)
+{
+	int ret;
+
+	fetch_add(&u->busy, 1);
+	if (u->config.resolving)
+		u->config.resolving(addr, u->config.arg);
+	ret = resolve(u, addr);
+	fetch_add(&u->busy, (u32)-1);
+	return ret;
+}
+
+void uffd_quiesce(struct uffd *u)
+{
+	while (smp_load_acquire(&u->busy))
+		thread_sleep_ns(20 * NSEC_PER_USEC);
+}
+
 /* --- the handler thread ------------------------------------------------------------ */
 
 static void handle(struct uffd *u, u64 woken)
@@ -226,8 +253,10 @@ static void handle(struct uffd *u, u64 woken)
 	ssize_t n = read(u->fd, message, sizeof(message));
 
 	for (ssize_t i = 0; i < n / (ssize_t)sizeof(message[0]); i++) {
-		if (message[i].event != UFFD_EVENT_PAGEFAULT)
+		if (message[i].event != UFFD_EVENT_PAGEFAULT) {
+			count(u, UFFD_EVENTS, 1);
 			continue;
+		}
 		uffd_resolve(u, message[i].arg.pagefault.address);
 		hist_add(&u->ns, cycles_to_ns(cycles() - woken));
 	}
@@ -261,7 +290,7 @@ int uffd_open(struct uffd *u, const struct uffd_config *config, struct err *err)
 		hist_destroy(&u->ns);
 		return err_set(err, ret, "no memory for the handler's histogram");
 	}
-	ret = u->fd = open_features(features_of(config->mode, config->placement), err);
+	ret = u->fd = open_features(features_of(config->mode, config->placement) | extra_features(config), err);
 	if (ret < 0)
 		goto fail;
 	cycles_khz();

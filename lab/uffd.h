@@ -43,6 +43,12 @@ struct uffd_config {
 	 * the page cache; NULL: they are there.
 	 */
 	void *source;
+	bool shared; /* WP of shared memory too (Linux 5.19) */
+	bool events; /* UFFD_THREAD: have REMOVE, UNMAP and REMAP told too: who causes one waits until the handler read
+			it */
+	/* Before a fault at @addr is resolved, on the thread that does it. NULL: none. */
+	void (*resolving)(hva_t addr, void *arg);
+	void *arg;
 };
 
 enum uffd_count {
@@ -53,6 +59,7 @@ enum uffd_count {
 	UFFD_AGAIN,   /* calls that the address space was too busy for: EAGAIN */
 	UFFD_GONE,    /* ranges that were mapped or registered no more: ENOENT */
 	UFFD_FAILED,  /* anything else */
+	UFFD_EVENTS,  /* that were no faults */
 	UFFD_COUNT_NR
 };
 
@@ -61,6 +68,7 @@ struct uffd {
 	int fd;
 	int stop_fd; /* eventfd: the handler thread leaves */
 	struct counters counters;
+	u32 busy;	/* threads in uffd_resolve(); atomic */
 	u32 last_error; /* errno of the last of UFFD_FAILED; atomic */
 	struct hist ns; /* the handler thread's, from its wake-up to the fault resolved; read after uffd_close() */
 	bool thread_runs;
@@ -101,6 +109,12 @@ int uffd_protect(struct uffd *u, hva_t start, u64 bytes);
  * the access; -ENOENT: the place is mapped or registered no more; -errno.
  */
 int uffd_resolve(struct uffd *u, hva_t addr);
+
+/*
+ * Wait until nobody is resolving a fault that came before the range was unregistered:
+ * then the source's pages of that range may change.
+ */
+void uffd_quiesce(struct uffd *u);
 
 u64 uffd_counted(struct uffd *u, enum uffd_count what);
 

@@ -28,6 +28,9 @@ static const struct {
 	[VIOLATION_MIRROR] = { "mirror", "an entry or a TLB differs from the host's page tables" },
 	[VIOLATION_CONTENT] = { "content", "the host reads a forbidden stamp with all guests at rest" },
 	[VIOLATION_STALL] = { "stall", "no progress" },
+	[VIOLATION_CHILD] = { "child", "a forked child's copy is not what was there at the fork" },
+	[VIOLATION_LOST_FAULT] = { "lost-fault",
+				   "a guest wrote to a page that userfaultfd protected, without a fault" },
 	[VIOLATION_LOST_DIRTY] = { "lost-dirty", "a guest wrote to a page and the dirty log does not say so" },
 };
 

@@ -25,6 +25,8 @@ enum violation_kind {
 	VIOLATION_CONTENT,     /* the host itself reads a forbidden stamp, guests at rest */
 	VIOLATION_STALL,       /* a vCPU, or the host's operation, makes no progress */
 	VIOLATION_LOST_DIRTY,  /* a guest wrote to a page, and the dirty log does not say so */
+	VIOLATION_CHILD,       /* a forked child's copy is not what was there at the fork */
+	VIOLATION_LOST_FAULT,  /* a guest wrote to a page that userfaultfd protected, without a fault */
 	VIOLATION_KIND_NR
 };
 

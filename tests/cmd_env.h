@@ -102,6 +102,21 @@ bool kvm_or_skip(void);
 /* Is @program in PATH? Otherwise the test has been skipped. */
 bool program_or_skip(const char *program);
 
+/* The switches of the machine that --allow-system may change, as they stand. */
+#define MACHINE_SWITCHES 6
+#define PUT_BACK_NS (20 * NSEC_PER_SEC) /* by the guardian, after a kill */
+
+struct machine_state {
+	char text[MACHINE_SWITCHES][1024];
+};
+
+void read_machine(struct machine_state *s);
+bool same_machine(const struct machine_state *a, const struct machine_state *b, size_t *differs);
+/* As @before, soon. */
+void check_machine(const struct machine_state *before);
+/* May they be changed? Otherwise the test has been skipped with the reason. */
+bool may_change_the_machine(void);
+
 /* Before and after each test. */
 void cmd_env_setup(void);
 void cmd_env_teardown(void);

@@ -177,6 +177,52 @@ static int fake_limbo_write64(struct host *host, u64 off, u64 value)
 	return 0;
 }
 
+static int fake_populate(struct host *host, u64 off, u64 len)
+{
+	point(fake_of(host));
+	return 0;
+}
+
+/* As lab/op.h describes it. MADV_FREE takes every other page. */
+static int fake_begin(struct host *host, enum host_op op, u64 off, u64 len, struct err *why)
+{
+	enum op_contents contents = op_contents(op, host->backing);
+	enum fake_access access = op_table[op].absent ? FAKE_NONE : FAKE_WRITE;
+	struct fake_host *fake = fake_of(host);
+	int ret = refused(fake, op_table[op].name);
+
+	point(fake);
+	if (ret)
+		return err_set(why, ret, "the fake host refuses %s", op_table[op].name);
+	if (op == OP_DONTUNMAP && contents != OP_KEEPS)
+		to_limbo(host, off, len, LIMBO_QUARANTINE);
+	if (op == OP_MREMAP_ONTO && fake->keep_limbo)
+		to_limbo(host, off, len, LIMBO_FILE);
+	if (contents == OP_LAZY)
+		for (u64 at = off; at < off + len; at += 2 * PAGE_SIZE)
+			set_range(fake, at, PAGE_SIZE, access, true);
+	else
+		set_range(fake, off, len, access, contents != OP_KEEPS);
+	host->op = op;
+	host->op_off = off;
+	host->op_len = len;
+	point(fake);
+	return 0;
+}
+
+static int fake_end(struct host *host, struct err *why)
+{
+	bool destroys = op_contents(host->op, host->backing) != OP_KEEPS;
+
+	point(fake_of(host));
+	if (op_table[host->op].absent)
+		set_range(fake_of(host), host->op_off, host->op_len, FAKE_WRITE, destroys);
+	host->limbo = LIMBO_NONE;
+	host->op_len = 0;
+	point(fake_of(host));
+	return 0;
+}
+
 static const struct host_ops fake_ops = {
 	.name = "fake",
 	.map = fake_map,
@@ -184,6 +230,9 @@ static const struct host_ops fake_ops = {
 	.unmap = fake_unmap,
 	.protect = fake_protect,
 	.dontneed = fake_dontneed,
+	.populate = fake_populate,
+	.begin = fake_begin,
+	.end = fake_end,
 	.move_away = fake_move_away,
 	.move_back = fake_move_back,
 	.release = fake_release,

@@ -39,7 +39,7 @@ static void what_is_written_is_read(void)
 	struct err err = { "" };
 	struct plan plan;
 
-	plan_init(&plan, 77, 100, PLAN_OPS_ALL);
+	plan_init(&plan, 77, 100, PLAN_OPS_BASIC);
 	REQUIRE_EQ(plan_file_fill(&out, &plan, 200), 0);
 	write_text("");
 	CHECK_EQ(plan_file_save(&out, path, &err), 0);
@@ -92,8 +92,14 @@ static void what_is_wrong_is_named(void)
 		{ HEAD TAIL "{\"op\":\"munmpa\",\"first\":0,\"pages\":1}]}",
 		  ": step 0: unknown operation 'munmpa', did you mean 'munmap'?" },
 		{ HEAD TAIL "{\"op\":\"all\",\"first\":0,\"pages\":1}]}", ": step 0: 'op' must be one operation" },
-		{ HEAD TAIL "{\"op\":\"remap\",\"first\":0,\"pages\":1},{\"op\":\"punch\",\"first\":0,\"pages\":1}]}",
-		  ": step 1: operation 'punch' has no place in a plan" },
+		{ HEAD TAIL "{\"op\":\"remap\",\"first\":0,\"pages\":1},{\"op\":\"uffd\",\"first\":0,\"pages\":1}]}",
+		  ": step 1: unknown operation 'uffd'" },
+		{ HEAD "\"ranges\":0," TAIL "]}", ": 'ranges' is 0; 1 to 16 are possible" },
+		{ HEAD "\"ranges\":17," TAIL "]}", ": 'ranges' is 17; 1 to 16 are possible" },
+		{ HEAD "\"ranges\":3," TAIL "{\"op\":\"remap\",\"first\":0,\"pages\":1}]}",
+		  ": 16 pages do not divide into 3 ranges" },
+		{ HEAD "\"ranges\":4," TAIL "{\"op\":\"remap\",\"first\":3,\"pages\":2}]}",
+		  ": step 0: pages 3 to 4 are not in one range of 4 pages" },
 		{ HEAD TAIL "{\"op\":\"remap\",\"first\":0,\"pages\":17}]}",
 		  ": step 0: pages 0 to 16; guest memory has 16" },
 		{ HEAD TAIL "{\"op\":\"remap\",\"first\":16,\"pages\":1}]}",

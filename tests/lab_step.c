@@ -131,12 +131,35 @@ static bool sim_run(struct sim *s, const struct plan_step *steps, int n)
 	return s->next == guest_steps(s) && s->found == GUEST_VIOLATION_NONE && !s->oracle.log.total;
 }
 
-/* Every kind of step. */
-static int all_steps(struct plan_step *steps)
+/* The others of lab/op.h, where there are such: on one backing of each kind. */
+static int host_steps(struct plan_step *steps, enum host_backing backing)
 {
 	int n = 0;
 
-	for (int op = 0; op < PLAN_HOST_NR; op++)
+	if (backing != HOST_ANONYMOUS && backing != HOST_MEMFD && backing != HOST_MEMFD_PRIVATE)
+		return 0;
+	for (int op = PLAN_BASIC_NR; op < PLAN_HOST_NR; op++) {
+		enum op_contents contents = op_contents((enum host_op)op, backing);
+
+		for (int bits = 0; bits < 4 && contents != OP_IMPOSSIBLE; bits++) {
+			struct plan_step s = { .op = op, .first = PAGE, .pages = 2 };
+
+			s.restamp = bits & 1;
+			s.fresh = bits & 2;
+			if ((s.fresh && op != PLAN_MERGE) || (s.restamp && contents == OP_KEEPS && !s.fresh))
+				continue;
+			steps[n++] = s;
+		}
+	}
+	return n;
+}
+
+/* Every kind of step. */
+static int all_steps(struct plan_step *steps, enum host_backing backing)
+{
+	int n = host_steps(steps, backing);
+
+	for (int op = 0; op < PLAN_BASIC_NR; op++)
 		for (int bits = 0; bits < 8; bits++) {
 			struct plan_step s = { .op = op, .first = PAGE, .pages = 2 };
 
@@ -156,9 +179,9 @@ static bool sim_report(struct sim *s, const struct plan_step *step)
 {
 	return CHECK_MSG(false,
 			 "%s restamp %d fresh %d deny %d: guest at %llu %llu %llu %llu found %d, host %llu violations",
-			 plan_op_table[step->op].name, step->restamp, step->fresh, step->deny,
-			 (unsigned long long)s->at[0], (unsigned long long)s->at[1], (unsigned long long)s->at[2],
-			 (unsigned long long)s->at[3], (int)s->found, (unsigned long long)s->oracle.log.total);
+			 plan_op_name(step->op), step->restamp, step->fresh, step->deny, (unsigned long long)s->at[0],
+			 (unsigned long long)s->at[1], (unsigned long long)s->at[2], (unsigned long long)s->at[3],
+			 (int)s->found, (unsigned long long)s->oracle.log.total);
 }
 
 /* How many points the host passes in @steps. */
@@ -212,10 +235,11 @@ static bool every_write(struct sim *s, const struct plan_step *step, bool stampe
 static void every_interleaving(bool (*every)(struct sim *s, const struct plan_step *step, bool stamped))
 {
 	struct plan_step steps[64];
-	int n = all_steps(steps);
 	static struct sim s;
 
 	for (int backing = 0; backing < HOST_BACKING_NR; backing++) {
+		int n = all_steps(steps, backing);
+
 		if (!sim_init(&s, backing))
 			return;
 		for (int i = 0; i < n && !test_failures(); i++) {
@@ -239,12 +263,13 @@ static void writes_are_never_blamed(void)
 static void two_steps_in_a_row(void)
 {
 	struct plan_step steps[64], pair[2];
-	int n = all_steps(steps);
 	static struct sim s;
 	struct rng rng;
 
 	rng_seed(&rng, 11);
 	for (int backing = 0; backing < HOST_BACKING_NR; backing++) {
+		int n = all_steps(steps, backing);
+
 		if (!sim_init(&s, backing))
 			return;
 		for (int i = 0; i < TEST_SCALE(100000) && !test_failures(); i++) {
@@ -368,12 +393,20 @@ static void stale_reads_are_found(void)
 		{ HOST_MEMFD, { .op = PLAN_MUNMAP, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_REMAP, .first = PAGE, .pages = 1 } },
 		{ HOST_MEMFD, { .op = PLAN_MREMAP, .first = PAGE, .pages = 1 } },
+		{ HOST_ANONYMOUS, { .op = PLAN_DONTUNMAP, .first = PAGE, .pages = 1 } },
+		{ HOST_ANONYMOUS, { .op = PLAN_MREMAP_ONTO, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_ANONYMOUS, { .op = PLAN_GUARD, .first = PAGE, .pages = 1 } },
+		{ HOST_ANONYMOUS, { .op = PLAN_MERGE, .first = PAGE, .pages = 1, .fresh = true } },
+		{ HOST_MEMFD, { .op = PLAN_REMOVE, .first = PAGE, .pages = 1 } },
+		{ HOST_MEMFD, { .op = PLAN_PUNCH, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_MEMFD, { .op = PLAN_TRUNCATE, .first = PAGE, .pages = 1 } },
+		{ HOST_MEMFD_PRIVATE, { .op = PLAN_TRUNCATE, .first = PAGE, .pages = 1, .restamp = true } },
 	};
 	static struct stale t;
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		CHECK_MSG(stale_finds(&t, cases[i].backing, &cases[i].step, false) > 0, "%s on %s: never found",
-			  plan_op_table[cases[i].step.op].name, host_backing_table[cases[i].backing].name);
+			  plan_op_name(cases[i].step.op), host_backing_table[cases[i].backing].name);
 }
 
 static void stale_writes_are_found(void)
@@ -388,12 +421,14 @@ static void stale_writes_are_found(void)
 		{ HOST_MEMFD, { .op = PLAN_MUNMAP, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_REMAP, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_MPROTECT, .first = PAGE, .pages = 1 } },
+		{ HOST_ANONYMOUS, { .op = PLAN_DONTUNMAP, .first = PAGE, .pages = 1 } },
+		{ HOST_MEMFD, { .op = PLAN_MREMAP_ONTO, .first = PAGE, .pages = 1, .restamp = true } },
 	};
 	static struct stale t;
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		CHECK_MSG(stale_finds(&t, cases[i].backing, &cases[i].step, true) > 0, "%s on %s: never found",
-			  plan_op_table[cases[i].step.op].name, host_backing_table[cases[i].backing].name);
+			  plan_op_name(cases[i].step.op), host_backing_table[cases[i].backing].name);
 }
 
 /* --- refusals ------------------------------------------------------------------------ */
@@ -417,7 +452,7 @@ static void an_operation_that_fails(void)
 {
 	static const char *const ops[] = { "map", "remap", "unmap", "protect", "dontneed", "move_away" };
 	struct plan_step steps[64];
-	int n = all_steps(steps), failed;
+	int n = all_steps(steps, HOST_SHMEM), failed; /* the basic ones */
 	static struct sim s;
 
 	for (size_t op = 0; op < ARRAY_SIZE(ops); op++) {
@@ -434,6 +469,48 @@ static void an_operation_that_fails(void)
 	}
 }
 
+/* What the kernel refuses has not happened, and the run goes on: contents and rules agree, whatever was announced. */
+static void what_the_kernel_refuses(void)
+{
+	static const enum host_backing backings[] = { HOST_ANONYMOUS, HOST_MEMFD, HOST_MEMFD_PRIVATE };
+	struct plan_step steps[64];
+	static struct sim s;
+
+	for (size_t b = 0; b < ARRAY_SIZE(backings); b++) {
+		int n = host_steps(steps, backings[b]);
+
+		for (int i = 0; i < n; i++) {
+			if (!sim_init(&s, backings[b]))
+				return;
+			s.fake.fail_op = op_table[steps[i].op].name;
+			CHECK_EQ(step_run(&s.oracle, &steps[i]), STEP_REFUSED);
+			CHECK_CONTAINS(s.oracle.why.text, "the fake host refuses ");
+			CHECK_EQ(oracle_verify(&s.oracle), 0);
+			CHECK_EQ(s.oracle.log.total, 0);
+			s.fake.fail_op = NULL;
+			CHECK_EQ(step_run(&s.oracle, &steps[i]), 0);
+			CHECK_EQ(oracle_verify(&s.oracle), 0);
+			CHECK_EQ(s.oracle.log.total, 0);
+			oracle_destroy(&s.oracle);
+		}
+	}
+}
+
+/* No kernel does it: the reason is in the table. */
+static void what_is_impossible(void)
+{
+	struct plan_step step = { .op = PLAN_PUNCH, .first = PAGE, .pages = 1 };
+	static struct sim s;
+
+	if (!sim_init(&s, HOST_ANONYMOUS))
+		return;
+	CHECK_EQ(step_run(&s.oracle, &step), -EOPNOTSUPP);
+	CHECK_STR(s.oracle.why.text, op_table[PLAN_PUNCH].not_why);
+	CHECK_EQ(oracle_verify(&s.oracle), 0);
+	CHECK_EQ(s.oracle.log.total, 0);
+	oracle_destroy(&s.oracle);
+}
+
 const struct test_case lab_step_tests[] = {
 	TEST(reads_are_never_blamed),
 	TEST(writes_are_never_blamed),
@@ -443,5 +520,7 @@ const struct test_case lab_step_tests[] = {
 	TEST(stale_writes_are_found),
 	TEST(an_operation_the_host_lacks),
 	TEST(an_operation_that_fails),
+	TEST(what_the_kernel_refuses),
+	TEST(what_is_impossible),
 	TEST_END,
 };

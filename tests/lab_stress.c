@@ -45,11 +45,11 @@ static void each_operation_on(const char *engine, enum host_backing backing)
 	struct stress_config c;
 	struct stress_result r;
 
-	for (int op = 0; op < PLAN_HOST_NR && !test_failures(); op++) {
+	for (int op = 0; op < PLAN_BASIC_NR && !test_failures(); op++) {
 		config_small(&c, engine, BIT(op));
 		c.machine.backing = backing;
 		c.machine.vcpus = 1;
-		expect_clean(&c, &r, plan_op_table[op].name);
+		expect_clean(&c, &r, plan_op_name(op));
 		CHECK_EQ(r.host_ops[op], c.steps);
 		CHECK_EQ(r.unsupported, 0);
 	}
@@ -66,11 +66,11 @@ static void soft_all_operations(void)
 	struct stress_result r;
 	u64 sum = 0;
 
-	config_small(&c, "soft", PLAN_OPS_ALL);
+	config_small(&c, "soft", PLAN_OPS_BASIC);
 	c.steps = TEST_SCALE(500);
 	c.trace = true;
 	expect_clean(&c, &r, "all");
-	for (int op = 0; op < PLAN_HOST_NR; op++)
+	for (int op = 0; op < PLAN_BASIC_NR; op++)
 		sum += r.host_ops[op];
 	CHECK_EQ(sum, c.steps);
 	CHECK_GT(r.audits, 0);
@@ -83,7 +83,7 @@ static void soft_one_page(void)
 	struct stress_config c;
 	struct stress_result r;
 
-	config_small(&c, "soft", PLAN_OPS_ALL);
+	config_small(&c, "soft", PLAN_OPS_BASIC);
 	c.machine.bytes = PAGE_SIZE;
 	c.machine.vcpus = 1;
 	expect_clean(&c, &r, "one page");
@@ -103,7 +103,7 @@ static void stop_from_outside(void)
 	struct err err = { "" };
 	u32 stop = 0;
 
-	config_small(&c, "soft", PLAN_OPS_ALL);
+	config_small(&c, "soft", PLAN_OPS_BASIC);
 	c.steps = 0;
 	c.time_ns = 0;
 	c.stop = &stop;
@@ -146,7 +146,7 @@ static void a_stall_is_reported(void)
 	struct err err = { "" };
 	struct stall stall = { .released = 0 };
 
-	config_small(&c, "soft", PLAN_OPS_ALL);
+	config_small(&c, "soft", PLAN_OPS_BASIC);
 	c.machine.vcpus = 1;
 	c.steps = 0;
 	c.audit_every = 0;
@@ -198,7 +198,7 @@ static void bad_numbers(void)
 		struct stress_result r;
 		struct err err = { "" };
 
-		config_small(&c, "soft", PLAN_OPS_ALL);
+		config_small(&c, "soft", PLAN_OPS_BASIC);
 		c.machine.bytes = cases[i].bytes;
 		c.machine.arena_bytes = cases[i].arena;
 		c.machine.vcpus = cases[i].vcpus;
@@ -215,7 +215,7 @@ static void memfd_on_soft_cannot_run(void)
 	struct stress_result r;
 	struct err err = { "" };
 
-	config_small(&c, "soft", PLAN_OPS_ALL);
+	config_small(&c, "soft", PLAN_OPS_BASIC);
 	c.machine.backing = HOST_MEMFD;
 	CHECK_EQ(stress_run(&c, &r, &err), -EOPNOTSUPP);
 	CHECK_CONTAINS(err.text, "memfd");
@@ -243,7 +243,7 @@ static void mutant_is_found(const char *name, bool audit)
 	struct stress_result r;
 	struct err err = { "" };
 
-	config_small(&c, "soft", PLAN_OPS_ALL);
+	config_small(&c, "soft", PLAN_OPS_BASIC);
 	c.steps = 0;
 	c.time_ns = 30 * NSEC_PER_SEC;
 	c.max_violations = 1;
@@ -323,7 +323,7 @@ static void kvm_all_operations(void)
 
 	if (!have_kvm())
 		return;
-	config_small(&c, "kvm", PLAN_OPS_ALL);
+	config_small(&c, "kvm", PLAN_OPS_BASIC);
 	c.steps = TEST_SCALE(1500);
 	expect_clean(&c, &r, "all");
 }

@@ -14,7 +14,16 @@ struct vm;
 struct vcpu;
 struct mm_struct;
 
-enum vm_slot { VM_SLOT_LOW, VM_SLOT_SHARED, VM_SLOT_DATA, VM_SLOT_SPARE, VM_SLOT_NR };
+#define VM_MAX_RANGES 16
+
+/* DATA may lie in several ranges, each with a slot of its own from VM_SLOT_DATA on. */
+enum vm_slot {
+	VM_SLOT_LOW,
+	VM_SLOT_SHARED,
+	VM_SLOT_DATA,
+	VM_SLOT_SPARE = VM_SLOT_DATA + VM_MAX_RANGES,
+	VM_SLOT_NR,
+};
 
 /* Why vcpu_run()'s handler is called. */
 enum vcpu_exit_reason {
@@ -70,6 +79,18 @@ struct guest_image {
 
 enum vm_dirty { VM_DIRTY_START, VM_DIRTY_READ, VM_DIRTY_STOP };
 
+/* Where a range of DATA is: nowhere; at its place; where no guest looks. */
+enum vm_show { VM_HIDE, VM_SHOW, VM_MOVE };
+
+/* What a guest of a forked child does: read @count words, the first at @data, each @stride bytes behind the last. */
+struct vm_child_read {
+	hva_t data;
+	u64 bytes; /* of its memory, from @data, whole pages; at most 512 MiB */
+	u64 stride, count;
+	bool invert; /* and write the complement of each in its place */
+	u64 *word;   /* what it read */
+};
+
 struct engine {
 	const char *name;
 	const char *summary;
@@ -89,7 +110,9 @@ struct engine {
 	void (*vcpu_kick)(struct vcpu *vcpu);
 	void (*stats)(struct vm *vm, struct vm_stats *stats);
 	/* See vm_dirty_log(); NULL: the engine has none. */
-	int (*dirty_log)(struct vm *vm, enum vm_dirty what, u64 *bitmap, struct err *err);
+	int (*dirty_log)(struct vm *vm, u32 range, enum vm_dirty what, u64 *bitmap, struct err *err);
+	/* See vm_child_read(); NULL: the engine has no such guests. */
+	int (*child_read)(const struct vm *vm, const struct vm_child_read *r);
 	/* Exact audit of mirror against host; NULL where the engine cannot. Return: mismatches, text of the first in
 	 * err. */
 	u64 (*audit)(struct vm *vm, struct err *err);
@@ -112,16 +135,23 @@ struct guest_vcpu *vm_guest_vcpu(struct vm *vm, u32 id);
 struct mm_struct *vm_mm(struct vm *vm); /* NULL unless engine->own_mm */
 void vm_identify(struct vm *vm, struct vm_identity *id);
 int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err); /* the DATA slot */
-/* Take the DATA slot away for a moment, or give it back as it was. Its guests run on. Return: as vm_set_data(). */
-int vm_show_data(struct vm *vm, bool show, struct err *err);
+/* DATA in @nr ranges of @bytes each, one behind the other for the guest, at @hva[] for the host. */
+int vm_set_ranges(struct vm *vm, const hva_t *hva, u32 nr, size_t bytes, struct err *err);
+/* Take a range's slot away, move it, or give it back as it was. Its guests run on. Return: as vm_set_data(). */
+int vm_show_range(struct vm *vm, u32 range, enum vm_show show, struct err *err);
 /* A memslot below GUEST_SHARED_END that no guest uses, for who changes memslots while one runs. @bytes 0 takes it away.
  */
 int vm_set_spare(struct vm *vm, hva_t hva, size_t bytes, struct err *err);
 /*
- * Log which pages of DATA are written. READ fills @bitmap, a bit per page in whole words, with what was written since
- * START or the last READ. Return: 0; -EOPNOTSUPP; -errno with one line in @err.
+ * Log which pages of a range are written. READ fills @bitmap, a bit per page in whole words, with what was written
+ * since START or the last READ. Return: 0; -EOPNOTSUPP; -errno with one line in @err.
  */
-int vm_dirty_log(struct vm *vm, enum vm_dirty what, u64 *bitmap, struct err *err);
+int vm_dirty_log(struct vm *vm, u32 range, enum vm_dirty what, u64 *bitmap, struct err *err);
+/*
+ * In a forked child of the process that made @vm: make another VM over the child's copy of
+ * memory, and let its guest read. System calls alone, no allocation. Return: 0; -errno.
+ */
+int vm_child_read(const struct vm *vm, const struct vm_child_read *r);
 int vm_load(struct vm *vm, const struct guest_image *image, int argc, char *const argv[], struct err *err);
 struct vcpu *vm_vcpu(struct vm *vm, u32 id);
 u32 vcpu_id(const struct vcpu *vcpu);

@@ -22,12 +22,12 @@ static void *map_memory(size_t bytes, struct err *err)
 	return at;
 }
 
-/* A region keeps its address and size for life: to change, it goes first. */
+/* A region keeps its host address and size for life: to change, it goes first. It may move in the guest. */
 static int set_slot(struct kvm_vm *kvm, u32 slot, gpa_t gpa, hva_t hva, size_t bytes, struct err *err)
 {
 	struct kvm_userspace_memory_region region = { .slot = slot, .guest_phys_addr = gpa, .userspace_addr = hva };
 
-	if (kvm->slot_bytes[slot]) {
+	if (kvm->slot_bytes[slot] && (kvm->slot_bytes[slot] != bytes || kvm->slot_hva[slot] != hva)) {
 		if (ioctl(kvm->fd, KVM_SET_USER_MEMORY_REGION, &region))
 			return err_set(err, -errno, "memslot %u cannot be removed: %s", slot, strerror(errno));
 		kvm->slot_bytes[slot] = 0;
@@ -39,6 +39,7 @@ static int set_slot(struct kvm_vm *kvm, u32 slot, gpa_t gpa, hva_t hva, size_t b
 		return err_set(err, -errno, "memslot %u, %zu bytes at 0x%llx: %s", slot, bytes, (unsigned long long)gpa,
 			       strerror(errno));
 	kvm->slot_bytes[slot] = bytes;
+	kvm->slot_hva[slot] = hva;
 	return 0;
 }
 
@@ -57,16 +58,16 @@ static int kvm_set_memory(struct vm *vm, u32 slot, gpa_t gpa, hva_t hva, size_t 
 }
 
 /* KVM's GET clears what it returns, and write-protects it before it does. */
-static int kvm_dirty_log(struct vm *vm, enum vm_dirty what, u64 *bitmap, struct err *err)
+static int kvm_dirty_log(struct vm *vm, u32 range, enum vm_dirty what, u64 *bitmap, struct err *err)
 {
 	struct kvm_userspace_memory_region region = {
-		.slot = VM_SLOT_DATA,
+		.slot = VM_SLOT_DATA + range,
 		.flags = what == VM_DIRTY_START ? KVM_MEM_LOG_DIRTY_PAGES : 0,
-		.guest_phys_addr = GUEST_DATA_GPA,
-		.memory_size = vm->data_bytes,
-		.userspace_addr = vm->data_hva,
+		.guest_phys_addr = GUEST_DATA_GPA + range * vm->range_bytes,
+		.memory_size = vm->range_bytes,
+		.userspace_addr = vm->data_hva[range],
 	};
-	struct kvm_dirty_log log = { .slot = VM_SLOT_DATA, .dirty_bitmap = bitmap };
+	struct kvm_dirty_log log = { .slot = VM_SLOT_DATA + range, .dirty_bitmap = bitmap };
 	int ret;
 
 	if (what == VM_DIRTY_READ)
@@ -277,5 +278,6 @@ const struct engine engine_kvm = {
 	.vcpu_kick = kvm_vcpu_kick,
 	.stats = kvm_stats,
 	.dirty_log = kvm_dirty_log,
+	.child_read = kvm_child_read,
 	.audit = NULL,
 };

@@ -31,6 +31,7 @@ struct kvm_vm {
 	size_t run_bytes; /* of struct kvm_run, from KVM_GET_VCPU_MMAP_SIZE */
 	void *low;	  /* GUEST_IMAGE_END bytes: host address of gpa 0 */
 	u64 slot_bytes[VM_SLOT_NR];
+	hva_t slot_hva[VM_SLOT_NR];
 	gpa_t entry;
 	struct kvm_cpuid2 *cpuid; /* what the processor and KVM support */
 	struct kvm_stat flushes, pages_4k, pages_2m;
@@ -62,6 +63,9 @@ static inline struct kvm_vcpu *to_kvm_vcpu(struct vcpu *vcpu)
 int kvm_open(const char *path, struct err *why);
 int kvm_probe(struct err *why);
 void kvm_identify(struct vm *vm, struct vm_identity *id);
+
+/* kvm_child_x86.c */
+int kvm_child_read(const struct vm *vm, const struct vm_child_read *r);
 
 /* kvm_x86.c */
 int kvm_x86_init_vm(struct kvm_vm *kvm, int device, struct err *err);

@@ -157,20 +157,40 @@ void vm_identify(struct vm *vm, struct vm_identity *id)
 	vm->engine->identify(vm, id);
 }
 
+static gpa_t range_gpa(const struct vm *vm, u32 range)
+{
+	return GUEST_DATA_GPA + range * vm->range_bytes;
+}
+
+static int set_range(struct vm *vm, u32 range, gpa_t gpa, size_t bytes, struct err *err)
+{
+	return vm->engine->set_memory(vm, VM_SLOT_DATA + range, gpa, vm->data_hva[range], bytes, err);
+}
+
 int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err)
+{
+	return vm_set_ranges(vm, &hva, 1, bytes, err);
+}
+
+int vm_set_ranges(struct vm *vm, const hva_t *hva, u32 nr, size_t bytes, struct err *err)
 {
 	int ret;
 
-	if (!is_aligned(hva, PAGE_SIZE) || !is_aligned(bytes, PAGE_SIZE))
-		return err_set(err, -EINVAL, "guest memory at %#llx, %zu bytes: not a multiple of %lu",
-			       (unsigned long long)hva, bytes, PAGE_SIZE);
-	ret = vm->engine->set_memory(vm, VM_SLOT_DATA, GUEST_DATA_GPA, hva, bytes, err);
-	if (ret)
-		return ret;
-	vm->data_hva = hva;
-	vm->data_bytes = bytes;
+	if (!nr || nr > VM_MAX_RANGES)
+		return err_set(err, -EINVAL, "%u ranges of guest memory; 1 to %d are possible", nr, VM_MAX_RANGES);
+	for (u32 i = 0; i < nr; i++)
+		if (!is_aligned(hva[i], PAGE_SIZE) || !is_aligned(bytes, PAGE_SIZE))
+			return err_set(err, -EINVAL, "guest memory at %#llx, %zu bytes: not a multiple of %lu",
+				       (unsigned long long)hva[i], bytes, PAGE_SIZE);
+	vm->range_bytes = bytes;
+	for (vm->ranges = 0; vm->ranges < nr; vm->ranges++) {
+		vm->data_hva[vm->ranges] = hva[vm->ranges];
+		ret = set_range(vm, vm->ranges, range_gpa(vm, vm->ranges), bytes, err);
+		if (ret)
+			return ret;
+	}
 	vm_guest_shared(vm)->data_base = GUEST_DATA_GPA;
-	vm_guest_shared(vm)->data_bytes = bytes;
+	vm_guest_shared(vm)->data_bytes = nr * bytes;
 	return 0;
 }
 
@@ -217,16 +237,25 @@ void vm_get_stats(struct vm *vm, struct vm_stats *stats)
 	vm->engine->stats(vm, stats);
 }
 
-int vm_show_data(struct vm *vm, bool show, struct err *err)
+int vm_show_range(struct vm *vm, u32 range, enum vm_show show, struct err *err)
 {
-	return vm->engine->set_memory(vm, VM_SLOT_DATA, GUEST_DATA_GPA, vm->data_hva, show ? vm->data_bytes : 0, err);
+	/* Behind DATA, each range at a place of its own. */
+	gpa_t away = align_up(range_gpa(vm, vm->ranges), 1ul << 30) + range * vm->range_bytes;
+
+	return set_range(vm, range, show == VM_MOVE ? away : range_gpa(vm, range),
+			 show == VM_HIDE ? 0 : vm->range_bytes, err);
 }
 
-int vm_dirty_log(struct vm *vm, enum vm_dirty what, u64 *bitmap, struct err *err)
+int vm_dirty_log(struct vm *vm, u32 range, enum vm_dirty what, u64 *bitmap, struct err *err)
 {
 	if (!vm->engine->dirty_log)
 		return err_set(err, -EOPNOTSUPP, "engine %s logs no writes", vm->engine->name);
-	return vm->engine->dirty_log(vm, what, bitmap, err);
+	return vm->engine->dirty_log(vm, range, what, bitmap, err);
+}
+
+int vm_child_read(const struct vm *vm, const struct vm_child_read *r)
+{
+	return vm->engine->child_read ? vm->engine->child_read(vm, r) : -EOPNOTSUPP;
 }
 
 u64 vm_audit(struct vm *vm, struct err *err)

@@ -22,8 +22,9 @@ struct vm {
 	struct vm_config config; /* checked by vm_create(), constant */
 	void *shared;		 /* set by engine->create(): config.shared_bytes, zeroed, until engine->destroy() */
 	struct mm_struct *mm;	 /* set by engine->create() if own_mm */
-	hva_t data_hva;		 /* of the DATA slot; 0 bytes: none */
-	size_t data_bytes;
+	hva_t data_hva[VM_MAX_RANGES]; /* of the ranges of DATA */
+	u32 ranges;
+	size_t range_bytes;
 	bool loaded;
 	struct vcpu *vcpus[GUEST_MAX_VCPUS];
 	void *priv; /* the engine's */

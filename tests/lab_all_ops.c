@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/* Every operation under real guests, on every backing, in several ranges; and what is planted is found. */
+#include <stdio.h>
+#include <string.h>
+
+#include "lab/stress.h"
+#include "lib/time.h"
+#include "tests/lab_suites.h"
+
+#define BYTES (4ull << 20)
+
+static bool have_kvm(void)
+{
+	struct err why = { "" };
+
+	if (!engine_find("kvm")->probe(&why))
+		return true;
+	test_skip("kvm: %s", why.text);
+	return false;
+}
+
+static void config_all(struct stress_config *c, const char *engine, enum host_backing backing)
+{
+	struct plan_ops ops;
+
+	stress_config_init(c, engine_find(engine));
+	CHECK_EQ(plan_parse_ops("all=1", &ops, NULL), 0);
+	stress_limit_ops(c, &ops);
+	c->machine.backing = backing;
+	c->machine.bytes = BYTES;
+	c->machine.seed = 4321;
+	c->steps = TEST_SCALE(200);
+	c->time_ns = 100 * NSEC_PER_SEC;
+}
+
+/* Each operation was done, or was refused with a reason; no violation. */
+static void run_all(const struct stress_config *c, const char *what)
+{
+	struct stress_result r;
+	struct err err = { "" };
+	int ret = stress_run(c, &r, &err);
+
+	if (ret == -EOPNOTSUPP && !r.ran) {
+		test_skip("%s: %s", what, err.text);
+		return;
+	}
+	CHECK_MSG(!ret, "%s: %d %s", what, ret, err.text);
+	CHECK_MSG(!r.log.total, "%s: %llu violations, the first: %s, %s, %s", what, (unsigned long long)r.log.total,
+		  r.log.nr ? violation_name(r.log.record[0].kind) : "",
+		  r.log.nr ? plan_op_name(r.log.record[0].op) : "", r.log.nr ? r.log.record[0].text : "");
+	CHECK_GT(r.checked, 0);
+	for (int op = 0; op < PLAN_OP_NR && !TSAN; op++)
+		if (c->ops & BIT(op))
+			CHECK_MSG(r.host_ops[op] || r.why[op].text[0], "%s: %s neither done nor refused", what,
+				  plan_op_name(op));
+	for (int op = 0; op < PLAN_BASIC_NR; op++)
+		CHECK_MSG(!r.refused[op] && !(r.unsupported & BIT(op)), "%s: %s: %s", what, plan_op_name(op),
+			  r.why[op].text);
+	violation_log_destroy(&r.log);
+}
+
+static void kvm_every_backing(void)
+{
+	struct stress_config c;
+	char what[64];
+
+	if (!have_kvm())
+		return;
+	for (int backing = 0; backing < HOST_BACKING_NR && !test_failures(); backing++) {
+		if (host_backing_table[backing].system)
+			continue; /* they want --allow-system: cmd.stress has them */
+		for (int how = UFFD_THREAD; how <= UFFD_INLINE; how++) {
+			config_all(&c, "kvm", backing);
+			c.uffd = how;
+			c.machine.ranges = how == UFFD_INLINE ? 4 : 1;
+			snprintf(what, sizeof(what), "%s, %u ranges", host_backing_table[backing].name,
+				 c.machine.ranges);
+			run_all(&c, what);
+		}
+	}
+}
+
+static void soft_ranges(void)
+{
+	static const u32 ranges[] = { 1, 2, 8, 16 };
+	struct stress_config c;
+	char what[32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+		config_all(&c, "soft", HOST_ANONYMOUS);
+		c.machine.ranges = ranges[i];
+		c.machine.bytes = 1 << 20;
+		snprintf(what, sizeof(what), "%u ranges", ranges[i]);
+		run_all(&c, what);
+	}
+}
+
+static void ranges_that_do_not_divide(void)
+{
+	struct stress_config c;
+	struct stress_result r;
+	struct err err;
+
+	config_all(&c, "soft", HOST_ANONYMOUS);
+	c.machine.ranges = 3;
+	CHECK_EQ(stress_run(&c, &r, &err), -EINVAL);
+	CHECK_CONTAINS(err.text, "do not divide into 3 ranges");
+	c.machine.ranges = 17;
+	CHECK_EQ(stress_run(&c, &r, &err), -EINVAL);
+	CHECK_CONTAINS(err.text, "1 to 16 are possible");
+}
+
+/* On a real second MMU: what must not be seen is there, and is reported for what it is. */
+static void kvm_planted_is_found(void)
+{
+#if CHECKING
+	static const struct {
+		struct plan_step step;
+		enum violation_kind kind;
+		enum uffd_placement uffd;
+	} cases[] = {
+		/* a stale copy, in the last of four ranges */
+		{ { .op = PLAN_REMAP, .first = 50, .pages = 8 }, VIOLATION_STALE, UFFD_THREAD },
+		{ { .op = PLAN_PUNCH, .first = 50, .pages = 8 }, VIOLATION_STALE, UFFD_THREAD },
+		{ { .op = PLAN_UFFD_MISSING, .first = 16, .pages = 16 }, VIOLATION_STALE, UFFD_THREAD },
+		/* writes without faults, whoever would resolve them */
+		{ { .op = PLAN_UFFD_WP, .first = 16, .pages = 16 }, VIOLATION_LOST_FAULT, UFFD_THREAD },
+		{ { .op = PLAN_UFFD_WP, .first = 16, .pages = 16 }, VIOLATION_LOST_FAULT, UFFD_INLINE },
+		{ { .op = PLAN_DIRTYLOG, .first = 48, .pages = 16 }, VIOLATION_LOST_DIRTY, UFFD_THREAD },
+		{ { .op = PLAN_FORK, .first = 32, .pages = 16 }, VIOLATION_CHILD, UFFD_THREAD },
+	};
+
+	if (!have_kvm())
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct plan_step step = cases[i].step;
+		struct stress_config c;
+		struct stress_result r;
+		struct err err = { "" };
+
+		config_all(&c, "kvm", HOST_MEMFD);
+		step.plant = true;
+		step.hold_ns = 5 * NSEC_PER_MSEC;
+		c.machine.bytes = 64 * PAGE_SIZE;
+		c.machine.ranges = 4;
+		c.uffd = cases[i].uffd;
+		c.list = &step;
+		c.list_nr = 1;
+		c.repeat = 0;
+		c.steps = 0;
+		c.max_violations = 1;
+		CHECK_MSG(!stress_run(&c, &r, &err), "%s: %s", plan_op_name(step.op), err.text);
+		CHECK_MSG(r.log.nr, "%s: nothing found in %llu steps: %s", plan_op_name(step.op),
+			  (unsigned long long)r.steps, r.why[step.op].text);
+		if (r.log.nr) {
+			CHECK_STR(violation_name(r.log.record[0].kind), violation_name(cases[i].kind));
+			CHECK_GE(r.log.record[0].page, step.first);
+			CHECK_LT(r.log.record[0].page, step.first + step.pages);
+		}
+		violation_log_destroy(&r.log);
+	}
+#else
+	test_skip("needs a checking build");
+#endif
+}
+
+/* The child's guest is there: its faults are its own, and it reads what was there at the fork. */
+static void kvm_children_run_guests(void)
+{
+	static const enum host_backing backings[] = { HOST_ANONYMOUS, HOST_MEMFD, HOST_MEMFD_PRIVATE };
+	struct stress_config c;
+	struct stress_result r;
+
+	if (!have_kvm())
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
+		struct err err = { "" };
+
+		config_all(&c, "kvm", backings[i]);
+		c.ops = BIT(PLAN_FORK);
+		c.machine.ranges = 2;
+		c.steps = TEST_SCALE(50);
+		CHECK_MSG(!stress_run(&c, &r, &err), "%s", err.text);
+		CHECK_MSG(!r.refused[PLAN_FORK], "%s", r.why[PLAN_FORK].text);
+		CHECK_EQ(r.host_ops[PLAN_FORK], c.steps);
+		CHECK_EQ(r.log.total, 0);
+		violation_log_destroy(&r.log);
+	}
+}
+
+/* Each fault of these goes through the handler, and each event is read. */
+static void kvm_faults_go_through_uffd(void)
+{
+	static const enum plan_op ops[] = { PLAN_UFFD_MISSING, PLAN_UFFD_MINOR, PLAN_UFFD_WP };
+	struct stress_config c;
+	struct stress_result r;
+
+	if (!have_kvm())
+		return;
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(ops); i++) {
+		enum plan_op op = ops[i / 2];
+		struct err err = { "" };
+
+		config_all(&c, "kvm", HOST_MEMFD);
+		c.ops = BIT(op);
+		c.uffd = i % 2 ? UFFD_INLINE : UFFD_THREAD;
+		c.steps = TEST_SCALE(100);
+		if (stress_run(&c, &r, &err) == -EOPNOTSUPP) {
+			test_skip("%s: %s", plan_op_name(op), r.why[op].text);
+			violation_log_destroy(&r.log);
+			continue;
+		}
+		CHECK_MSG(!err.text[0], "%s: %s", plan_op_name(op), err.text);
+		CHECK_EQ(r.host_ops[op], c.steps);
+		CHECK_EQ(r.log.total, 0);
+		CHECK_GT(r.uffd_faults, 0);
+		CHECK_EQ(r.uffd_events > 0, c.uffd == UFFD_THREAD && op != PLAN_UFFD_WP);
+		violation_log_destroy(&r.log);
+	}
+}
+
+const struct test_case lab_all_ops_tests[] = {
+	TEST(kvm_every_backing),
+	TEST(soft_ranges),
+	TEST(ranges_that_do_not_divide),
+	TEST(kvm_planted_is_found),
+	TEST(kvm_children_run_guests),
+	TEST(kvm_faults_go_through_uffd),
+	TEST_END,
+};
