@@ -15,7 +15,7 @@ static struct {
 	const char *engine, *ops, *backing, *uffd, *mutant, *json, *cpus, *plan, *save_plan, *shrink;
 	unsigned int vcpus, write_percent, ranges;
 	u64 bytes, time_ns, seed, delay_us, steps, arena, audit, max_violations, stall_ns, repeat, shrink_ns;
-	bool seed_given, delay_given, audit_given, quiet, no_trace, allow_system;
+	bool uffd_given, seed_given, delay_given, audit_given, quiet, no_trace, allow_system;
 	/* of those that a plan file has an answer to */
 	bool engine_given, ops_given, vcpus_given, bytes_given, backing_given, writes_given, mutant_given, time_given,
 		repeat_given, ranges_given;
@@ -55,7 +55,8 @@ static const struct option_spec options[] = {
 		   "what backs it: anonymous (default) or another of `tain list backings`",
 		   .given = &opt.backing_given),
 	CMD_OPTION(0, "uffd", "WHO", OPTION_STRING, &opt.uffd,
-		   "who resolves the faults of the uffd operations: a thread (default), or inline, the vCPU's own"),
+		   "who resolves the faults of the uffd operations: a thread (default), or inline, the vCPU's own",
+		   .given = &opt.uffd_given),
 	CMD_OPTION(0, "allow-system", NULL, OPTION_FLAG, &opt.allow_system,
 		   "use machine-wide switches (KSM, compaction, swap, hugetlb pages) and put them back as found"),
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns,
@@ -181,6 +182,8 @@ static void print_again(u64 seed)
 		opt.engine, opt.ops, opt.vcpus, (unsigned long long)opt.bytes, opt.backing, (unsigned long long)seed);
 	if (opt.ranges > 1)
 		fprintf(cmd_out, " --ranges %u", opt.ranges);
+	if (strcmp(opt.uffd, "thread"))
+		fprintf(cmd_out, " --uffd %s", opt.uffd);
 	fprintf(cmd_out, "%s%s%s\n", opt.allow_system ? " --allow-system" : "", opt.mutant ? " --mutant " : "",
 		opt.mutant ?: "");
 }
@@ -265,6 +268,7 @@ static int take_plan(void)
 	opt.engine = opt.engine_given ? opt.engine : plan_file.engine;
 	opt.vcpus = opt.vcpus_given ? opt.vcpus : plan_file.vcpus;
 	opt.ranges = max(plan_file.ranges, 1u);
+	opt.uffd = opt.uffd_given || !plan_file.uffd[0] ? opt.uffd : plan_file.uffd;
 	opt.backing = opt.backing_given ? opt.backing : host_backing_table[plan_file.backing].name;
 	opt.write_percent = opt.writes_given ? opt.write_percent : plan_file.write_percent;
 	opt.seed = opt.seed_given ? opt.seed : plan_file.seed;

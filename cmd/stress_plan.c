@@ -28,6 +28,8 @@ static void describe(struct plan_file *file, const struct stress_files *files, c
 		.repeat = 1,
 	};
 	snprintf(file->engine, sizeof(file->engine), "%s", c->machine.engine->name);
+	if (c->uffd == UFFD_INLINE)
+		snprintf(file->uffd, sizeof(file->uffd), "inline");
 	if (files->mutant)
 		snprintf(file->mutant, sizeof(file->mutant), "%s", files->mutant);
 }

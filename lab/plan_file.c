@@ -36,6 +36,7 @@ struct key {
 static const struct key file_keys[] = {
 	KEY(plan_file, engine, KEY_NAME),
 	KEY(plan_file, mutant, KEY_NAME, .optional = true),
+	KEY(plan_file, uffd, KEY_NAME, .optional = true),
 	KEY(plan_file, vcpus, KEY_U32, .min = 1, .max = GUEST_MAX_VCPUS),
 	KEY(plan_file, bytes, KEY_U64, .min = PAGE_SIZE, .max = INT64_MAX),
 	KEY(plan_file, ranges, KEY_U32, .min = 1, .max = VM_MAX_RANGES, .optional = true),

@@ -16,6 +16,7 @@
 struct plan_file {
 	char engine[PLAN_FILE_NAME];
 	char mutant[PLAN_FILE_NAME]; /* "" without */
+	char uffd[PLAN_FILE_NAME];   /* who resolves its faults: "inline"; "" is "thread" */
 	enum host_backing backing;
 	u32 vcpus;
 	u32 write_percent;

@@ -149,7 +149,10 @@ static int begin(struct oracle *o, const struct plan_step *s, struct uffd *u)
 		       strerror(-ret));
 }
 
-/* Every page of the range as its faults would leave it, then no faults any more. */
+/*
+ * Every page of the range as its faults would leave it, then no faults any more. EAGAIN is of a change
+ * of the address space by another thread: it ends, and nobody but this one makes the next.
+ */
 static int end(struct oracle *o, const struct plan_step *s, struct uffd *u)
 {
 	int ret = 0;
@@ -292,7 +295,7 @@ static void report_lost_faults(struct oracle *o, const struct plan_step *s, cons
  * Contents are kept (O2). Each vCPU writes its own slots, the host none.
  *
  *   host                        guest
- *   touch every page, register
+ *   register, touch every page
  *   allowed = none, protect     a write that lands from now on needs a page that was allowed
  *   snapshot of the slots
  *   hold                        writes w: fault; allowed |= page, then the page is writable; w lands
@@ -332,13 +335,14 @@ int step_uffd_wp(struct oracle *o, const struct plan_step *s)
 	written = mem_zalloc((o->pages + 63) / 64 * sizeof(*written));
 	if (!written)
 		return -ENOMEM;
-	/* What is not there cannot be protected. */
-	ret = o->host->ops->populate(o->host, off_of(s), len_of(s)) ?: begin(o, s, u);
+	ret = begin(o, s, u);
 	if (ret) {
 		mem_free(written);
 		return step_refused(o, s, false, ret);
 	}
-	ret = protect_and_look(o, s, u, written);
+	/* What is not there cannot be protected. */
+	ret = o->host->ops->populate(o->host, off_of(s), len_of(s));
+	ret = ret ?: protect_and_look(o, s, u, written);
 	last = end(o, s, u);
 	mem_free(written);
 	return ret ?: last;

@@ -76,6 +76,25 @@ static void a_plan_is_replayed(void)
 }
 
 /* As check_refused(), where the plan lies in the directory. */
+/* How it was arranged is in the file too. */
+static void a_plan_knows_its_ranges(void)
+{
+	const struct tain_run *r = TAIN("stress", "-i", "20", "-b", "64K", "--ranges", "4", "--uffd", "inline", "--ops",
+					"remap,munmap", "--save-plan", "p.json", "-q");
+	json_t *options;
+
+	CHECK_EQ(r->status, 0);
+	CHECK_EQ(json_u64(tain_json_file("p.json"), "ranges"), 4);
+	CHECK_STR(json_text(tain_json_file("p.json"), "uffd"), "inline");
+	CHECK_EQ(TAIN("stress", "--plan", "p.json", "--json", "r.json", "-q")->status, 0);
+	options = json_object_get(tain_json_file("r.json"), "options");
+	CHECK_EQ(json_u64(options, "ranges"), 4);
+	CHECK_STR(json_text(options, "uffd"), "inline");
+	r = TAIN("stress", "--plan", "p.json", "--ranges", "2");
+	CHECK_EQ(r->status, 2);
+	CHECK_STR(r->err.text, "tain: --ranges: a plan of --plan has its own\n");
+}
+
 static void check_plan_refused(const struct tain_run *r, const char *text)
 {
 	CHECK_EQ(r->status, 2);
@@ -188,6 +207,7 @@ static void a_planted_copy_is_reported_on_kvm(void)
 const struct test_case cmd_plan_tests[] = {
 	TEST(a_saved_plan_is_what_ran),
 	TEST(a_plan_is_replayed),
+	TEST(a_plan_knows_its_ranges),
 	TEST(bad_plans_are_one_line),
 	TEST(an_interrupted_run_leaves_its_steps),
 	TEST(a_violation_is_shrunk),

@@ -13,17 +13,18 @@
 #define STEPS 60
 
 /* Sixty steps in which nothing is wrong by itself. */
-static void plan_make(struct stress_config *c, struct shrink_plan *p, const char *engine)
+static void plan_make(struct stress_config *c, struct shrink_plan *p, u32 ranges)
 {
 	struct plan plan;
 
-	stress_config_init(c, engine_find(engine));
+	stress_config_init(c, engine_find("soft"));
 	c->machine.bytes = 256 << 10;
 	c->machine.vcpus = 2;
+	c->machine.ranges = ranges;
 	c->machine.seed = 4321;
 	c->audit_every = 0;
 	stress_plan(c, &plan);
-	*p = (struct shrink_plan){ .vcpus = 2, .bytes = c->machine.bytes, .nr = STEPS };
+	*p = (struct shrink_plan){ .vcpus = 2, .bytes = c->machine.bytes, .ranges = ranges, .nr = STEPS };
 	p->step = mem_zalloc(STEPS * sizeof(*p->step));
 	REQUIRE(p->step);
 	for (u64 i = 0; i < STEPS; i++)
@@ -40,6 +41,7 @@ static u64 violations_of(const struct stress_config *base, const struct shrink_p
 
 	c.machine.vcpus = p->vcpus;
 	c.machine.bytes = p->bytes;
+	c.machine.ranges = p->ranges;
 	c.list = p->step;
 	c.list_nr = p->nr;
 	c.repeat = 0;
@@ -75,7 +77,7 @@ static void a_mutant(const char *name)
 	struct stress_config c;
 	struct shrink_plan p;
 
-	plan_make(&c, &p, "soft");
+	plan_make(&c, &p, 1);
 	CHECK_EQ(mutant_set(name), 0);
 	check_shrunk(&c, &p, 6);
 	mutant_set(NULL);
@@ -88,21 +90,33 @@ static void k12_no_flush(void)
 }
 
 /* One lie among some steps: it is found, and is what is left. */
-static void a_planted_step_is_what_is_left(void)
+static void check_planted(u32 ranges)
 {
 	struct stress_config c;
 	struct shrink_plan p;
 	u64 planted = 0;
 
-	plan_make(&c, &p, "soft");
+	plan_make(&c, &p, ranges);
 	p.nr = 16;
 	p.step[11].plant = true;
 	p.step[11].hold_ns = 20 * NSEC_PER_MSEC;
 	check_shrunk(&c, &p, 3);
+	CHECK_EQ(p.ranges, 1);
 	for (u64 i = 0; i < p.nr; i++)
 		planted += p.step[i].plant;
 	CHECK_EQ(planted, 1);
 	mem_free(p.step);
+}
+
+static void a_planted_step_is_what_is_left(void)
+{
+	check_planted(1);
+}
+
+/* In four ranges; one will do. */
+static void ranges_are_joined(void)
+{
+	check_planted(4);
 }
 
 static void what_never_fails_is_left_alone(void)
@@ -112,7 +126,7 @@ static void what_never_fails_is_left_alone(void)
 	struct shrink_plan p;
 	struct err err = { "" };
 
-	plan_make(&c, &p, "soft");
+	plan_make(&c, &p, 1);
 	config.stress = &c;
 	CHECK_EQ(shrink_run(&config, &p, &err), -EAGAIN);
 	CHECK_STR(err.text, "the plan did not fail again");
@@ -143,7 +157,7 @@ static void interrupted_it_keeps_the_best(void)
 	struct shrink_plan p;
 	struct err err = { "" };
 
-	plan_make(&c, &p, "soft");
+	plan_make(&c, &p, 1);
 	for (u64 n = 0; n < p.nr; n++) {
 		p.step[n].plant = true;
 		p.step[n].hold_ns = 5 * NSEC_PER_MSEC;
@@ -171,7 +185,8 @@ static void kvm_reports_a_planted_copy(void)
 		struct stress_config c;
 		struct shrink_plan p;
 
-		plan_make(&c, &p, "kvm");
+		plan_make(&c, &p, 2);
+		c.machine.engine = engine_find("kvm");
 		c.machine.backing = backings[i];
 		p.step[7].plant = true;
 		p.step[7].hold_ns = 50 * NSEC_PER_MSEC;
@@ -184,6 +199,7 @@ static void kvm_reports_a_planted_copy(void)
 const struct test_case lab_shrink_tests[] = {
 	TEST(k12_no_flush),
 	TEST(a_planted_step_is_what_is_left),
+	TEST(ranges_are_joined),
 	TEST(what_never_fails_is_left_alone),
 	TEST(interrupted_it_keeps_the_best),
 	TEST(kvm_reports_a_planted_copy),
