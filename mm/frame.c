@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lib/alloc.h"
+#include "lib/race.h"
 #include "mm/frame.h"
 #include "mm/trace.h"
 
@@ -20,6 +21,7 @@
 #define CHUNK_FRAMES BIT(FRAME_CHUNK_ORDER)
 
 static DEFINE_LOCK_CLASS(zone_lock_class, "zone_lock");
+static DEFINE_LOCK_CLASS(retired_lock_class, "retired_lock");
 static DEFINE_LOCK_CLASS(frame_cache_class, "frame_cache");
 
 /* --- failure on demand ---------------------------------------------------- */
@@ -83,6 +85,7 @@ static void arena_init_pages(struct frame_arena *arena)
 	for (pfn_t pfn = 0; pfn < arena->nr_frames; pfn++)
 		arena->pages[pfn].arena = arena;
 	spin_lock_init(&arena->zone_lock, &zone_lock_class);
+	spin_lock_init(&arena->retired_lock, &retired_lock_class);
 	for (unsigned int i = 0; i < FRAME_CACHES; i++)
 		spin_lock_init(&arena->caches[i].lock, &frame_cache_class);
 	/* A small arena must not vanish into caches. Hostile mode: they are always empty or full. */
@@ -169,11 +172,16 @@ size_t frame_arena_free_bytes(struct frame_arena *arena)
 {
 	u64 frames;
 
+	/*
+	 * What waits for a grace period is nobody's: who runs short waits for it. The lock,
+	 * since RCU's thread may be half way through giving some back (free_tables_rcu()).
+	 */
+	spin_lock(&arena->retired_lock);
 	spin_lock(&arena->zone_lock);
 	frames = arena->nr_free + arena->quarantine_count;
 	spin_unlock(&arena->zone_lock);
-	/* What waits for a grace period is nobody's: who runs short waits for it. */
-	frames += frame_cache_count(arena) + READ_ONCE(arena->nr_retired);
+	frames += frame_cache_count(arena) + arena->nr_retired;
+	spin_unlock(&arena->retired_lock);
 	return frames << PAGE_SHIFT;
 }
 
@@ -359,6 +367,10 @@ static void free_tables(struct frame_arena *arena, struct page *chain)
 	}
 }
 
+/*
+ * Under the lock: a count in the middle would find the tables twice, and later miss
+ * what was never there (test count_meets_grace_period).
+ */
 static void free_tables_rcu(struct rcu_head *head)
 {
 	struct page *chain = container_of(head, struct page, rcu);
@@ -367,8 +379,11 @@ static void free_tables_rcu(struct rcu_head *head)
 
 	for (struct page *page = chain; page; page = page->chain)
 		nr++;
+	spin_lock(&arena->retired_lock);
 	free_tables(arena, chain);
-	fetch_add(&arena->nr_retired, -nr);
+	race_point("frame:tables_given_back");
+	WRITE_ONCE(arena->nr_retired, arena->nr_retired - nr);
+	spin_unlock(&arena->retired_lock);
 }
 
 void frame_retire_tables(struct frame_arena *arena, struct page *chain, bool deferred)
@@ -383,7 +398,9 @@ void frame_retire_tables(struct frame_arena *arena, struct page *chain, bool def
 	}
 	for (struct page *page = chain; page; page = page->chain)
 		nr++;
-	fetch_add(&arena->nr_retired, nr);
+	spin_lock(&arena->retired_lock);
+	WRITE_ONCE(arena->nr_retired, arena->nr_retired + nr);
+	spin_unlock(&arena->retired_lock);
 	call_rcu(&chain->rcu, free_tables_rcu);
 }
 

@@ -90,7 +90,8 @@ struct frame_arena {
 	struct page **quarantine; /* ring; under zone_lock, as are the next three */
 	u64 quarantine_size, quarantine_head, quarantine_count;
 
-	u64 nr_retired cacheline_aligned; /* atomic; tables waiting for a grace period */
+	struct spinlock retired_lock cacheline_aligned; /* guards the next */
+	u64 nr_retired;					/* tables waiting for a grace period; a hint without the lock */
 	struct frame_cache caches[FRAME_CACHES];
 };
 

@@ -228,9 +228,58 @@ static void table_outlives_reader(void)
 	env_fini(&env);
 }
 
-const struct test_case mm_race_tests[] = { TEST(fault_loses_to_fault),	    TEST(table_loses_to_table),
-					   TEST(present_loses_to_dontneed), TEST(munmap_waits_for_fault),
-					   TEST(table_outlives_reader),	    TEST_END };
+struct counter {
+	struct thread thread;
+	struct frame_arena *arena;
+	size_t bytes;
+};
+
+static void count_free(void *arg)
+{
+	struct counter *c = arg;
+
+	c->bytes = frame_arena_free_bytes(c->arena);
+}
+
+/*
+ *   RCU's thread                        main
+ *   (the grace period is over)
+ *   frees three tables
+ *                                       counts: they are free, and, without the lock, still waiting too
+ *   three less are waiting
+ */
+static void count_meets_grace_period(void)
+{
+	struct race_gate gate;
+	struct counter c;
+	size_t before;
+	struct env env;
+
+	if (!race_env(&env))
+		return;
+	before = frame_arena_free_bytes(env.arena);
+	CHECK_EQ(mm_write64(env.mm, env.base, 42), 0);
+	race_arm(&gate, "frame:tables_given_back", 1);
+	CHECK_EQ(mm_munmap(env.mm, env.base, 8 * PAGE_SIZE), 0);
+	race_wait(&gate);
+	c.arena = env.arena;
+	REQUIRE_EQ(thread_create(&c.thread, "count", -1, count_free, &c), 0);
+	for (unsigned int turn = 0; turn < 100; turn++)
+		thread_yield(); /* a chance to count too early */
+	race_release(&gate);
+	thread_join(&c.thread);
+	race_disarm(&gate);
+	CHECK_EQ(c.bytes, before);
+	env_fini(&env);
+}
+
+const struct test_case mm_race_tests[] = { TEST(count_meets_grace_period),
+					   TEST(fault_loses_to_fault),
+					   TEST(table_loses_to_table),
+					   TEST(present_loses_to_dontneed),
+					   TEST(munmap_waits_for_fault),
+					   TEST(table_outlives_reader),
+					   TEST_END };
 #else
 const struct test_case mm_race_tests[] = { TEST_END };
 #endif
