@@ -12,8 +12,10 @@
 #include "lib/time.h"
 
 #define RACE_DELAYS BIT(31)
+#define RACE_STRETCH BIT(30)
 #define RACE_TIMEOUT_NS (10 * NSEC_PER_SEC)
 #define RACE_DELAY_MAX_NS 50000
+#define RACE_STRETCH_MAX_NS (20 * NSEC_PER_MSEC)
 
 enum {
 	GATE_ARMED,
@@ -31,26 +33,55 @@ static u64 delay_seed;
 static u32 delay_permille;
 static u32 delay_epoch; /* changes with the seed */
 
-static void delay(void)
+static const char *stretch_at, *stretch_until; /* set before RACE_STRETCH is, constant while it is */
+static u32 stretch_permille;
+static u32 stretch_passed; /* futex: passages of stretch_until */
+
+/* Of this thread, begun anew with each seed. */
+static struct rng *delay_rng(void)
 {
 	static __thread struct rng rng;
 	static __thread u32 epoch;
 	u32 now = smp_load_acquire(&delay_epoch);
-	u64 ns;
 
 	if (epoch != now) {
 		epoch = now;
 		rng_seed(&rng, rng_mix(READ_ONCE(delay_seed), thread_id()));
 	}
-	if (rng_below(&rng, 1000) >= READ_ONCE(delay_permille))
+	return &rng;
+}
+
+static void delay(void)
+{
+	struct rng *rng = delay_rng();
+	u64 ns;
+
+	if (rng_below(rng, 1000) >= READ_ONCE(delay_permille))
 		return;
-	if (rng_below(&rng, 2)) {
+	if (rng_below(rng, 2)) {
 		thread_yield();
 		return;
 	}
-	ns = clock_ns() + rng_below(&rng, RACE_DELAY_MAX_NS);
+	ns = clock_ns() + rng_below(rng, RACE_DELAY_MAX_NS);
 	while (clock_ns() < ns)
 		cpu_relax();
+}
+
+static void stretch(const char *name)
+{
+	u64 deadline, now;
+	u32 passed;
+
+	if (!strcmp(name, stretch_until)) {
+		fetch_add(&stretch_passed, 1);
+		futex_wake(&stretch_passed, INT32_MAX);
+	}
+	if (strcmp(name, stretch_at) != 0 || rng_below(delay_rng(), 1000) >= stretch_permille)
+		return;
+	passed = READ_ONCE(stretch_passed);
+	deadline = clock_ns() + RACE_STRETCH_MAX_NS;
+	while (READ_ONCE(stretch_passed) == passed && (now = clock_ns()) < deadline)
+		futex_wait(&stretch_passed, passed, deadline - now);
 }
 
 void race_hit(const char *name)
@@ -59,6 +90,8 @@ void race_hit(const char *name)
 
 	if (READ_ONCE(race_active) & RACE_DELAYS)
 		delay();
+	if (smp_load_acquire(&race_active) & RACE_STRETCH)
+		stretch(name);
 	lock_core_lock(&gates_lock, LOCK_SPIN_LONG);
 	for (gate = gates; gate; gate = gate->next) {
 		u32 armed = GATE_ARMED;
@@ -145,5 +178,16 @@ void race_delays(u64 seed, unsigned int permille)
 		fetch_or(&race_active, (u32)RACE_DELAYS);
 	else
 		fetch_and(&race_active, ~(u32)RACE_DELAYS);
+}
+
+void race_stretch(const char *at, const char *until, unsigned int permille)
+{
+	fetch_and(&race_active, ~(u32)RACE_STRETCH);
+	if (!at)
+		return;
+	stretch_at = at;
+	stretch_until = until;
+	stretch_permille = permille;
+	fetch_or(&race_active, (u32)RACE_STRETCH);
 }
 #endif /* CHECKING */

@@ -27,7 +27,7 @@ struct race_gate {
 	u32 state; /* futex: armed, held, released */
 };
 
-extern u32 race_active; /* gates armed, and RACE_DELAYS; 0: a race point is one load */
+extern u32 race_active; /* gates armed, RACE_DELAYS, RACE_STRETCH; 0: a race point is one load */
 
 void race_hit(const char *name);
 
@@ -44,6 +44,13 @@ void race_disarm(struct race_gate *gate);
 
 /* A delay (a yield up to about 50 us) at @permille of all passages of every point; 0: off. */
 void race_delays(u64 seed, unsigned int permille);
+
+/*
+ * Make a window wide: who comes to @at waits there, at @permille of the passages, until
+ * any thread has passed @until once more; or for 20 ms, for it may be us that thread
+ * waits for. It sleeps: with few processors the other side gets on meanwhile. NULL: off.
+ */
+void race_stretch(const char *at, const char *until, unsigned int permille);
 
 #define race_point(name)                                                                                               \
 	do {                                                                                                           \

@@ -132,11 +132,39 @@ static void delays_lose_nothing(void)
 	CHECK_EQ(race_active, 0);
 }
 
+static void stretched(void *arg)
+{
+	race_point("test:window");
+	smp_store_release(&passed, passed + 1);
+}
+
+/* It waits for the other side; and not for ever, if that waits for it. */
+static void stretch_waits(void)
+{
+	struct thread thread;
+
+	passed = 0;
+	race_stretch("test:window", "test:other", 1000);
+	REQUIRE_EQ(thread_create(&thread, "stretched", -1, stretched, NULL), 0);
+	while (!smp_load_acquire(&passed))
+		race_point("test:other");
+	thread_join(&thread);
+	stretched(NULL); /* nobody passes */
+	CHECK_EQ(passed, 2);
+	race_stretch(NULL, NULL, 0);
+	CHECK_EQ(race_active, 0);
+}
+
 const struct test_case lib_race_tests[] = {
-	TEST(unarmed_points_hold_nobody),  TEST(gate_holds_the_nth_passage),
-	TEST(other_points_are_not_held),   TEST(disarming_lets_go),
-	TEST(released_before_anyone_came), TEST(gates_force_a_lost_update),
-	TEST(delays_lose_nothing),	   TEST_END,
+	TEST(stretch_waits),
+	TEST(unarmed_points_hold_nobody),
+	TEST(gate_holds_the_nth_passage),
+	TEST(other_points_are_not_held),
+	TEST(disarming_lets_go),
+	TEST(released_before_anyone_came),
+	TEST(gates_force_a_lost_update),
+	TEST(delays_lose_nothing),
+	TEST_END,
 };
 
 #else
