@@ -91,6 +91,9 @@ static void list_mutants(void)
 			printf("number %u of the catalogue, ", m->number);
 		printf("%u; noticed as: %s\n", m->year, m->oracle);
 	}
+	for (const struct mutant_gap *g = mutant_gaps(); g->story && !opt.quiet; g++)
+		printf("%-20s  %s\n%-20s  number %u of the catalogue, %u; not put back: %s\n", "(none)", g->story, "",
+		       g->number, g->year, g->why);
 	if (!opt.quiet && !CHECKING)
 		printf("\nThis build has no mutants compiled in; `make prove` makes build/prove/tain, which has.\n");
 }

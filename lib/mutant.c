@@ -21,6 +21,16 @@ static const char *const names[] = {
 	NULL,
 };
 
+static const struct mutant_gap gaps[] = {
+	{ "a collapse to a huge page clears a table without a section (f268f6cf875f)",
+	  "mm/ maps with pages of 4 KiB alone and collapses nothing", 12, 2022 },
+	{ "registration does not lock the VMAs, under whose locks faults open sections (eeff9a5d47f8)",
+	  "no locking design here has a lock per VMA", 15, 2023 },
+	{ "dropping all locks drops VMA locks that the writer of the address space still needs",
+	  "no locking design here has a lock per VMA", 16, 2023 },
+	{ NULL, NULL, 0, 0 },
+};
+
 const struct mutant_info *mutant_table(void)
 {
 	return table;
@@ -29,6 +39,11 @@ const struct mutant_info *mutant_table(void)
 const char *const *mutant_names(void)
 {
 	return names;
+}
+
+const struct mutant_gap *mutant_gaps(void)
+{
+	return gaps;
 }
 
 int mutant_set(const char *name)

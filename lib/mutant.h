@@ -24,6 +24,14 @@ struct mutant_info {
 	u32 year;
 };
 
+/* A bug of the catalogue's first part (1 to 18, the notifier core) that no mutant puts back. */
+struct mutant_gap {
+	const char *story; /* NULL ends the table */
+	const char *why;   /* there is none */
+	u32 number;
+	u32 year;
+};
+
 extern u32 mutant_active; /* enum mutant */
 
 #if CHECKING
@@ -39,5 +47,6 @@ int mutant_set(const char *name);
 /* Always compiled in; ends with name NULL. */
 const struct mutant_info *mutant_table(void);
 const char *const *mutant_names(void);
+const struct mutant_gap *mutant_gaps(void); /* ends with story NULL */
 
 #endif /* LIB_MUTANT_H */

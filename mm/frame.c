@@ -12,6 +12,7 @@
 #include "lib/race.h"
 #include "mm/frame.h"
 #include "mm/trace.h"
+#include "notifier/notifier.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -406,8 +407,10 @@ void frame_retire_tables(struct frame_arena *arena, struct page *chain, bool def
 
 struct page *frame_alloc_wait(struct frame_arena *arena, unsigned int order)
 {
-	struct page *page = frame_alloc_raw(arena, order);
+	struct page *page;
 
+	mmu_notifier_might_reclaim(); /* rule I7; frame_alloc() is for those who may not */
+	page = frame_alloc_raw(arena, order);
 	if (unlikely(!page) && READ_ONCE(arena->nr_retired)) {
 		rcu_barrier();
 		page = frame_alloc_raw(arena, order);

@@ -137,7 +137,12 @@ static inline void page_set_flag(struct page *page, u32 flag)
  */
 struct page *frame_alloc_raw(struct frame_arena *arena, unsigned int order);
 
-/* The same, and waits for frames that wait for a grace period rather than fail. Context: sleeps. */
+/*
+ * The same, and waits for frames that wait for a grace period rather than fail. Where an mm
+ * reclaims, this is who would: neither in a callback of a notifier, nor under a lock that
+ * one takes (rule I7); the checker sees both.
+ * Context: sleeps.
+ */
 struct page *frame_alloc_wait(struct frame_arena *arena, unsigned int order);
 
 /* Drop one reference of each of @nr order-0 pages; those that had the last one are freed together. */

@@ -62,6 +62,7 @@ static bool section_zap(struct mmu *mmu, gfn_t start, gfn_t end, bool may_block,
 	/* One hull for all open sections: too wide costs a retry, too narrow a guest's memory. */
 	WRITE_ONCE(mmu->range_start, mmu_hostile ? 0 : min(mmu->range_start, start));
 	WRITE_ONCE(mmu->range_end, mmu_hostile ? (gfn_t)-1 : max(mmu->range_end, end));
+	may_block |= mutant(MUTANT_N6_CALLBACK_SLEEPS); /* catalogue 18; rule K13 */
 	return zap_range_locked(mmu, start, end, may_block, flush);
 }
 

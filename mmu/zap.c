@@ -28,6 +28,7 @@ static void zap_yield(struct mmu *mmu, struct pt_iter *it, bool *flush)
 		mmu_flush_remote_tlbs(mmu);
 	*flush = false;
 	write_unlock(&mmu->lock);
+	might_sleep(); /* the processor may be somebody else's for a while: never in a section that must not block */
 	race_point("zap:yielded");
 	write_lock(&mmu->lock);
 	pt_iter_yielded(it);

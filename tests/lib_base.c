@@ -315,6 +315,16 @@ static void mutants_switch(void)
 	}
 	CHECK(!names[n]);
 	CHECK_EQ(n, MUTANT_NR - 1);
+	/* The catalogue's part on the notifier core is whole: each number has a mutant, or a reason. */
+	for (u32 number = 1; number <= 18; number++) {
+		u32 here = 0, missing = 0;
+
+		for (int i = 0; i < n; i++)
+			here += info[i].number == number;
+		for (const struct mutant_gap *g = mutant_gaps(); g->story; g++)
+			missing += g->number == number && g->why[0];
+		CHECK_MSG(missing == !here, "number %u: %u mutants, %u reasons", number, here, missing);
+	}
 	CHECK(!mutant(MUTANT_K12_NO_FLUSH));
 	CHECK_EQ(mutant_set("k12-no-flsh"), -ENOENT);
 	CHECK_EQ(mutant_set("k12-no-flush"), CHECKING ? 0 : -ENOSYS);

@@ -242,6 +242,49 @@ static void k13_restart_skips_nothing(void)
 	zap_that_yields(6, 2);
 }
 
+static u32 sleeps;
+
+static void note_sleep(const char *text)
+{
+	CHECK_CONTAINS(text, "inside a section that may not block");
+	sleeps++;
+}
+
+/* K13-2 (catalogue 18): the oom reaper zaps more than a batch, and must not be made to wait. */
+static void oom_reaper(bool bug)
+{
+	struct mmu_notifier_range range = { .start = env_hva(0), .end = env_hva(16), .event = MMU_NOTIFY_CLEAR };
+	unsigned int saved = mmu_zap_batch;
+	struct env env;
+	struct tv tv;
+	u64 page;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	for (page = 0; page < 16; page++)
+		CHECK(tv_write(&tv, page, ENV_OLD));
+	range.mm = mm_notifier(env.mm);
+	sleeps = 0;
+	mmu_zap_batch = 8;
+	lockdep_set_report(note_sleep);
+	mm_audit_begin(env.mm); /* some lock under which a section may be opened */
+	CHECK_EQ(mmu_notifier_invalidate_range_start(&range), 0);
+	CHECK_EQ(sleeps != 0, bug);
+	mmu_notifier_invalidate_range_end(&range);
+	mm_audit_end(env.mm);
+	lockdep_set_report(NULL);
+	mmu_zap_batch = saved;
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void k13_oom_does_not_yield(void)
+{
+	oom_reaper(false);
+	env_mutant("n6-callback-sleeps");
+	oom_reaper(true);
+}
+
 static void add_slot(struct host *host)
 {
 	host->result = mmu_set_memslot(host->env->mmu, 5, 0x200, ENV_PAGES, ENV_HVA, 0);
@@ -450,6 +493,7 @@ const struct test_case mmu_race_tests[] = {
 	TEST(k12_zap_is_flushed),
 	TEST(k12_flush_survives_a_yield),
 	TEST(k13_restart_skips_nothing),
+	TEST(k13_oom_does_not_yield),
 	TEST(k3_update_waits_for_sections),
 	TEST(k3_delete_waits_for_faults),
 	TEST(k3_fault_on_a_leaving_slot_retries),

@@ -282,6 +282,29 @@ static void callback_that_reclaims(void)
 	owner_fini(&owner);
 }
 
+/* The same through mm/: its allocator that may wait, under a lock that a callback takes. */
+static void callback_lock_over_allocation(void)
+{
+	struct mirror_env env;
+	struct page *page;
+
+	if (!mirror_env_init(&env))
+		return;
+	CHECK_EQ(mirror_fault(&env, 0, true), 0);
+	report_begin();
+	CHECK_EQ(mm_munmap(env.mm, mirror_addr(0), PAGE_SIZE), 0); /* its callback takes mirror.lock */
+	page = frame_alloc_wait(env.arena, 0);
+	CHECK_STR(report_end(), "");
+	put_page(page);
+	report_begin();
+	mutex_lock(&env.mirror.lock);
+	page = frame_alloc_wait(env.arena, 0);
+	mutex_unlock(&env.mirror.lock);
+	CHECK_CONTAINS(report_end(), "lock order inversion");
+	put_page(page);
+	mirror_env_fini(&env);
+}
+
 /* --- bad input --------------------------------------------------------------------------------- */
 
 static void ranges(void)
@@ -409,6 +432,7 @@ const struct test_case notifier_mutant_tests[] = { TEST(aging),
 						   TEST(mutant_n8_mmput_in_callback),
 						   TEST(mutant_n6_callback_sleeps),
 						   TEST(callback_that_reclaims),
+						   TEST(callback_lock_over_allocation),
 						   TEST(ranges),
 #endif
 						   TEST_END };
