@@ -15,7 +15,6 @@
 #define RACE_STRETCH BIT(30)
 #define RACE_TIMEOUT_NS (10 * NSEC_PER_SEC)
 #define RACE_DELAY_MAX_NS 50000
-#define RACE_STRETCH_MAX_NS (20 * NSEC_PER_MSEC)
 
 enum {
 	GATE_ARMED,
@@ -31,10 +30,11 @@ u32 race_active;
 
 static u64 delay_seed;
 static u32 delay_permille;
-static u32 delay_epoch; /* changes with the seed */
+static u32 delay_epoch = 1; /* changes with the seed; 0: that of a thread not seeded yet */
 
 static const char *stretch_at, *stretch_until; /* set before RACE_STRETCH is, constant while it is */
 static u32 stretch_permille;
+static u64 stretch_ns;
 static u32 stretch_passed; /* futex: passages of stretch_until */
 
 /* Of this thread, begun anew with each seed. */
@@ -79,7 +79,7 @@ static void stretch(const char *name)
 	if (strcmp(name, stretch_at) != 0 || rng_below(delay_rng(), 1000) >= stretch_permille)
 		return;
 	passed = READ_ONCE(stretch_passed);
-	deadline = clock_ns() + RACE_STRETCH_MAX_NS;
+	deadline = clock_ns() + stretch_ns;
 	while (READ_ONCE(stretch_passed) == passed && (now = clock_ns()) < deadline)
 		futex_wait(&stretch_passed, passed, deadline - now);
 }
@@ -180,7 +180,7 @@ void race_delays(u64 seed, unsigned int permille)
 		fetch_and(&race_active, ~(u32)RACE_DELAYS);
 }
 
-void race_stretch(const char *at, const char *until, unsigned int permille)
+void race_stretch(const char *at, const char *until, unsigned int permille, u64 ns)
 {
 	fetch_and(&race_active, ~(u32)RACE_STRETCH);
 	if (!at)
@@ -188,6 +188,7 @@ void race_stretch(const char *at, const char *until, unsigned int permille)
 	stretch_at = at;
 	stretch_until = until;
 	stretch_permille = permille;
+	stretch_ns = ns;
 	fetch_or(&race_active, (u32)RACE_STRETCH);
 }
 #endif /* CHECKING */

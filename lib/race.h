@@ -47,10 +47,10 @@ void race_delays(u64 seed, unsigned int permille);
 
 /*
  * Make a window wide: who comes to @at waits there, at @permille of the passages, until
- * any thread has passed @until once more; or for 20 ms, for it may be us that thread
- * waits for. It sleeps: with few processors the other side gets on meanwhile. NULL: off.
+ * any thread has passed @until once more; @ns at most, for it may be us that thread waits
+ * for. It sleeps: with few processors the other side gets on meanwhile. NULL: off.
  */
-void race_stretch(const char *at, const char *until, unsigned int permille);
+void race_stretch(const char *at, const char *until, unsigned int permille, u64 ns);
 
 #define race_point(name)                                                                                               \
 	do {                                                                                                           \

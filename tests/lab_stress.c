@@ -255,9 +255,9 @@ static void mutant_is_found(const char *name, const char *window, bool audit)
 	c.trace = true;
 	CHECK_EQ(mutant_set(name), 0);
 	race_delays(c.machine.seed, 100);
-	race_stretch(window, "invalidate:after_zap", 250);
+	race_stretch(window, "invalidate:after_zap", 250, 20 * NSEC_PER_MSEC);
 	CHECK_EQ(stress_run(&c, &r, &err), 0);
-	race_stretch(NULL, NULL, 0);
+	race_stretch(NULL, NULL, 0, 0);
 	race_delays(0, 0);
 	mutant_set(NULL);
 	CHECK_MSG(r.log.total > 0, "%s%s: not found by %llu steps", name, audit ? "" : " without audit",

@@ -144,14 +144,14 @@ static void stretch_waits(void)
 	struct thread thread;
 
 	passed = 0;
-	race_stretch("test:window", "test:other", 1000);
+	race_stretch("test:window", "test:other", 1000, 20000000);
 	REQUIRE_EQ(thread_create(&thread, "stretched", -1, stretched, NULL), 0);
 	while (!smp_load_acquire(&passed))
 		race_point("test:other");
 	thread_join(&thread);
 	stretched(NULL); /* nobody passes */
 	CHECK_EQ(passed, 2);
-	race_stretch(NULL, NULL, 0);
+	race_stretch(NULL, NULL, 0, 0);
 	CHECK_EQ(race_active, 0);
 }
 
