@@ -156,6 +156,8 @@ static int with_uffd(const struct bench_fault_config *fault)
 
 	if (strcmp(opt.engine, "kvm"))
 		return cmd_complain(CMD_MISUSE, "-u needs engine kvm: userfaultfd is Linux's");
+	if (opt.causes)
+		return cmd_complain(CMD_MISUSE, "-u measures one cause alone: without --cause");
 	if (opt.window & (opt.window - 1))
 		return cmd_complain(CMD_MISUSE, "a window of %u pages; a power of two is possible", opt.window);
 	while (c.mode < UFFD_MODE_NR && strcmp(opt.uffd, uffd_mode_names[c.mode]))
@@ -195,7 +197,7 @@ int cmd_bench_fault(int argc, char **argv)
 	static struct bench_fault_result result;
 	struct bench_fault_config config;
 	struct err err = { "" };
-	int first, status, ret;
+	int first, status;
 
 	if (!cmd_parse(&cmd_bench_fault_spec, argc, argv, &first, &status))
 		return status;
@@ -204,10 +206,9 @@ int cmd_bench_fault(int argc, char **argv)
 		return status;
 	if (opt.uffd)
 		return with_uffd(&config);
-	ret = opt.allow_system ? guardian_start(&err) : 0;
-	if (ret)
-		return cmd_complain(cmd_status(ret), "%s", err.text);
 	cmd_catch_signals();
+	if (opt.allow_system && guardian_start(&err)) /* before any thread */
+		return cmd_finish(cmd_complain(CMD_FAILED, "--allow-system: %s", err.text));
 	cmd_progress_init(&progress_line, opt.quiet);
 	config.started = started;
 	config.progress = progress;

@@ -146,6 +146,8 @@ static void words_that_are_refused(void)
 		      "empty name in the list of causes; `tain list causes` names them");
 	if (!kvm_or_skip())
 		return;
+	check_refused(TAIN("bench", "fault", "-e", "kvm", "-u", "WP", "--cause", "cow"), 2,
+		      "-u measures one cause alone: without --cause");
 	check_refused(TAIN("bench", "interference", "--disturber", "mumap"), 2,
 		      "unknown disturber 'mumap', did you mean 'munmap'?; `tain list disturbers` names them");
 	check_refused(TAIN("bench", "interference", "-b", "0"), 2, "a guest memory of 0 bytes;...");
