@@ -21,11 +21,14 @@ CC := gcc
 endif
 
 PKGS := liburcu-memb jansson libelf libxxhash
+# Loaded at run time where somebody asks for the engine qemu; only their headers are needed here, and not even those.
+VIRT_PKGS := libvirt libvirt-qemu libxml-2.0
+VIRT_CFLAGS := $(shell $(PKG_CONFIG) --exists $(VIRT_PKGS) && echo -DTAIN_LIBVIRT && $(PKG_CONFIG) --cflags $(VIRT_PKGS))
 # Fields left out of a const table are zero on purpose; clang would have each of them written.
 WARN := -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers -Wmissing-prototypes -Wstrict-prototypes -Wvla
 COMMON := -std=gnu17 -g $(WARN) -D_GNU_SOURCE -D_LGPL_SOURCE -DTAIN_VERSION=\"$(VERSION)\" -I. -Iinclude \
 	-fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-strict-aliasing -pthread -MMD -MP \
-	$(shell $(PKG_CONFIG) --cflags $(PKGS))
+	$(shell $(PKG_CONFIG) --cflags $(PKGS)) $(VIRT_CFLAGS)
 LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS)) -pthread
 STATIC_LIBS = $(shell $(PKG_CONFIG) --static --libs $(PKGS)) -pthread
 TEST_LIBS := -lcunit
@@ -41,6 +44,11 @@ VARIANTS := release prove asan tsan
 # Rooms, bottom up. The order is the include order; scripts/check-includes enforces it.
 ROOMS := lib notifier mm mm/policy mm/op mmu vmm lab
 LIB_SRCS := $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))
+ifeq ($(VIRT_CFLAGS),)
+LIB_SRCS := $(filter-out vmm/qemu%.c vmm/virt%.c,$(LIB_SRCS)) vmm/qemu_absent.c
+else
+LIB_SRCS := $(filter-out vmm/qemu_absent.c,$(LIB_SRCS))
+endif
 GUEST_SRCS := $(sort $(wildcard guest/*.c))
 CMD_SRCS := $(sort $(wildcard cmd/*.c))
 TEST_ROOMS := $(patsubst tests/%_test.c,%,$(sort $(wildcard tests/*_test.c)))
@@ -99,8 +107,14 @@ endef
 $(foreach v,$(VARIANTS),$(foreach t,$(TEST_ROOMS),$(eval $(call test_program,$(v),$(t)))))
 
 # The release without shared libraries, for the lanes' machines: nothing else is in them.
-$(B)/tain-static: $(CMD_OBJ_release) $(B)/libtain.a
-	$(call say,LINK,$@)$(CC) -static $(LDFLAGS) $(CMD_OBJ_release) $(B)/libtain.a $(STATIC_LIBS) -o $@
+STATIC_OBJ := $(if $(VIRT_CFLAGS),$(B)/obj/static/vmm/virt_dl.o)
+
+$(B)/obj/static/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(COMMON) $(CFLAGS_release) $(CFLAGS) -DTAIN_STATIC -c $< -o $@
+
+$(B)/tain-static: $(CMD_OBJ_release) $(STATIC_OBJ) $(B)/libtain.a
+	$(call say,LINK,$@)$(CC) -static $(LDFLAGS) $(CMD_OBJ_release) $(STATIC_OBJ) $(B)/libtain.a $(STATIC_LIBS) -o $@
 
 all: $(B)/tain $(B)/libtain.a $(B)/libtain.so $(B)/tain.pc
 prove: $(B)/prove/tain $(TEST_ROOMS:%=$(B)/prove/tests/%_test)
@@ -164,7 +178,7 @@ bench: $(B)/tain
 
 # sparse knows neither of these two builtins.
 SPARSE := sparse -Wsparse-error -std=gnu17 -D_GNU_SOURCE -D_LGPL_SOURCE -DTAIN_VERSION=\"$(VERSION)\" -I. -Iinclude \
-	'-D__builtin_ia32_rdtsc()=0ull' '-D__builtin_ia32_lfence()=0' $(shell $(PKG_CONFIG) --cflags $(PKGS))
+	'-D__builtin_ia32_rdtsc()=0ull' '-D__builtin_ia32_lfence()=0' $(shell $(PKG_CONFIG) --cflags $(PKGS)) $(VIRT_CFLAGS)
 C_FILES := $(sort $(wildcard include/tain/*.h $(foreach d,lib notifier mm mm/policy mm/op mmu vmm guest guest/rt lab cmd tests $(wildcard examples/*),$(d)/*.c $(d)/*.h)))
 
 lint:

@@ -68,6 +68,15 @@ extern FILE *cmd_out;
 		.value = (where), .help = help_text, ##__VA_ARGS__                                                     \
 	}
 
+/* Rows of the commands that know the engine qemu. */
+#define CMD_QEMU_OPTIONS                                                                                               \
+	CMD_OPTION(0, "connect", "URI", OPTION_STRING, &qemu_config.connect,                                           \
+		   "engine qemu: libvirt's URI (default: LIBVIRT_DEFAULT_URI, else qemu:///system)"),                  \
+		CMD_OPTION(0, "accel", "NAME", OPTION_STRING, &qemu_config.accel,                                      \
+			   "engine qemu: kvm, tcg, or auto (default): kvm where libvirt offers it"),                   \
+		CMD_OPTION(0, "machine", "NAME", OPTION_STRING, &qemu_config.machine,                                  \
+			   "engine qemu: microvm (default), pc, q35, or a version of the last two")
+
 /* --- common.c ----------------------------------------------------------------- */
 
 /*
@@ -87,6 +96,12 @@ int cmd_status(int ret);
  * cannot run here, a document that says so is saved to @json (may be NULL).
  */
 const struct engine *cmd_engine(const char *name, const char *command, const char *json, int *status);
+
+/*
+ * What stands behind DATA, by name; NULL: what the engine has by default. Return: the
+ * name; NULL after a complaint, with *@status.
+ */
+const char *cmd_backing(const struct engine *engine, const char *name, enum host_backing *backing, int *status);
 
 /* Complains about a file, @option's, that could not be written later. Return: 0 or the status. */
 int cmd_check_output(const char *option, const char *path);

@@ -104,13 +104,19 @@ const struct engine *cmd_engine(const char *name, const char *command, const cha
 	const struct engine *const *all = engine_all();
 	struct err why = { "" };
 	size_t n;
+	int ret;
 
 	for (n = 0; all[n] && n < ARRAY_SIZE(names) - 1; n++) {
 		names[n] = all[n]->name;
 		if (strcmp(all[n]->name, name))
 			continue;
-		if (!all[n]->probe(&why))
+		ret = all[n]->probe(&why);
+		if (!ret)
 			return all[n];
+		if (ret == -EINVAL) {
+			*status = cmd_complain(CMD_MISUSE, "%s", why.text);
+			return NULL;
+		}
 		*status = cmd_complain(CMD_SKIPPED, "engine %s cannot run here: %s", name, why.text);
 		*status = cmd_save_skip(command, name, why.text, json, *status);
 		return NULL;
@@ -119,6 +125,20 @@ const struct engine *cmd_engine(const char *name, const char *command, const cha
 	*status = cmd_complain(CMD_MISUSE, "unknown engine '%s'%s%s%s; `tain list engines` names them", name,
 			       near ? ", did you mean '" : "", near ?: "", near ? "'?" : "");
 	return NULL;
+}
+
+const char *cmd_backing(const struct engine *engine, const char *name, enum host_backing *backing, int *status)
+{
+	struct err err = { "" };
+
+	name = name ?: engine->outside ? "memfd" : "anonymous";
+	if (host_parse_backing(name, backing, &err)) {
+		*status = cmd_complain(CMD_MISUSE, "%s", err.text);
+		return NULL;
+	}
+	if (engine->outside)
+		qemu_config.backing = *backing == HOST_FILE_SHARED ? "file" : "memfd";
+	return name;
 }
 
 int cmd_check_output(const char *option, const char *path)

@@ -16,17 +16,17 @@ static struct {
 	bool seed_given, quiet;
 } opt = {
 	.engine = "soft",
-	.backing = "anonymous",
 	.vcpus = 1,
 	.bytes = 64ull << 20,
 };
 
 static const struct option_spec options[] = {
-	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default) or kvm"),
+	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default), kvm or qemu"),
 	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus, "virtual processors (default 1)", .min = 1,
 		   .max = GUEST_MAX_VCPUS),
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory (default 64M)"),
-	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd"),
+	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing,
+		   "what backs it: anonymous (default) or memfd; with engine qemu memfd (default) or file_shared"),
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns,
 		   "end the guest after so long, with exit status 124 (default: no limit)", .min = 1,
 		   .max = CMD_TIME_MAX),
@@ -34,6 +34,7 @@ static const struct option_spec options[] = {
 		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
 	CMD_OPTION('c', "cpus", "LIST", OPTION_STRING, &opt.cpus,
 		   "processors, such as 0,2,4-7: one vCPU on each in turn (default: all allowed)"),
+	CMD_QEMU_OPTIONS,
 	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)"),
 	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no line about the engine", .no_env = true),
 };
@@ -109,10 +110,8 @@ static int configure(struct machine_config *c, int argc, char **argv)
 	}
 	if (status)
 		return status;
-	if (host_parse_backing(opt.backing, &c->backing, &err))
-		return cmd_complain(CMD_MISUSE, "%s", err.text);
 	c->engine = cmd_engine(opt.engine, "run", NULL, &status);
-	if (!c->engine)
+	if (!c->engine || !cmd_backing(c->engine, opt.backing, &c->backing, &status))
 		return status;
 	if (machine_check(c, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);

@@ -10,7 +10,7 @@ int host_create(struct host *host, struct err *err)
 {
 	int ret;
 
-	host->ops = host->mm ? &host_mm_ops : &host_linux_ops;
+	host->ops = host->mm ? &host_mm_ops : host->vm ? &host_outside_ops : &host_linux_ops;
 	host->limbo = LIMBO_NONE;
 	host->fd = -1;
 	ret = host->ops->supports(host->backing, err);

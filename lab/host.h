@@ -79,7 +79,8 @@ struct host {
 	u64 bytes;	      /* size of DATA */
 	u32 ranges;	      /* in so many equal ranges, an operation in one of them; 0 is 1 */
 	u64 limbo_bytes;      /* longest range that move_away takes */
-	struct mm_struct *mm; /* over tain's mm; NULL: Linux, this process */
+	struct mm_struct *mm; /* over tain's mm; NULL: Linux */
+	struct vm *vm;	      /* guest memory is another process's, which vm_outside() names; NULL: this process's */
 	/* set by host_create() */
 	const struct host_ops *ops;
 	hva_t data; /* DATA, mapped, fresh: the last of its ranges, see host_addr() */
@@ -115,6 +116,7 @@ static inline hva_t host_addr(const struct host *host, u64 off)
 
 extern const struct host_ops host_mm_ops;
 extern const struct host_ops host_linux_ops;
+extern const struct host_ops host_outside_ops;
 
 /* Map DATA and find a place for the quarantine. Return: 0; -EOPNOTSUPP, -ENOMEM, -errno with one line in @err. */
 int host_create(struct host *host, struct err *err);

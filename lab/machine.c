@@ -221,6 +221,7 @@ int machine_create(struct machine *m, const struct machine_config *config, struc
 		.ranges = config->ranges,
 		.limbo_bytes = config->limbo_bytes,
 		.mm = vm_mm(m->vm),
+		.vm = config->engine->outside ? m->vm : NULL,
 	};
 	ret = host_create(&m->host, err);
 	if (ret) {

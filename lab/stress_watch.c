@@ -19,9 +19,9 @@ u64 stress_target_page(struct stress *s, u32 vcpu)
 {
 	u64 gpa = READ_ONCE(vm_guest_vcpu(s->machine.vm, vcpu)->target);
 
-	if (gpa < GUEST_DATA_GPA || gpa - GUEST_DATA_GPA >= s->config->machine.bytes)
+	if (gpa < vm_data_gpa(s->machine.vm) || gpa - vm_data_gpa(s->machine.vm) >= s->config->machine.bytes)
 		return VIOLATION_NO_PAGE;
-	return (gpa - GUEST_DATA_GPA) / PAGE_SIZE;
+	return (gpa - vm_data_gpa(s->machine.vm)) / PAGE_SIZE;
 }
 
 /* What the host is doing, or did last. */

@@ -33,6 +33,7 @@ int main(int argc, char **argv)
 		SUITE(fuzz),
 		SUITE(uffd),
 		SUITE(matrix),
+		SUITE(qemu),
 		{ NULL, NULL, NULL, NULL },
 	};
 	/* clang-format on */

@@ -106,6 +106,29 @@ static int add_segment(const char *name, size_t index, const GElf_Phdr *ph, cons
 	return 0;
 }
 
+/* XEN_ELFNOTE_PHYS32_ENTRY among the notes in [at, end): where a loader that knows PVH enters. */
+static gpa_t find_pvh_entry(const char *at, const char *end)
+{
+	while ((size_t)(end - at) >= sizeof(Elf64_Nhdr)) {
+		Elf64_Nhdr note;
+		u64 name, data;
+		u32 entry;
+
+		memcpy(&note, at, sizeof(note));
+		at += sizeof(note);
+		name = align_up((u64)note.n_namesz, 4);
+		data = align_up((u64)note.n_descsz, 4);
+		if (name > (size_t)(end - at) || data > (size_t)(end - at) - name)
+			return 0;
+		if (note.n_type == 18 && note.n_namesz == 4 && !memcmp(at, "Xen", 4) && data >= sizeof(entry)) {
+			memcpy(&entry, at + name, sizeof(entry));
+			return entry;
+		}
+		at += name + data;
+	}
+	return 0;
+}
+
 static int read_segments(const char *name, Elf *elf, const char *file, size_t bytes, struct elf_image *image,
 			 struct err *err)
 {
@@ -121,6 +144,8 @@ static int read_segments(const char *name, Elf *elf, const char *file, size_t by
 				       i, nr, elf_errmsg(-1), bytes);
 		if (ph.p_type == PT_INTERP)
 			return bad(name, err, "needs a dynamic loader (PT_INTERP)");
+		if (ph.p_type == PT_NOTE && ph.p_offset <= bytes && ph.p_filesz <= bytes - ph.p_offset)
+			image->pvh_entry = find_pvh_entry(file + ph.p_offset, file + ph.p_offset + ph.p_filesz);
 		if (ph.p_type != PT_LOAD || !ph.p_memsz)
 			continue;
 		ret = check_segment(name, i, &ph, bytes, err);
@@ -220,4 +245,23 @@ int elf_read_file(const char *path, void **file, size_t *bytes, struct err *err)
 	}
 	close(fd);
 	return ret;
+}
+
+int elf_find_image(const struct guest_image *image, const void **file, size_t *bytes, void **owned, struct err *err)
+{
+	int ret;
+
+	if (image->path) {
+		ret = elf_read_file(image->path, owned, bytes, err);
+		*file = *owned;
+		return ret;
+	}
+	for (const struct guest_elf_entry *entry = guest_elf_table; entry->name; entry++) {
+		if (strcmp(entry->name, image->name))
+			continue;
+		*file = entry->start;
+		*bytes = (size_t)((const char *)entry->end - (const char *)entry->start);
+		return 0;
+	}
+	return err_set(err, -ENOENT, "no guest named '%s'", image->name);
 }

@@ -6,6 +6,7 @@
 #include "guest/abi.h"
 #include "lib/base.h"
 #include "lib/err.h"
+#include "vmm/engine.h"
 
 #define ELF_MAX_SEGMENTS 64
 #define ELF_MAX_FILE_BYTES (256ul << 20)
@@ -23,6 +24,7 @@ struct elf_segment {
 
 struct elf_image {
 	gpa_t entry;
+	gpa_t pvh_entry; /* of 32 bits, for QEMU; 0: none */
 	u32 nr_segments;
 	struct elf_segment segment[ELF_MAX_SEGMENTS];
 };
@@ -42,5 +44,11 @@ void elf_copy(const struct elf_image *image, void *low);
  * Return: 0; -errno with one line in @err naming the path.
  */
 int elf_read_file(const char *path, void **file, size_t *bytes, struct err *err);
+
+/*
+ * The file of a guest: a built-in workload's, or one that is read (then *owned, for mem_free()).
+ * Return: 0; -ENOENT; as elf_read_file().
+ */
+int elf_find_image(const struct guest_image *image, const void **file, size_t *bytes, void **owned, struct err *err);
 
 #endif /* VMM_ELF_H */

@@ -91,11 +91,33 @@ struct vm_child_read {
 	u64 *word;   /* what it read */
 };
 
+/*
+ * Engines whose vCPUs are in another process (`qemu`). SHARED and DATA are that
+ * process's memory, mapped here too: vm_set_data() says where in this process, and
+ * vm_load() maps the guest's DATA over what is there. The vCPUs run from the first
+ * vcpu_run() on, all of them.
+ */
+struct vm_outside {
+	int pidfd;	 /* the other process */
+	int ram;	 /* a descriptor of the guest's RAM, which both map */
+	u64 data_offset; /* where DATA begins in it */
+	hva_t data_hva;	 /* and in the other process */
+};
+
+enum vm_control {
+	VM_SUSPEND,
+	VM_RESUME,
+	VM_STATS,   /* ask for the guest's memory statistics */
+	VM_MIGRATE, /* live, to a second process, which is the VM's from then on: vm_outside() answers anew */
+	VM_CONTROL_NR
+};
+
 struct engine {
 	const char *name;
 	const char *summary;
 	const char *needs; /* "/dev/kvm" or "nothing" */
-	bool own_mm;	   /* host address space is tain's (vm_mm() works), else this process */
+	bool own_mm;	   /* host address space is tain's (vm_mm() works), else Linux's: */
+	bool outside;	   /* guest memory is another process's, see vm_outside(); else this process's */
 	/* Can it run here? 0, or -errno with the reason and the repair in @why. */
 	int (*probe)(struct err *why);
 	int (*create)(struct vm *vm, const struct vm_config *config, struct err *err);
@@ -113,12 +135,25 @@ struct engine {
 	int (*dirty_log)(struct vm *vm, u32 range, enum vm_dirty what, u64 *bitmap, struct err *err);
 	/* See vm_child_read(); NULL: the engine has no such guests. */
 	int (*child_read)(const struct vm *vm, const struct vm_child_read *r);
+	/* See vm_outside() and vm_control(); NULL unless outside. */
+	void (*look_outside)(struct vm *vm, struct vm_outside *to);
+	int (*control)(struct vm *vm, enum vm_control what, struct err *err);
 	/* Exact audit of mirror against host; NULL where the engine cannot. Return: mismatches, text of the first in
 	 * err. */
 	u64 (*audit)(struct vm *vm, struct err *err);
 };
 
-/* All engines, NULL terminated: soft, kvm. */
+/* What the engine `qemu` alone is told: set before it is probed, constant afterwards. */
+struct qemu_config {
+	const char *connect; /* libvirt's URI; NULL: LIBVIRT_DEFAULT_URI, else qemu:///system */
+	const char *accel;   /* "kvm", "tcg", or "auto": kvm where libvirt offers it */
+	const char *machine; /* "microvm", "pc", "q35", or a version of the last two */
+	const char *backing; /* "memfd" or "file" */
+};
+
+extern struct qemu_config qemu_config;
+
+/* All engines, NULL terminated: soft, kvm, qemu. */
 const struct engine *const *engine_all(void);
 const struct engine *engine_find(const char *name);
 
@@ -152,6 +187,11 @@ int vm_dirty_log(struct vm *vm, u32 range, enum vm_dirty what, u64 *bitmap, stru
  * memory, and let its guest read. System calls alone, no allocation. Return: 0; -errno.
  */
 int vm_child_read(const struct vm *vm, const struct vm_child_read *r);
+gpa_t vm_data_gpa(const struct vm *vm);
+/* Where the guest's memory is. Return: 0; -EOPNOTSUPP unless engine->outside. Valid until vm_control(VM_MIGRATE). */
+int vm_outside(struct vm *vm, struct vm_outside *to);
+/* Do something to the whole VM while it runs. Return: 0; -EOPNOTSUPP; -errno with one line in @err. */
+int vm_control(struct vm *vm, enum vm_control what, struct err *err);
 int vm_load(struct vm *vm, const struct guest_image *image, int argc, char *const argv[], struct err *err);
 struct vcpu *vm_vcpu(struct vm *vm, u32 id);
 u32 vcpu_id(const struct vcpu *vcpu);

@@ -214,26 +214,6 @@ static int kvm_vcpu_create(struct vm *vm, u32 id, struct vcpu **vcpu, struct err
 	return 0;
 }
 
-/* The bytes of a guest: a built-in workload's, or a file's (then *owned, for mem_free()). */
-static int find_image(const struct guest_image *image, const void **file, size_t *bytes, void **owned, struct err *err)
-{
-	int ret;
-
-	if (image->path) {
-		ret = elf_read_file(image->path, owned, bytes, err);
-		*file = *owned;
-		return ret;
-	}
-	for (const struct guest_elf_entry *entry = guest_elf_table; entry->name; entry++) {
-		if (strcmp(entry->name, image->name))
-			continue;
-		*file = entry->start;
-		*bytes = (size_t)((const char *)entry->end - (const char *)entry->start);
-		return 0;
-	}
-	return err_set(err, -ENOENT, "no guest named '%s'", image->name);
-}
-
 static int kvm_load(struct vm *vm, const struct guest_image *image, struct err *err)
 {
 	struct kvm_vm *kvm = to_kvm(vm);
@@ -246,7 +226,7 @@ static int kvm_load(struct vm *vm, const struct guest_image *image, struct err *
 	for (u32 i = 0; i < vm->config.vcpus; i++)
 		if (to_kvm_vcpu(vm->vcpus[i])->started)
 			return err_set(err, -EBUSY, "vcpu %u has run already; load a guest into a new VM", i);
-	ret = find_image(image, &file, &bytes, &owned, err);
+	ret = elf_find_image(image, &file, &bytes, &owned, err);
 	if (!ret)
 		ret = elf_parse(image->path ? image->path : image->name, file, bytes, &elf, err);
 	if (!ret) {

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-static const struct engine *const engines[] = { &engine_soft, &engine_kvm, NULL };
+static const struct engine *const engines[] = { &engine_soft, &engine_kvm, &engine_qemu, NULL };
 
 static const struct guest_info guests[] = {
 #define GUEST_INFO(name, summary) { #name, summary },
@@ -99,6 +99,7 @@ int vm_create(const struct engine *engine, const struct vm_config *config, struc
 		return err_set(err, -ENOMEM, "no memory for a VM");
 	vm->engine = engine;
 	vm->config = *config;
+	vm->data_gpa = GUEST_DATA_GPA;
 	ret = engine->create(vm, config, err);
 	if (ret)
 		goto free_vm;
@@ -159,7 +160,7 @@ void vm_identify(struct vm *vm, struct vm_identity *id)
 
 static gpa_t range_gpa(const struct vm *vm, u32 range)
 {
-	return GUEST_DATA_GPA + range * vm->range_bytes;
+	return vm->data_gpa + range * vm->range_bytes;
 }
 
 static int set_range(struct vm *vm, u32 range, gpa_t gpa, size_t bytes, struct err *err)
@@ -189,7 +190,7 @@ int vm_set_ranges(struct vm *vm, const hva_t *hva, u32 nr, size_t bytes, struct 
 		if (ret)
 			return ret;
 	}
-	vm_guest_shared(vm)->data_base = GUEST_DATA_GPA;
+	vm_guest_shared(vm)->data_base = vm->data_gpa;
 	vm_guest_shared(vm)->data_bytes = nr * bytes;
 	return 0;
 }
@@ -256,6 +257,26 @@ int vm_dirty_log(struct vm *vm, u32 range, enum vm_dirty what, u64 *bitmap, stru
 int vm_child_read(const struct vm *vm, const struct vm_child_read *r)
 {
 	return vm->engine->child_read ? vm->engine->child_read(vm, r) : -EOPNOTSUPP;
+}
+
+gpa_t vm_data_gpa(const struct vm *vm)
+{
+	return vm->data_gpa;
+}
+
+int vm_outside(struct vm *vm, struct vm_outside *to)
+{
+	if (!vm->engine->look_outside)
+		return -EOPNOTSUPP;
+	vm->engine->look_outside(vm, to);
+	return 0;
+}
+
+int vm_control(struct vm *vm, enum vm_control what, struct err *err)
+{
+	if (!vm->engine->control)
+		return err_set(err, -EOPNOTSUPP, "engine %s has no such control", vm->engine->name);
+	return vm->engine->control(vm, what, err);
 }
 
 u64 vm_audit(struct vm *vm, struct err *err)

@@ -22,6 +22,7 @@ struct vm {
 	struct vm_config config; /* checked by vm_create(), constant */
 	void *shared;		 /* set by engine->create(): config.shared_bytes, zeroed, until engine->destroy() */
 	struct mm_struct *mm;	 /* set by engine->create() if own_mm */
+	gpa_t data_gpa;		 /* GUEST_DATA_GPA, unless engine->create() puts it elsewhere */
 	hva_t data_hva[VM_MAX_RANGES]; /* of the ranges of DATA */
 	u32 ranges;
 	size_t range_bytes;
@@ -62,6 +63,7 @@ bool vm_port_out(struct vcpu *vcpu, u32 port, const void *data, u32 bytes, u32 c
 
 extern const struct engine engine_soft;
 extern const struct engine engine_kvm;
+extern const struct engine engine_qemu;
 
 /* The soft engine runs this entry instead of one of guest_native_table; for tests. */
 int soft_load_native(struct vm *vm, const struct guest_native_entry *entry);

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * DATA in another process (engine `qemu`), operated on from here: through the descriptor
+ * of its RAM, with process_madvise(), and machine-wide. The other process neither knows
+ * nor helps, so nothing here changes what it maps where: no unmap, no protect, no move.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "lab/host.h"
+#include "lab/linux_compat.h"
+#include "lab/system.h"
+#include "lib/atomic.h"
+#include "vmm/engine.h"
+
+#define HUGE (2ull << 20)
+
+static char *data_at(const struct host *host, u64 off)
+{
+	return (char *)(uintptr_t)(host->data + off);
+}
+
+static int outside_supports(enum host_backing backing, struct err *why)
+{
+	if (backing == HOST_MEMFD || backing == HOST_FILE_SHARED)
+		return 0;
+	return err_set(why, -EOPNOTSUPP, "engine qemu: backing %s; its memory is shared: memfd or file_shared",
+		       host_backing_table[backing].name);
+}
+
+/* A place: vm_load() maps the guest's memory over it. */
+static int outside_create(struct host *host, struct err *err)
+{
+	void *at;
+
+	if (host->ranges > 1)
+		return err_set(err, -EOPNOTSUPP, "engine qemu: DATA is one range, as the machine's RAM is");
+	at = mmap(NULL, host->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at == MAP_FAILED)
+		return err_set(err, -errno, "no room for %llu bytes: %s", (unsigned long long)host->bytes,
+			       strerror(errno));
+	host->data = (hva_t)(uintptr_t)at;
+	return 0;
+}
+
+static void outside_destroy(struct host *host)
+{
+	munmap(data_at(host, 0), host->bytes);
+}
+
+static int cannot(struct host *host, u64 off, u64 len)
+{
+	(void)host;
+	(void)off;
+	(void)len;
+	return -EOPNOTSUPP;
+}
+
+static int cannot_protect(struct host *host, u64 off, u64 len, int prot)
+{
+	(void)prot;
+	return cannot(host, off, len);
+}
+
+static int cannot_move_back(struct host *host)
+{
+	return cannot(host, 0, 0);
+}
+
+static int nothing_to_release(struct host *host)
+{
+	(void)host;
+	return 0;
+}
+
+static int refused(struct err *why, const char *call)
+{
+	return err_set(why, -errno, "%s: %s", call, strerror(errno));
+}
+
+/* --- operations ------------------------------------------------------------------------------- */
+
+static int advise(struct host *host, u64 off, u64 len, int advice, const char *call, struct err *why)
+{
+	struct vm_outside o;
+	struct iovec range;
+	ssize_t n = -1;
+
+	if (vm_outside(host->vm, &o))
+		return -EOPNOTSUPP;
+	range = (struct iovec){ .iov_base = (void *)(uintptr_t)(o.data_hva + off), .iov_len = len };
+	/* A page under migration or writeback is busy for a moment. */
+	for (int i = 0; i < 100; i++) {
+		n = syscall(SYS_process_madvise, o.pidfd, &range, 1, advice, 0);
+		if (n >= 0 || (errno != EAGAIN && errno != EBUSY))
+			break;
+		usleep(1000);
+	}
+	if (n < 0)
+		return errno == ENOSYS ? err_set(why, -EOPNOTSUPP, "Linux before 5.10 has no process_madvise")
+				       : refused(why, call);
+	return (u64)n == len ? 0 : err_set(why, -EIO, "%s: %zd of %llu bytes", call, n, (unsigned long long)len);
+}
+
+static int punch(struct host *host, u64 off, u64 len, struct err *why)
+{
+	struct vm_outside o;
+
+	if (vm_outside(host->vm, &o))
+		return -EOPNOTSUPP;
+	if (fallocate(o.ram, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(o.data_offset + off), (off_t)len))
+		return refused(why, "fallocate(FALLOC_FL_PUNCH_HOLE)");
+	return 0;
+}
+
+/* Both processes map the pages: they go when no page table has them any more, so ours let go first. */
+static int pageout(struct host *host, u64 off, u64 len, struct err *why)
+{
+	int ret = host->backing == HOST_FILE_SHARED ? 0 : system_swap(why);
+
+	if (ret)
+		return ret;
+	if (madvise(data_at(host, off), len, MADV_DONTNEED))
+		return refused(why, "madvise(MADV_DONTNEED) of the mapping here");
+	return advise(host, off, len, MADV_PAGEOUT, "process_madvise(MADV_PAGEOUT)", why);
+}
+
+static int populate(struct host *host, u64 off, u64 len)
+{
+	for (u64 end = off + len; off < end; off += PAGE_SIZE)
+		fetch_add((u64 *)(void *)data_at(host, off + PAGE_SIZE - sizeof(u64)), 0);
+	return 0;
+}
+
+static int outside_begin(struct host *host, enum host_op op, u64 off, u64 len, struct err *why)
+{
+	if (!len || !is_aligned(off | len, PAGE_SIZE) || off > host->bytes || len > host->bytes - off)
+		return err_set(why, -EINVAL, "no such range");
+	switch (op) {
+	case OP_PUNCH:
+		return punch(host, off, len, why);
+	case OP_REMOVE:
+		if (madvise(data_at(host, off), len, MADV_REMOVE))
+			return refused(why, "madvise(MADV_REMOVE)");
+		return 0;
+	case OP_COLD:
+		return advise(host, off, len, MADV_COLD, "process_madvise(MADV_COLD)", why);
+	case OP_SPLIT:
+		return advise(host, off, PAGE_SIZE, MADV_COLD, "process_madvise(MADV_COLD) on one page", why);
+	case OP_PAGEOUT:
+		return pageout(host, off, len, why);
+	case OP_COLLAPSE:
+		off = align_down(off, HUGE);
+		if (host->bytes - off < HUGE)
+			return err_set(why, -EOPNOTSUPP, "less than a huge page");
+		return advise(host, off, HUGE, MADV_COLLAPSE, "process_madvise(MADV_COLLAPSE)", why);
+	case OP_COMPACT:
+		return system_compact(why);
+	case OP_POPULATE:
+		return populate(host, off, len);
+	default:
+		return err_set(why, -EOPNOTSUPP, "another process cannot be made to do it from outside");
+	}
+}
+
+static int outside_end(struct host *host, struct err *why)
+{
+	(void)host;
+	(void)why;
+	return 0;
+}
+
+static int outside_read64(struct host *host, u64 off, u64 *value)
+{
+	*value = READ_ONCE(*(u64 *)(void *)data_at(host, off));
+	return 0;
+}
+
+static int outside_write64(struct host *host, u64 off, u64 value)
+{
+	smp_store_release((u64 *)(void *)data_at(host, off), value);
+	return 0;
+}
+
+static int no_limbo_read64(struct host *host, u64 off, u64 *value)
+{
+	(void)host;
+	(void)off;
+	(void)value;
+	return -EOPNOTSUPP;
+}
+
+static int no_limbo_write64(struct host *host, u64 off, u64 value)
+{
+	(void)host;
+	(void)off;
+	(void)value;
+	return -EOPNOTSUPP;
+}
+
+const struct host_ops host_outside_ops = {
+	.name = "Linux, another process",
+	.supports = outside_supports,
+	.create = outside_create,
+	.destroy = outside_destroy,
+	.map = cannot,
+	.remap = cannot,
+	.unmap = cannot,
+	.protect = cannot_protect,
+	.dontneed = cannot,
+	.populate = populate,
+	.move_away = cannot,
+	.move_back = cannot_move_back,
+	.release = nothing_to_release,
+	.begin = outside_begin,
+	.end = outside_end,
+	.read64 = outside_read64,
+	.write64 = outside_write64,
+	.limbo_read64 = no_limbo_read64,
+	.limbo_write64 = no_limbo_write64,
+};

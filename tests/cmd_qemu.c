@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/* tain run --engine qemu: the same command, in a libvirt domain; and that nothing of it stays, however it ends. */
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/cmd_env.h"
+#include "tests/cmd_suites.h"
+#include "vmm/engine.h"
+
+static bool qemu_or_skip(void)
+{
+	struct err why = { "" };
+
+	if (!engine_find("qemu")->probe(&why))
+		return true;
+	test_skip("%s", why.text);
+	return false;
+}
+
+/* Is a QEMU running whose domain the tain @pid named? */
+static bool has_domain(pid_t pid)
+{
+	char path[300], text[4096], name[32];
+	DIR *dir = opendir("/proc");
+	struct dirent *e;
+	bool found = false;
+	size_t n;
+	FILE *f;
+
+	snprintf(name, sizeof(name), "-%d-", pid);
+	while (!found && (e = readdir(dir)) != NULL) {
+		snprintf(path, sizeof(path), "/proc/%s/cmdline", e->d_name);
+		f = atoi(e->d_name) > 0 ? fopen(path, "re") : NULL;
+		if (!f)
+			continue;
+		n = fread(text, 1, sizeof(text) - 1, f);
+		fclose(f);
+		text[n] = '\0';
+		for (size_t at = 0; at < n && !found; at += strlen(text + at) + 1)
+			found = !strncmp(text + at, "guest=tain-", 11) && strstr(text + at, name);
+	}
+	closedir(dir);
+	return found;
+}
+
+/* Its end takes libvirt a moment; the test's watchdog is the limit. */
+static void wait_no_domain(pid_t pid)
+{
+	while (has_domain(pid))
+		tain_pause(20);
+}
+
+static void hello(void)
+{
+	static const char *const machines[] = { "microvm", "pc", "q35" };
+
+	if (!qemu_or_skip())
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(machines); i++) {
+		const struct tain_run *r = TAIN("run", "-e", "qemu", "--accel", "tcg", "--machine", machines[i],
+						"--seed", "7", "hello", "--", "a", "exit=3");
+
+		CHECK_EQ(r->status, 3);
+		CHECK_STR(r->out.text, "hello from vcpu 0 of 1: a exit=3\n");
+		CHECK_CONTAINS(r->err.text, "tain run: engine qemu, MMU QEMU TCG, host mm Linux ");
+	}
+}
+
+static void hello_under_kvm(void)
+{
+	const struct tain_run *r;
+
+	if (!qemu_or_skip() || !kvm_or_skip())
+		return;
+	r = TAIN("run", "-e", "qemu", "--accel", "kvm", "-v", "3", "hello");
+	CHECK_EQ(r->status, 0);
+	CHECK_EQ(tain_count(r->out.text, " of 3\n"), 3);
+	CHECK_CONTAINS(r->err.text, "tain run: engine qemu, MMU KVM ");
+}
+
+static void an_elf_file_of_the_users(void)
+{
+	const char *elf = tain_tree_file("guest/test/probe.elf");
+	const struct tain_run *r;
+
+	if (!elf || !qemu_or_skip())
+		return;
+	r = TAIN("run", "-q", "-e", "qemu", "--accel", "tcg", elf, "--", "do=9"); /* PROBE_INVALID_OPCODE */
+	CHECK_EQ(r->status, 128 + 6);
+	CHECK_CONTAINS(r->out.text, "guest: exception 6 (invalid opcode)");
+}
+
+static void time_ends_it(void)
+{
+	const struct tain_run *r;
+
+	if (!qemu_or_skip())
+		return;
+	r = TAIN("run", "-q", "-e", "qemu", "--accel", "tcg", "-t", "100ms", "random");
+	CHECK_EQ(r->status, 124);
+	CHECK_CONTAINS(r->err.text, "tain: the guest did not end within 0.1 s\n");
+}
+
+static struct tain_run *endless(pid_t *pid)
+{
+	struct tain_run *r = tain_start(NULL, WORDS("run", "-e", "qemu", "--accel", "tcg", "stride"));
+
+	tain_expect(r, &r->err, "engine qemu", 1);
+	*pid = r->pid;
+	while (!has_domain(*pid) && !test_failures())
+		tain_pause(20);
+	return r;
+}
+
+static void a_signal_takes_the_domain_down(void)
+{
+	struct tain_run *r;
+	pid_t pid;
+
+	if (!qemu_or_skip())
+		return;
+	r = endless(&pid);
+	kill(pid, SIGINT);
+	tain_wait(r);
+	CHECK_EQ(r->status, 130);
+	CHECK(!has_domain(pid));
+}
+
+static void a_killed_tain_leaves_no_domain(void)
+{
+	struct tain_run *r;
+	pid_t pid;
+
+	if (!qemu_or_skip())
+		return;
+	r = endless(&pid);
+	kill(pid, SIGKILL);
+	tain_wait(r);
+	wait_no_domain(pid);
+	CHECK(!has_domain(pid));
+}
+
+static void two_at_once(void)
+{
+	struct tain_run *r[2];
+
+	if (!qemu_or_skip())
+		return;
+	for (int i = 0; i < 2; i++)
+		r[i] = tain_start(NULL,
+				  WORDS("run", "-q", "-e", "qemu", "--accel", "tcg", "counter", "--", "passes=100"));
+	for (int i = 0; i < 2; i++) {
+		tain_wait(r[i]);
+		CHECK_EQ(r[i]->status, 0);
+		CHECK_STR(r[i]->out.text, "counter: vcpu 0: total 1600\n");
+	}
+}
+
+static void refusals(void)
+{
+	static const struct {
+		const char *option, *value;
+		int status;
+		const char *text;
+	} cases[] = {
+		{ "--machine", "isapc", 2,
+		  "machine 'isapc'; microvm, pc or q35, or a version of the last two, are possible" },
+		{ "--accel", "hvf", 2, "accelerator 'hvf'; kvm, tcg or auto are possible" },
+		{ "--connect", "test:///default", 4,
+		  "engine qemu cannot run here: test:///default: libvirt's driver TEST runs no QEMU; use a qemu: URI" },
+		{ "--connect", "nonsense", 4, "engine qemu cannot run here: nonsense: ..." },
+		{ "--connect", "qemu+unix:///system?socket=/nowhere", 4,
+		  "engine qemu cannot run here: qemu+unix:///system?socket=/nowhere: ..." },
+		{ "--connect", "qemu+ssh://nobody@host.invalid/system", 4,
+		  "engine qemu cannot run here: qemu+ssh://nobody@host.invalid/system: ..." },
+		{ "--machine", "pc-q35-0.1", 2, "machine pc-q35-0.1 with ..." },
+		{ "-s", "anonymous", 4, "engine qemu: backing anonymous; its memory is shared: memfd or file_shared" },
+	};
+
+	if (!qemu_or_skip())
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		check_refused(TAIN("run", "-e", "qemu", cases[i].option, cases[i].value, "hello"), cases[i].status,
+			      cases[i].text);
+}
+
+const struct test_case cmd_qemu_tests[] = {
+	TEST(hello),
+	TEST(hello_under_kvm),
+	TEST(an_elf_file_of_the_users),
+	TEST(time_ends_it),
+	TEST(a_signal_takes_the_domain_down),
+	TEST(a_killed_tain_leaves_no_domain),
+	TEST(two_at_once),
+	TEST(refusals),
+	TEST_END,
+};

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Private to the qemu engine, whose vCPUs are in another process:
+ *
+ *   vmm/qemu.c          the engine: memory, images, the vCPUs as tain sees them
+ *   vmm/qemu_domain.c   the domain: XML, start, end, and what an earlier tain left
+ *   vmm/qemu_process.c  the QEMU process behind a domain, and its memory, through /proc
+ *   vmm/qemu_outside.c  what is done to a running domain from outside
+ */
+#ifndef VMM_QEMU_INTERNAL_H
+#define VMM_QEMU_INTERNAL_H
+
+#include <sys/types.h>
+
+#include "lib/atomic.h"
+#include "vmm/console.h"
+#include "vmm/virt.h"
+#include "vmm/vmm_internal.h"
+
+#define QEMU_PREFIX "tain-"
+#define QEMU_DIR_BYTES 64
+
+/* Guest-physical memory and where it lies in the one RAM object of the domain. */
+struct qemu_layout {
+	u64 data_gpa;
+	u64 data_offset; /* in the RAM object; below the hole offset and address are the same */
+	u64 ram_bytes;
+};
+
+/* A domain and its QEMU. */
+struct qemu_domain {
+	virDomainPtr handle; /* NULL: none */
+	char name[48];
+	char uuid[37];
+	int pidfd; /* -1: not found yet */
+	pid_t pid;
+	int ram;     /* descriptor of the RAM object, or -1 */
+	hva_t hva;   /* of its first byte, in QEMU */
+	int console; /* connected to the guest's serial line, or -1 */
+};
+
+struct qemu_vm {
+	virConnectPtr connection;
+	bool kvm;		  /* else TCG */
+	char dir[QEMU_DIR_BYTES]; /* files that QEMU opens when it starts; "" when they are gone */
+	struct qemu_layout layout;
+	struct qemu_domain domain;
+	u32 started; /* atomic: the first vCPU that runs lets the domain run */
+	struct vm_identity id;
+};
+
+struct qemu_vcpu {
+	struct vcpu vcpu;
+	struct console text; /* vCPU 0's: the machine has one console */
+	int kick;	     /* eventfd */
+};
+
+static inline struct qemu_vm *to_qemu(const struct vm *vm)
+{
+	return vm->priv;
+}
+
+/* qemu_domain.c. @elf: copied for QEMU to load. On failure nothing is left. */
+int qemu_connect(virConnectPtr *connection, struct err *err);
+int qemu_choose_accel(virConnectPtr connection, bool *kvm, struct err *err);
+int qemu_domain_start(struct vm *vm, const void *elf, size_t bytes, struct err *err);
+void qemu_domain_end(struct qemu_vm *q);
+void qemu_sweep(virConnectPtr connection);
+/* The last line that QEMU wrote itself, or "". */
+void qemu_domain_log(const struct qemu_domain *domain, char *line, size_t bytes);
+
+/* qemu_xml.c. Return: text for xmlBufferFree(), or NULL without memory. */
+struct qemu_xml {
+	const struct vm *vm;
+	const char *kernel, *console;
+	const char *const *extra; /* more words for QEMU's command line, NULL terminated; may be NULL */
+};
+xmlBufferPtr qemu_domain_xml(const struct qemu_xml *xml, const struct qemu_domain *domain);
+#define QEMU_OWNER_NS "urn:tain:owner:1"
+/* Who owns a domain: this process. */
+struct qemu_owner {
+	char boot[40]; /* of the kernel */
+	u64 pidns, pid, start;
+};
+void qemu_owner_self(struct qemu_owner *owner);
+/* Is the owner that @xml names a process of this machine that has ended? */
+bool qemu_owner_gone(const char *xml);
+
+/* qemu.c: the domain's RAM over SHARED and DATA of this process. */
+int qemu_map_memory(struct vm *vm, const struct qemu_domain *d, struct err *err);
+
+/* qemu_outside.c */
+void qemu_look_outside(struct vm *vm, struct vm_outside *to);
+int qemu_control(struct vm *vm, enum vm_control what, struct err *err);
+
+/* qemu_process.c. @d->uuid: of a domain that libvirt started. Fills pidfd, pid, ram, hva. */
+int qemu_process_find(struct qemu_domain *d, u64 ram_bytes, struct err *err);
+bool qemu_process_ended(const struct qemu_domain *d);
+
+#endif /* VMM_QEMU_INTERNAL_H */

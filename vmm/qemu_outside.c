@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* What is done to a running domain as a whole, through libvirt. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/qemu_internal.h"
+
+void qemu_look_outside(struct vm *vm, struct vm_outside *to)
+{
+	const struct qemu_vm *q = to_qemu(vm);
+
+	*to = (struct vm_outside){
+		.pidfd = q->domain.pidfd,
+		.ram = q->domain.ram,
+		.data_offset = q->layout.data_offset,
+		.data_hva = q->domain.hva + q->layout.data_offset,
+	};
+}
+
+static int ask_stats(struct qemu_vm *q, struct err *err)
+{
+	virDomainMemoryStatStruct stat[VIR_DOMAIN_MEMORY_STAT_NR];
+	int n = virt->virDomainMemoryStats(q->domain.handle, stat, VIR_DOMAIN_MEMORY_STAT_NR, 0);
+
+	if (n < 0)
+		return virt_error(err, "memory statistics");
+	for (int i = 0; i < n; i++)
+		if (stat[i].tag == VIR_DOMAIN_MEMORY_STAT_RSS && stat[i].val)
+			return 0;
+	return err_set(err, -EIO, "memory statistics: QEMU has no resident memory");
+}
+
+int qemu_control(struct vm *vm, enum vm_control what, struct err *err)
+{
+	struct qemu_vm *q = to_qemu(vm);
+
+	switch (what) {
+	case VM_SUSPEND:
+		return virt->virDomainSuspend(q->domain.handle) ? virt_error(err, "suspend") : 0;
+	case VM_RESUME:
+		return virt->virDomainResume(q->domain.handle) ? virt_error(err, "resume") : 0;
+	case VM_STATS:
+		return ask_stats(q, err);
+	default:
+		return err_set(err, -EOPNOTSUPP, "engine qemu has no such control");
+	}
+}
