@@ -194,6 +194,53 @@ static void controls(void)
 	default_config();
 }
 
+/*
+ * Under KVM alone. Under TCG, QEMU 7.2 loses writes of the guest while it migrates: after a
+ * look at the dirty bitmap, TLB entries stay that write without marking the page. The
+ * counter finds pages that hold an older count: "page 5 holds 1646151 instead of 1653901".
+ */
+static void a_guest_that_counts_is_migrated(void)
+{
+	struct err err = { "" };
+	struct vm_outside a, b;
+	struct env e;
+
+	if (engine_find("kvm")->probe(&err)) {
+		test_skip("%s", err.text);
+		return;
+	}
+	qemu_config.accel = "kvm";
+	if (boot(&e, 2, "counter", "passes=0", NULL)) {
+		env_start(&e);
+		env_wait_heartbeat(&e, 0);
+		env_wait_heartbeat(&e, 1);
+		CHECK_EQ(vm_outside(e.vm, &a), 0);
+		CHECK_MSG(!vm_control(e.vm, VM_MIGRATE, &err), "%s", err.text);
+		CHECK_EQ(vm_outside(e.vm, &b), 0);
+		CHECK_EQ(a.pidfd, b.pidfd); /* the number; others poll on it */
+		CHECK_GT(b.downtime_ns, 0);
+		/* it counts in the memory that is mapped here now, and misses nothing from before */
+		for (u32 i = 0; i < 2; i++) {
+			u64 before = READ_ONCE(vm_guest_vcpu(e.vm, i)->heartbeat);
+
+			while (READ_ONCE(vm_guest_vcpu(e.vm, i)->heartbeat) == before &&
+			       !env_count(&e, i, VCPU_EXIT_DONE))
+				usleep(1000);
+		}
+		WRITE_ONCE(((struct guest_shared *)vm_shared(e.vm))->stop, 1);
+		env_join(&e);
+		for (u32 i = 0; i < 2; i++) {
+			CHECK_EQ(e.vcpu[i].last.reason, VCPU_EXIT_DONE);
+			CHECK_EQ(e.vcpu[i].last.code, 0);
+		}
+		CHECK_CONTAINS(e.vcpu[0].text, "counter: vcpu 0: total ");
+		CHECK_CONTAINS(e.vcpu[0].text, "counter: vcpu 1: total ");
+	}
+	if (e.vm)
+		env_destroy(&e);
+	default_config();
+}
+
 static unsigned int open_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -282,6 +329,7 @@ const struct test_case vmm_qemu_tests[] = {
 	TEST(a_kick_leaves_a_guest_that_spins),
 	TEST(a_qemu_that_dies_is_reported),
 	TEST(controls),
+	TEST(a_guest_that_counts_is_migrated),
 	TEST(cycles_leak_nothing),
 	TEST(an_image_without_a_note_is_refused),
 	TEST(options_are_checked_before_anybody_is_asked),

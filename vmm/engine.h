@@ -102,6 +102,7 @@ struct vm_outside {
 	int ram;	 /* a descriptor of the guest's RAM, which both map */
 	u64 data_offset; /* where DATA begins in it */
 	hva_t data_hva;	 /* and in the other process */
+	u64 downtime_ns; /* of the last migration: how long the vCPUs stood still, as the VMM measured it */
 };
 
 enum vm_control {

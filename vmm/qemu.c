@@ -171,7 +171,7 @@ static void qemu_destroy(struct vm *vm)
 
 		if (q->started && all_ended(vm)) /* the last one has turned the machine off */
 			poll(&p, 1, OFF_MS);
-		qemu_domain_end(q);
+		qemu_domain_end(q, &q->domain);
 	}
 	if (q->connection)
 		virt->virConnectClose(q->connection);
@@ -179,6 +179,7 @@ static void qemu_destroy(struct vm *vm)
 		munmap(vm->shared, vm->config.shared_bytes);
 	vm->shared = NULL;
 	vm->priv = NULL;
+	mem_free(q->elf);
 	mem_free(q);
 }
 
@@ -226,6 +227,17 @@ fail:
 	return ret;
 }
 
+static int keep_elf(struct qemu_vm *q, const void *file, size_t bytes, struct err *err)
+{
+	mem_free(q->elf);
+	q->elf = mem_alloc(bytes);
+	if (!q->elf)
+		return err_set(err, -ENOMEM, "no memory for the guest's image");
+	memcpy(q->elf, file, bytes);
+	q->elf_bytes = bytes;
+	return 0;
+}
+
 static int qemu_load(struct vm *vm, const struct guest_image *image, struct err *err)
 {
 	const char *name = image->path ? image->path : image->name;
@@ -243,12 +255,14 @@ static int qemu_load(struct vm *vm, const struct guest_image *image, struct err 
 	if (!ret && !elf.pvh_entry)
 		ret = err_set(err, -ENOEXEC,
 			      "%s: no PVH note, so QEMU cannot boot it: link with this tain's libtain-guest.a", name);
-	ret = ret ?: qemu_domain_start(vm, file, bytes, err);
+	if (!ret)
+		ret = keep_elf(q, file, bytes, err);
+	ret = ret ?: qemu_domain_start(vm, &q->domain, NULL, err);
 	if (!ret) {
 		ret = give_shared(vm, err);
 		ret = ret ?: qemu_map_memory(vm, &q->domain, err);
 		if (ret)
-			qemu_domain_end(q);
+			qemu_domain_end(q, &q->domain);
 	}
 	mem_free(owned);
 	return ret;

@@ -26,6 +26,7 @@
 
 #define CONSOLE_WAIT_MS 5000
 #define END_WAIT_MS 5000
+#define DESTROY_TRIES 5
 
 /* --- connection ------------------------------------------------------------------------------ */
 
@@ -132,7 +133,7 @@ static void remove_files(struct qemu_vm *q)
 }
 
 /* For QEMU, which may be another user: it can read and connect, not list. */
-static int make_files(struct qemu_vm *q, const void *elf, size_t bytes, int *listener, struct err *err)
+static int make_files(struct qemu_vm *q, int *listener, struct err *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char path[QEMU_DIR_BYTES + 16];
@@ -148,7 +149,7 @@ static int make_files(struct qemu_vm *q, const void *elf, size_t bytes, int *lis
 		return ret;
 	}
 	file_in(q, "guest.elf", path, sizeof(path));
-	ret = write_file(path, elf, bytes, err);
+	ret = write_file(path, q->elf, q->elf_bytes, err);
 	if (!ret)
 		chmod(path, 0644); /* whatever the umask says */
 	if (ret)
@@ -230,17 +231,16 @@ static int accept_console(struct qemu_domain *d, int listener, struct err *err)
 	return err_set(err, -EIO, "domain %s: QEMU does not connect to its console", d->name);
 }
 
-int qemu_domain_start(struct vm *vm, const void *elf, size_t bytes, struct err *err)
+int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *extra, struct err *err)
 {
 	struct qemu_vm *q = to_qemu(vm);
-	struct qemu_domain *d = &q->domain;
 	char kernel[QEMU_DIR_BYTES + 16], console[QEMU_DIR_BYTES + 16];
-	struct qemu_xml xml = { .vm = vm, .kernel = kernel, .console = console };
+	struct qemu_xml xml = { .vm = vm, .kernel = kernel, .console = console, .extra = extra };
 	int listener = -1, ret;
 	xmlBufferPtr text;
 
 	name_domain(d);
-	ret = make_files(q, elf, bytes, &listener, err);
+	ret = make_files(q, &listener, err);
 	if (!ret) {
 		file_in(q, "guest.elf", kernel, sizeof(kernel));
 		file_in(q, "console", console, sizeof(console));
@@ -261,12 +261,12 @@ int qemu_domain_start(struct vm *vm, const void *elf, size_t bytes, struct err *
 		close(listener);
 	remove_files(q);
 	if (ret)
-		qemu_domain_end(q);
+		qemu_domain_end(q, d);
 	return ret;
 }
 
 /* libvirtd may have been restarted: the domain is still there, the old connection is not. */
-static bool destroy_again(struct qemu_vm *q)
+static bool destroy_again(struct qemu_vm *q, const char *uuid)
 {
 	virDomainPtr again;
 	bool gone;
@@ -275,7 +275,7 @@ static bool destroy_again(struct qemu_vm *q)
 	q->connection = virt->virConnectOpen(uri_of());
 	if (!q->connection)
 		return false;
-	again = virt->virDomainLookupByUUIDString(q->connection, q->domain.uuid);
+	again = virt->virDomainLookupByUUIDString(q->connection, uuid);
 	if (!again)
 		return virt->virGetLastError()->code == VIR_ERR_NO_DOMAIN;
 	gone = !virt->virDomainDestroy(again);
@@ -283,34 +283,37 @@ static bool destroy_again(struct qemu_vm *q)
 	return gone;
 }
 
-static void destroy(struct qemu_vm *q)
+static void destroy(struct qemu_vm *q, const struct qemu_domain *d)
 {
-	struct qemu_domain *d = &q->domain;
 	const virError *e;
 
 	/* libvirt sees it too, and forgets the domain; waiting until it has takes a second. */
 	if (d->pidfd >= 0 && qemu_process_ended(d))
 		return;
-	if (!virt->virDomainDestroy(d->handle))
-		return;
-	e = virt->virGetLastError();
-	if (e && (e->code == VIR_ERR_NO_DOMAIN || e->code == VIR_ERR_OPERATION_INVALID))
-		return; /* it ended by itself */
-	if (destroy_again(q))
+	/* On a busy machine libvirt gives up before the process has: it is asked again, as long as it answers. */
+	for (int i = 0; i < DESTROY_TRIES; i++) {
+		if (!virt->virDomainDestroy(d->handle))
+			return;
+		e = virt->virGetLastError();
+		if (e && (e->code == VIR_ERR_NO_DOMAIN || e->code == VIR_ERR_OPERATION_INVALID))
+			return; /* it ended by itself */
+		if (virt->virConnectIsAlive(q->connection) != 1)
+			break;
+	}
+	if (destroy_again(q, d->uuid))
 		return;
 	/* Nobody answers for it any more. It is ours, and the pidfd says that it is the one. */
 	if (d->pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, d->pidfd, SIGKILL, NULL, 0);
 }
 
-void qemu_domain_end(struct qemu_vm *q)
+void qemu_domain_end(struct qemu_vm *q, struct qemu_domain *d)
 {
-	struct qemu_domain *d = &q->domain;
 	struct pollfd p = { .fd = d->pidfd, .events = POLLIN };
 	char path[256];
 
 	if (d->handle) {
-		destroy(q);
+		destroy(q, d);
 		virt->virDomainFree(d->handle);
 		if (d->pidfd >= 0)
 			poll(&p, 1, END_WAIT_MS);

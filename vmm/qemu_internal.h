@@ -5,6 +5,7 @@
  *   vmm/qemu.c          the engine: memory, images, the vCPUs as tain sees them
  *   vmm/qemu_domain.c   the domain: XML, start, end, and what an earlier tain left
  *   vmm/qemu_process.c  the QEMU process behind a domain, and its memory, through /proc
+ *   vmm/qemu_migrate.c  the domain moves to a second QEMU
  *   vmm/qemu_outside.c  what is done to a running domain from outside
  */
 #ifndef VMM_QEMU_INTERNAL_H
@@ -45,7 +46,10 @@ struct qemu_vm {
 	char dir[QEMU_DIR_BYTES]; /* files that QEMU opens when it starts; "" when they are gone */
 	struct qemu_layout layout;
 	struct qemu_domain domain;
-	u32 started; /* atomic: the first vCPU that runs lets the domain run */
+	void *elf; /* what the domain was started with: a second one starts with it too */
+	size_t elf_bytes;
+	u64 downtime_ns; /* of the last migration, as QEMU measured it */
+	u32 started;	 /* atomic: the first vCPU that runs lets the domain run */
 	struct vm_identity id;
 };
 
@@ -60,11 +64,11 @@ static inline struct qemu_vm *to_qemu(const struct vm *vm)
 	return vm->priv;
 }
 
-/* qemu_domain.c. @elf: copied for QEMU to load. On failure nothing is left. */
+/* qemu_domain.c. @extra: more words for QEMU's command line, or NULL. On failure nothing is left. */
 int qemu_connect(virConnectPtr *connection, struct err *err);
 int qemu_choose_accel(virConnectPtr connection, bool *kvm, struct err *err);
-int qemu_domain_start(struct vm *vm, const void *elf, size_t bytes, struct err *err);
-void qemu_domain_end(struct qemu_vm *q);
+int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *extra, struct err *err);
+void qemu_domain_end(struct qemu_vm *q, struct qemu_domain *d);
 void qemu_sweep(virConnectPtr connection);
 /* The last line that QEMU wrote itself, or "". */
 void qemu_domain_log(const struct qemu_domain *domain, char *line, size_t bytes);
@@ -92,6 +96,9 @@ int qemu_map_memory(struct vm *vm, const struct qemu_domain *d, struct err *err)
 /* qemu_outside.c */
 void qemu_look_outside(struct vm *vm, struct vm_outside *to);
 int qemu_control(struct vm *vm, enum vm_control what, struct err *err);
+
+/* qemu_migrate.c. Return: 0: another process has the VM; else the one that had it, or -EIO it has stopped for good. */
+int qemu_migrate(struct vm *vm, struct err *err);
 
 /* qemu_process.c. @d->uuid: of a domain that libvirt started. Fills pidfd, pid, ram, hva. */
 int qemu_process_find(struct qemu_domain *d, u64 ram_bytes, struct err *err);

@@ -14,6 +14,7 @@ void qemu_look_outside(struct vm *vm, struct vm_outside *to)
 		.ram = q->domain.ram,
 		.data_offset = q->layout.data_offset,
 		.data_hva = q->domain.hva + q->layout.data_offset,
+		.downtime_ns = q->downtime_ns,
 	};
 }
 
@@ -39,6 +40,8 @@ int qemu_control(struct vm *vm, enum vm_control what, struct err *err)
 		return virt->virDomainSuspend(q->domain.handle) ? virt_error(err, "suspend") : 0;
 	case VM_RESUME:
 		return virt->virDomainResume(q->domain.handle) ? virt_error(err, "resume") : 0;
+	case VM_MIGRATE:
+		return qemu_migrate(vm, err);
 	case VM_STATS:
 		return ask_stats(q, err);
 	default:
