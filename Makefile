@@ -37,8 +37,14 @@ CFLAGS_release := -O2 -DNDEBUG
 CFLAGS_prove := -O1 -fno-omit-frame-pointer -DTAIN_CHECKING -DTAIN_PROVE
 CFLAGS_asan := -O1 -fno-omit-frame-pointer -DTAIN_CHECKING -fsanitize=address,undefined -fno-sanitize-recover=undefined
 CFLAGS_tsan := -O1 -fno-omit-frame-pointer -DTAIN_CHECKING -fsanitize=thread
+# The sanitizers intercept libtirpc's functions, which libvirt calls, and look for the true ones once, at the start.
+TIRPC := $(filter /%,$(if $(VIRT_CFLAGS),$(shell $(CC) -print-file-name=libtirpc.so.3)))
 LDFLAGS_asan := -fsanitize=address,undefined
 LDFLAGS_tsan := -fsanitize=thread
+ifneq ($(TIRPC),)
+LDFLAGS_asan += -Wl,--no-as-needed $(TIRPC) -Wl,--as-needed
+LDFLAGS_tsan += -Wl,--no-as-needed $(TIRPC) -Wl,--as-needed
+endif
 VARIANTS := release prove asan tsan
 
 # Rooms, bottom up. The order is the include order; scripts/check-includes enforces it.
