@@ -30,14 +30,13 @@ static struct {
 	.bytes = 4ull << 20,
 	.time_ns = 10 * NSEC_PER_SEC,
 	.max_violations = VIOLATION_RECORDS,
-	.stall_ns = 20 * NSEC_PER_SEC,
 	.shrink_ns = 60 * NSEC_PER_SEC,
 };
 
 static struct plan_file plan_file; /* with --plan: what it held, for as long as the command */
 
 static const struct option_spec options[] = {
-	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default) or kvm",
+	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default), kvm or qemu",
 		   .given = &opt.engine_given),
 	CMD_OPTION(0, "ops", "LIST", OPTION_STRING, &opt.ops,
 		   "host operations, separated by commas (`tain list ops` names them), or all that the engine has "
@@ -52,8 +51,10 @@ static const struct option_spec options[] = {
 		   "in so many ranges, each a memslot and a place in the host's address space of its own (default 1)",
 		   .min = 1, .max = VM_MAX_RANGES, .given = &opt.ranges_given),
 	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing,
-		   "what backs it: anonymous (default) or another of `tain list backings`",
+		   "what backs it: anonymous (default) or another of `tain list backings`; with engine qemu memfd "
+		   "(default) or file_shared",
 		   .given = &opt.backing_given),
+	CMD_QEMU_OPTIONS,
 	CMD_OPTION(0, "uffd", "WHO", OPTION_STRING, &opt.uffd,
 		   "who resolves the faults of the uffd operations: a thread (default), or inline, the vCPU's own",
 		   .given = &opt.uffd_given),
@@ -96,7 +97,8 @@ static const struct option_spec options[] = {
 	CMD_OPTION(0, "max-violations", "N", OPTION_U64, &opt.max_violations, "stop after N violations (default 32)",
 		   .min = 1, .max = INT64_MAX),
 	CMD_OPTION(0, "stall", "TIME", OPTION_TIME, &opt.stall_ns,
-		   "report who makes no progress for so long (default 20s)", .min = NSEC_PER_SEC, .max = CMD_TIME_MAX),
+		   "report who makes no progress for so long (default 20s; engine qemu 120s)", .min = NSEC_PER_SEC,
+		   .max = CMD_TIME_MAX),
 	CMD_OPTION(0, "no-trace", NULL, OPTION_FLAG, &opt.no_trace, "keep no trace events to print with a violation"),
 	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
 		   .no_env = true),
@@ -184,6 +186,8 @@ static void print_again(u64 seed)
 		fprintf(cmd_out, " --ranges %u", opt.ranges);
 	if (strcmp(opt.uffd, "thread"))
 		fprintf(cmd_out, " --uffd %s", opt.uffd);
+	if (engine_find(opt.engine)->outside)
+		fprintf(cmd_out, " --accel %s --machine %s", qemu_config.accel, qemu_config.machine);
 	fprintf(cmd_out, "%s%s%s\n", opt.allow_system ? " --allow-system" : "", opt.mutant ? " --mutant " : "",
 		opt.mutant ?: "");
 }
@@ -209,6 +213,10 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 	result_option_u64(doc, "ranges", opt.ranges);
 	result_option_text(doc, "backing", opt.backing);
 	result_option_text(doc, "uffd", opt.uffd);
+	if (c->machine.engine->outside) {
+		result_option_text(doc, "accel", qemu_config.accel);
+		result_option_text(doc, "machine", qemu_config.machine);
+	}
 	result_option_u64(doc, "time_ns", opt.time_ns);
 	result_option_u64(doc, "iterations", opt.steps);
 	result_option_u64(doc, "delay_ns", c->delay_ns);
@@ -318,8 +326,10 @@ static int configure(struct stress_config *c)
 	if (!engine)
 		return status;
 	stress_config_init(c, engine);
-	if (host_parse_backing(opt.backing, &c->machine.backing, &err))
-		return cmd_complain(CMD_MISUSE, "%s", err.text);
+	opt.backing =
+		cmd_backing(engine, opt.backing_given || opt.plan ? opt.backing : NULL, &c->machine.backing, &status);
+	if (!opt.backing)
+		return status;
 	if (set_uffd(c))
 		return CMD_MISUSE;
 	c->machine.vcpus = opt.vcpus;
@@ -336,7 +346,8 @@ static int configure(struct stress_config *c)
 	c->steps = opt.steps;
 	c->write_percent = opt.write_percent;
 	c->max_violations = opt.max_violations;
-	c->stall_ns = opt.stall_ns;
+	if (opt.stall_ns)
+		c->stall_ns = opt.stall_ns;
 	if (opt.delay_given)
 		c->delay_ns = opt.delay_us * NSEC_PER_USEC;
 	if (opt.audit_given)

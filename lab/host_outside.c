@@ -131,6 +131,19 @@ static int pageout(struct host *host, u64 off, u64 len, struct err *why)
 	return advise(host, off, len, MADV_PAGEOUT, "process_madvise(MADV_PAGEOUT)", why);
 }
 
+static int collapse(struct host *host, u64 off, struct err *why)
+{
+	struct vm_outside o;
+
+	if (vm_outside(host->vm, &o) || host->bytes - off < HUGE)
+		return err_set(why, -EOPNOTSUPP, "less than a huge page");
+	if (!is_aligned(o.data_hva - o.data_offset, HUGE))
+		return err_set(why, -EOPNOTSUPP,
+			       "QEMU has mapped the guest's memory where no huge page fits, its address is not a "
+			       "multiple of 2M");
+	return advise(host, off, HUGE, MADV_COLLAPSE, "process_madvise(MADV_COLLAPSE)", why);
+}
+
 static int populate(struct host *host, u64 off, u64 len)
 {
 	for (u64 end = off + len; off < end; off += PAGE_SIZE)
@@ -156,10 +169,7 @@ static int outside_begin(struct host *host, enum host_op op, u64 off, u64 len, s
 	case OP_PAGEOUT:
 		return pageout(host, off, len, why);
 	case OP_COLLAPSE:
-		off = align_down(off, HUGE);
-		if (host->bytes - off < HUGE)
-			return err_set(why, -EOPNOTSUPP, "less than a huge page");
-		return advise(host, off, HUGE, MADV_COLLAPSE, "process_madvise(MADV_COLLAPSE)", why);
+		return collapse(host, align_down(off, HUGE), why);
 	case OP_COMPACT:
 		return system_compact(why);
 	case OP_POPULATE:

@@ -39,14 +39,20 @@ static const struct {
 					     "drop page-table entries; userfaultfd maps the pages again (engine kvm)" },
 	[PLAN_UFFD_WP -
 		PLAN_HOST_NR] = { "uffd_wp", "protect by userfaultfd: no write before it allows one (engine kvm)" },
+	[PLAN_SUSPEND - PLAN_HOST_NR] = { "suspend", "the VM stands still for a moment (engine qemu)" },
+	[PLAN_MEMSTATS - PLAN_HOST_NR] = { "memstats", "ask for the VM's memory statistics (engine qemu)" },
+	[PLAN_MIGRATE -
+		PLAN_HOST_NR] = { "migrate",
+				  "the VM moves to a second process while it runs, by name only (engine qemu)" },
 };
 
 /* Against each other; those that take a thousand times as long come the rarer. */
 #define OFTEN 50
 
 static const u8 rare[PLAN_OP_NR] = {
-	[PLAN_TRUNCATE] = 10, [PLAN_PAGEOUT] = 10, [PLAN_COLLAPSE] = 10, [PLAN_COMPACT] = 1,   [PLAN_MERGE] = 1,
-	[PLAN_FORK] = 10,     [PLAN_MEMSLOT] = 20, [PLAN_SLOTMOVE] = 20, [PLAN_DIRTYLOG] = 20,
+	[PLAN_TRUNCATE] = 10, [PLAN_PAGEOUT] = 10, [PLAN_COLLAPSE] = 10, [PLAN_COMPACT] = 1,
+	[PLAN_MERGE] = 1,     [PLAN_FORK] = 10,	   [PLAN_MEMSLOT] = 20,	 [PLAN_SLOTMOVE] = 20,
+	[PLAN_DIRTYLOG] = 20, [PLAN_SUSPEND] = 5,  [PLAN_MEMSTATS] = 2,	 [PLAN_MIGRATE] = 1,
 };
 
 const char *plan_op_name(enum plan_op op)

@@ -197,6 +197,8 @@ static int step_planted(struct oracle *o, const struct plan_step *s)
 
 	oracle_announce(o, s->first, s->pages);
 	ret = o->host->ops->remap(o->host, off_of(s), len_of(s));
+	if (ret == -EOPNOTSUPP) /* from outside a process */
+		ret = o->host->ops->begin(o->host, OP_PUNCH, off_of(s), len_of(s), &o->why);
 	if (ret)
 		return ret;
 	oracle_require(o, s->first, s->pages);
@@ -236,6 +238,9 @@ static int (*const step_fn[PLAN_OP_NR])(struct oracle *o, const struct plan_step
 	[PLAN_UFFD_MISSING] = step_uffd_missing,
 	[PLAN_UFFD_MINOR] = step_uffd_minor,
 	[PLAN_UFFD_WP] = step_uffd_wp,
+	[PLAN_SUSPEND] = step_suspend,
+	[PLAN_MEMSTATS] = step_memstats,
+	[PLAN_MIGRATE] = step_migrate,
 };
 
 static bool plants_itself(enum plan_op op)

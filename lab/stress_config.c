@@ -18,7 +18,7 @@ void stress_config_init(struct stress_config *config, const struct engine *engin
 		.delay_ns = engine->own_mm ? 20 * NSEC_PER_USEC : 100 * NSEC_PER_USEC,
 		.audit_every = PROVE ? 1 : 256,
 		.max_violations = VIOLATION_RECORDS,
-		.stall_ns = 20 * NSEC_PER_SEC,
+		.stall_ns = (engine->outside ? 120 : 20) * NSEC_PER_SEC,
 		.write_percent = 25,
 		.repeat = 1,
 	};
@@ -28,9 +28,16 @@ void stress_config_init(struct stress_config *config, const struct engine *engin
 /* What tain's mm can do. Memslots come and go by name only: after each the whole mirror has to be made anew. */
 #define OWN_OPS (PLAN_OPS_BASIC | BIT(PLAN_MREMAP_ONTO) | BIT(PLAN_COMPACT) | BIT(PLAN_POPULATE))
 
+/* What can be done to another process's memory, and to a VM in it. A migration takes seconds: by name only. */
+#define OUTSIDE_ALONE (BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS) | BIT(PLAN_MIGRATE))
+#define OUTSIDE_OPS                                                                                                    \
+	(BIT(PLAN_REMOVE) | BIT(PLAN_PUNCH) | BIT(PLAN_COLD) | BIT(PLAN_PAGEOUT) | BIT(PLAN_COLLAPSE) |                \
+	 BIT(PLAN_SPLIT) | BIT(PLAN_COMPACT) | BIT(PLAN_POPULATE) | BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS))
+
 void stress_limit_ops(struct stress_config *config, const struct plan_ops *ops)
 {
-	u32 has = config->machine.engine->own_mm ? OWN_OPS : PLAN_OPS_ALL;
+	const struct engine *engine = config->machine.engine;
+	u32 has = engine->own_mm ? OWN_OPS : engine->outside ? OUTSIDE_OPS : PLAN_OPS_ALL & ~OUTSIDE_ALONE;
 
 	config->ops = ops->set & (ops->named | has);
 	memcpy(config->weight, ops->weight, sizeof(config->weight));

@@ -14,7 +14,7 @@ extern const struct test_case lab_all_ops_tests[], lab_compare_tests[];
 extern const struct test_case lab_watch_tests[], lab_uffd_tests[];
 extern const struct test_case lab_matrix_tests[];
 extern const struct test_case lab_bench_fault_tests[], lab_interference_tests[];
-extern const struct test_case lab_plan_file_tests[], lab_shrink_tests[], lab_vm_op_tests[];
+extern const struct test_case lab_plan_file_tests[], lab_shrink_tests[], lab_vm_op_tests[], lab_outside_tests[];
 
 /*
  * A host of a few pages in plain memory, which calls a hook at every point where a

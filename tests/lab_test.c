@@ -26,6 +26,7 @@ int main(int argc, char **argv)
 		{ "shrink", lab_shrink_tests, NULL, NULL },
 		{ "matrix", lab_matrix_tests, NULL, NULL },
 		{ "vm_op", lab_vm_op_tests, NULL, NULL },
+		{ "outside", lab_outside_tests, NULL, NULL },
 		{ "all_ops", lab_all_ops_tests, NULL, NULL },
 		{ NULL, NULL, NULL, NULL },
 	};

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/* Stress on a VM in another process: engine qemu, operated on from outside. */
+#include "lab/stress.h"
+#include "lib/time.h"
+#include "tests/lab_suites.h"
+
+#define STEPS TEST_SCALE(300)
+/* Those that need nothing of the machine. */
+#define PLAIN                                                                                                          \
+	(BIT(PLAN_REMOVE) | BIT(PLAN_PUNCH) | BIT(PLAN_COLD) | BIT(PLAN_SPLIT) | BIT(PLAN_POPULATE) |                  \
+	 BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS))
+
+static bool config_outside(struct stress_config *c, const char *accel, u32 ops)
+{
+	struct err why = { "" };
+
+	qemu_config.accel = accel;
+	qemu_config.machine = "microvm";
+	if (engine_find("qemu")->probe(&why)) {
+		test_skip("%s", why.text);
+		return false;
+	}
+	stress_config_init(c, engine_find("qemu"));
+	c->machine.backing = HOST_MEMFD;
+	c->machine.bytes = 1 << 20;
+	c->machine.seed = 99;
+	c->ops = ops;
+	c->steps = STEPS;
+	c->time_ns = 0;
+	return true;
+}
+
+static void run_clean(const struct stress_config *c, struct stress_result *r)
+{
+	struct err err = { "" };
+	int ret = stress_run(c, r, &err);
+
+	CHECK_MSG(!ret, "%d %s", ret, err.text);
+	CHECK_MSG(!r->log.total, "%llu violations, the first: %s %s", (unsigned long long)r->log.total,
+		  r->log.nr ? violation_name(r->log.record[0].kind) : "", r->log.nr ? r->log.record[0].text : "");
+	CHECK_EQ(r->steps, c->steps);
+	CHECK_GT(r->checked, 0);
+	violation_log_destroy(&r->log);
+}
+
+static void from_outside(const char *accel, const char *mmu)
+{
+	struct stress_config c;
+	struct stress_result r;
+
+	if (!config_outside(&c, accel, PLAIN))
+		return;
+	run_clean(&c, &r);
+	CHECK_EQ(r.unsupported, 0);
+	for (int op = 0; op < PLAN_OP_NR; op++)
+		if (PLAIN & BIT(op))
+			CHECK_MSG(r.host_ops[op], "%s was done", plan_op_name(op));
+	CHECK_STR(r.id.engine, "qemu");
+	CHECK_CONTAINS(r.id.mmu, mmu);
+}
+
+static void tcg(void)
+{
+	from_outside("tcg", "QEMU TCG");
+}
+
+static bool kvm_here(void)
+{
+	struct err why = { "" };
+
+	if (!engine_find("kvm")->probe(&why))
+		return true;
+	test_skip("%s", why.text);
+	return false;
+}
+
+static void kvm(void)
+{
+	if (kvm_here())
+		from_outside("kvm", "KVM ");
+}
+
+/* The oracle's pages move to another process; writes during the move are the guest's alone. */
+static void migrate(void)
+{
+	struct stress_config c;
+	struct stress_result r;
+
+	if (!kvm_here() || !config_outside(&c, "kvm", BIT(PLAN_MIGRATE) | BIT(PLAN_PUNCH)))
+		return;
+	c.weight[PLAN_PUNCH] = 5;
+	c.steps = 12;
+	run_clean(&c, &r);
+	CHECK_GT(r.host_ops[PLAN_MIGRATE], 0);
+	CHECK_GT(r.host_ops[PLAN_PUNCH], 0);
+}
+
+/* What an outsider cannot do is skipped by name, and nothing has happened. */
+static void what_is_not_possible_is_skipped(void)
+{
+	struct stress_config c;
+	struct stress_result r;
+	struct err err = { "" };
+
+	if (!config_outside(&c, "tcg", PLAN_OPS_BASIC | BIT(PLAN_COLD)))
+		return;
+	c.steps = 60;
+	run_clean(&c, &r);
+	CHECK_EQ(r.unsupported, PLAN_OPS_BASIC);
+	if (!config_outside(&c, "tcg", PLAN_OPS_BASIC))
+		return;
+	CHECK_EQ(stress_run(&c, &r, &err), -EOPNOTSUPP);
+	violation_log_destroy(&r.log);
+}
+
+/* Old contents that come back are seen by a guest in another process too. */
+static void a_planted_copy_is_reported(void)
+{
+	static const struct plan_step step = {
+		.op = PLAN_PUNCH, .pages = 64, .hold_ns = 20 * NSEC_PER_MSEC, .plant = true
+	};
+	struct stress_config c;
+	struct stress_result r;
+	struct err err = { "" };
+
+	if (!CHECKING) {
+		test_skip("this build plants nothing");
+		return;
+	}
+	if (!config_outside(&c, "tcg", BIT(PLAN_PUNCH)))
+		return;
+	c.list = &step;
+	c.list_nr = 1;
+	c.repeat = 50;
+	c.steps = 0;
+	c.max_violations = 1;
+	CHECK_EQ(stress_run(&c, &r, &err), 0);
+	CHECK_GT(r.log.total, 0);
+	if (r.log.nr)
+		CHECK_EQ(r.log.record[0].kind, VIOLATION_STALE);
+	violation_log_destroy(&r.log);
+}
+
+const struct test_case lab_outside_tests[] = {
+	TEST(tcg), TEST(kvm), TEST(migrate), TEST(what_is_not_possible_is_skipped), TEST(a_planted_copy_is_reported),
+	TEST_END,
+};
