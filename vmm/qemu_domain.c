@@ -211,7 +211,7 @@ void qemu_domain_log(const struct qemu_domain *d, char *line, size_t bytes)
 	f = fopen(path, "re");
 	while (f && fgets(text, sizeof(text), f)) {
 		text[strcspn(text, "\n")] = '\0';
-		if (strstr(text, "qemu-system") || strstr(text, "error") || strstr(text, "KVM"))
+		if (strstr(text, "qemu-system-x86_64: ") || strstr(text, "KVM internal error"))
 			snprintf(line, bytes, "%s", text);
 	}
 	if (f)
