@@ -311,6 +311,20 @@ static int ended_early(struct stress *s, struct err *err)
 	return err_set(err, -EIO, "vCPU %u ended by itself with code %u", v->id, v->code);
 }
 
+/* A run in which the kernel refused every step has shown nothing. */
+static int all_refused(struct stress *s, struct err *err)
+{
+	const struct err *why = NULL;
+
+	for (int op = 0; op < PLAN_OP_NR; op++) {
+		if (s->ops_done[op])
+			return 0;
+		if (s->refused[op] && !why)
+			why = &s->why[op];
+	}
+	return why ? err_set(err, -EOPNOTSUPP, "every operation was refused; the first: %s", why->text) : 0;
+}
+
 static int stress_go(struct stress *s, struct err *err)
 {
 	u64 start = clock_ns();
@@ -347,6 +361,8 @@ static int stress_go(struct stress *s, struct err *err)
 	}
 	thread_join(&s->thread);
 	look_again(s, err, &ret);
+	if (!ret && !violation_total(&s->oracle.log))
+		ret = all_refused(s, err);
 	trace_set(false);
 	return ret;
 }

@@ -114,6 +114,25 @@ static void all_operations_on_kvm(void)
 	check_all("kvm", "2", "memfd");
 }
 
+/* What the kernel refuses each time was not done, and is no success. */
+static void what_is_always_refused(void)
+{
+	const struct tain_run *r;
+	json_t *doc;
+	u64 done;
+
+	if (!kvm_or_skip())
+		return;
+	r = TAIN("stress", "-e", "kvm", "--ops", "collapse", "-s", "memfd", "-b", "4M", "-i", "5", "--seed", "13", "-q",
+		 "--json", "-");
+	doc = tain_json(r->out.text);
+	done = all_ops(doc);
+	CHECK_EQ(r->status, done ? 0 : 4);
+	CHECK_EQ(json_array_size(json_object_get(doc, "skips")), !done);
+	if (!done)
+		CHECK_CONTAINS(r->err.text, "tain: every operation was refused; the first: ");
+}
+
 static void each_operation_on_a_memfd(void)
 {
 	if (kvm_or_skip())
@@ -314,6 +333,7 @@ const struct test_case cmd_stress_tests[] = {
 	TEST(each_operation_on_kvm),
 	TEST(all_operations_on_kvm),
 	TEST(each_operation_on_a_memfd),
+	TEST(what_is_always_refused),
 	TEST(a_seed_repeats_the_plan),
 	TEST(a_seed_means_the_same_on_kvm),
 	TEST(without_a_seed_every_run_is_another),
