@@ -48,12 +48,21 @@ double figure_median(const struct figure *figure, const double *values)
 	return median(values, figure->rounds);
 }
 
+static double lowest(const double *values, u32 n)
+{
+	double low = n ? values[0] : 0;
+
+	for (u32 i = 1; i < n; i++)
+		low = min(low, values[i]);
+	return low;
+}
+
 double figure_measure(const struct figure *figure)
 {
 	double ratio[FIGURE_ROUNDS_MAX];
 
 	if (!figure->peer)
-		return median(figure->value, figure->rounds);
+		return figure->fastest ? lowest(figure->value, figure->rounds) : median(figure->value, figure->rounds);
 	for (u32 i = 0; i < figure->rounds; i++)
 		ratio[i] = figure->other[i] > 0 ? figure->value[i] / figure->other[i] : 0;
 	return median(ratio, figure->rounds);
