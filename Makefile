@@ -122,6 +122,11 @@ $(B)/obj/static/%.o: %.c
 $(B)/tain-static: $(CMD_OBJ_release) $(STATIC_OBJ) $(B)/libtain.a
 	$(call say,LINK,$@)$(CC) -static $(LDFLAGS) $(CMD_OBJ_release) $(STATIC_OBJ) $(B)/libtain.a $(STATIC_LIBS) -o $@
 
+$(B)/tests/vmm_test-static: $(patsubst %.c,$(B)/obj/release/%.o,$(sort $(wildcard tests/vmm_*.c)) tests/test.c) \
+		$(B)/obj/guest/test/image.o $(B)/libtain.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) -static $(LDFLAGS) $(filter %.o,$^) $(B)/libtain.a $(STATIC_LIBS) $(TEST_LIBS) -o $@
+
 all: $(B)/tain $(B)/libtain.a $(B)/libtain.so $(B)/tain.pc
 prove: $(B)/prove/tain $(TEST_ROOMS:%=$(B)/prove/tests/%_test)
 asan: $(B)/asan/tain $(TEST_ROOMS:%=$(B)/asan/tests/%_test)

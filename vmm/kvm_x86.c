@@ -12,6 +12,7 @@
 #define LARGE_PAGE (2ul << 20)
 #define GIB (1ul << 30)
 
+#define CR0_PROTECTED 1ull
 #define CR0_LONG_MODE 0x80010033ull /* PG WP NE ET MP PE */
 #define CR4_LONG_MODE 0x620ull	    /* OSXMMEXCPT OSFXSR PAE */
 #define EFER_LONG_MODE 0x500ull	    /* LMA LME */
@@ -136,7 +137,12 @@ void kvm_x86_reset_vcpu(struct kvm_vm *kvm, struct kvm_vcpu *v)
 	v->run->kvm_dirty_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
 }
 
-/* One line: @what and the registers. Context: the vCPU's thread, outside KVM_RUN. */
+/*
+ * One line: @what and the registers. After a shutdown kvm_amd has none: it resets the
+ * vCPU before it tells, since the processor leaves the VMCB undefined. Guests never
+ * leave protected mode.
+ * Context: the vCPU's thread, outside KVM_RUN.
+ */
 void kvm_x86_describe(struct kvm_vcpu *v, const char *what, struct err *err)
 {
 	struct kvm_regs regs;
@@ -144,6 +150,10 @@ void kvm_x86_describe(struct kvm_vcpu *v, const char *what, struct err *err)
 
 	if (ioctl(v->fd, KVM_GET_REGS, &regs) || ioctl(v->fd, KVM_GET_SREGS, &sregs)) {
 		err_set(err, -EIO, "%s; its registers cannot be read: %s", what, strerror(errno));
+		return;
+	}
+	if (!(sregs.cr0 & CR0_PROTECTED)) {
+		err_set(err, -EIO, "%s; KVM has reset the vCPU, its registers are lost", what);
 		return;
 	}
 	err_set(err, -EIO,
