@@ -119,13 +119,27 @@ static int writeprotect(struct uffd *u, hva_t start, u64 bytes, u64 mode)
 	return ioctl(u->fd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
 }
 
-int uffd_protect(struct uffd *u, hva_t start, u64 bytes)
+/* Until it is no longer disturbed by another change of the address space. */
+static int protect(struct uffd *u, hva_t start, u64 bytes)
 {
 	int ret;
 
 	do
 		ret = writeprotect(u, start, bytes, UFFDIO_WRITEPROTECT_MODE_WP);
 	while (ret == -EAGAIN);
+	return ret;
+}
+
+int uffd_protect(struct uffd *u, hva_t start, u64 bytes)
+{
+	int ret = protect(u, start, bytes);
+
+	if (ret != -ENOENT)
+		return ret;
+	/* Before Linux 6.4 one call protects within one VMA only. */
+	ret = 0;
+	for (hva_t at = start; !ret && at < start + bytes; at += PAGE_SIZE)
+		ret = protect(u, at, PAGE_SIZE);
 	return ret;
 }
 
