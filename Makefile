@@ -20,7 +20,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 
-PKGS := liburcu-memb jansson libelf libxxhash
+PKGS := liburcu-memb jansson libelf libxxhash libtracefs libtraceevent
 # Loaded at run time where somebody asks for the engine qemu; only their headers are needed here, and not even those.
 VIRT_PKGS := libvirt libvirt-qemu libxml-2.0
 VIRT_CFLAGS := $(shell $(PKG_CONFIG) --exists $(VIRT_PKGS) && echo -DTAIN_LIBVIRT && $(PKG_CONFIG) --cflags $(VIRT_PKGS))
@@ -120,7 +120,7 @@ $(B)/obj/static/%.o: %.c
 	$(call say,CC,$@)$(CC) $(COMMON) $(CFLAGS_release) $(CFLAGS) -DTAIN_STATIC -c $< -o $@
 
 $(B)/tain-static: $(CMD_OBJ_release) $(STATIC_OBJ) $(B)/libtain.a
-	$(call say,LINK,$@)$(CC) -static $(LDFLAGS) $(CMD_OBJ_release) $(STATIC_OBJ) $(B)/libtain.a $(STATIC_LIBS) -o $@
+	$(call say,LINK,$@)$(CC) -static -Wl,--no-warnings $(LDFLAGS) $(CMD_OBJ_release) $(STATIC_OBJ) $(B)/libtain.a $(STATIC_LIBS) -o $@
 
 $(B)/tests/vmm_test-static: $(patsubst %.c,$(B)/obj/release/%.o,$(sort $(wildcard tests/vmm_*.c)) tests/test.c) \
 		$(B)/obj/guest/test/image.o $(B)/libtain.a

@@ -37,6 +37,7 @@ extern const struct command_spec cmd_run_spec, cmd_stress_spec, cmd_bench_spec, 
 extern const struct command_spec cmd_uffd_check_spec;
 extern const struct command_spec cmd_matrix_spec;
 extern const struct command_spec cmd_bench_interference_spec;
+extern const struct command_spec cmd_trace_spec;
 
 int cmd_run(int argc, char **argv);
 int cmd_stress(int argc, char **argv);
@@ -53,6 +54,7 @@ int cmd_version(int argc, char **argv);
 int cmd_man(int argc, char **argv);
 int cmd_uffd_check(int argc, char **argv);
 int cmd_matrix(int argc, char **argv);
+int cmd_trace(int argc, char **argv);
 
 /* Set by SIGINT and SIGTERM: the run ends, prints what it has, and returns cmd_finish(). */
 extern u32 cmd_stop;

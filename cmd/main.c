@@ -15,6 +15,7 @@ const struct command command_table[] = {
 	{ "bench", &cmd_bench_spec, cmd_bench },
 	{ "compare", &cmd_compare_spec, cmd_compare },
 	{ "matrix", &cmd_matrix_spec, cmd_matrix },
+	{ "trace", &cmd_trace_spec, cmd_trace },
 	{ "list", &cmd_list_spec, cmd_list },
 	{ "doctor", &cmd_doctor_spec, cmd_doctor },
 	{ "version", &cmd_version_spec, cmd_version },

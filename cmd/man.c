@@ -19,6 +19,7 @@ static const struct command_spec *const specs[] = {
 	&cmd_bench_figures_spec,
 	&cmd_compare_spec,
 	&cmd_matrix_spec,
+	&cmd_trace_spec,
 	&cmd_list_spec,
 	&cmd_doctor_spec,
 	&cmd_version_spec,

@@ -49,4 +49,15 @@ struct tain_kvm_create_guest_memfd {
 };
 #define TAIN_KVM_CREATE_GUEST_MEMFD _IOWR(KVMIO, 0xd4, struct tain_kvm_create_guest_memfd)
 
+/* On a pagemap (Linux 6.7): the ranges of pages that are there, without a look at each. */
+struct tain_page_region {
+	unsigned long long start, end, categories;
+};
+struct tain_pm_scan {
+	unsigned long long size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	unsigned long long category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define TAIN_PAGEMAP_SCAN _IOWR('f', 16, struct tain_pm_scan)
+#define TAIN_PAGE_IS_PRESENT 8ull
+
 #endif /* LAB_LINUX_COMPAT_H */

@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "lab/linux_compat.h"
 
 int pagemap_open(int pid)
 {
@@ -42,6 +44,28 @@ int pagemap_count(hva_t start, u64 pages, u64 bit, u64 *count, struct err *err)
 	if (fd >= 0)
 		close(fd);
 	return ret ? err_set(err, -EOPNOTSUPP, "/proc/self/pagemap: %s", strerror(-ret)) : 0;
+}
+
+bool pagemap_next(int fd, hva_t *start, hva_t end, hva_t *stop)
+{
+	struct tain_page_region found = { 0, 0, 0 };
+	struct tain_pm_scan scan = {
+		.size = sizeof(scan),
+		.start = *start,
+		.end = end,
+		.vec = (uintptr_t)&found,
+		.vec_len = 1,
+		.category_mask = TAIN_PAGE_IS_PRESENT,
+		.return_mask = TAIN_PAGE_IS_PRESENT,
+	};
+	int n = ioctl(fd, TAIN_PAGEMAP_SCAN, &scan);
+
+	if (!n || *start >= end)
+		return false;
+	if (n > 0)
+		*start = found.start;
+	*stop = n > 0 ? found.end : end;
+	return true;
 }
 
 u64 pagemap_zero_frame(void)

@@ -20,6 +20,12 @@ s64 pagemap_read(int fd, hva_t hva, u64 pages, u64 *entry);
 /* How many pages of this process from @start on have @bit. Return: 0; -EOPNOTSUPP with one line in @err. */
 int pagemap_count(hva_t start, u64 pages, u64 bit, u64 *count, struct err *err);
 
+/*
+ * The first range of present pages in [*@start, @end), into *@start and *@stop. Where the
+ * kernel cannot say (before Linux 6.7) it is all of it. Return: is there one?
+ */
+bool pagemap_next(int fd, hva_t *start, hva_t end, hva_t *stop);
+
 /* The frame of the shared page of zeros. Return: 0 if this process may not know. */
 u64 pagemap_zero_frame(void);
 

@@ -34,6 +34,8 @@ int main(int argc, char **argv)
 		SUITE(uffd),
 		SUITE(matrix),
 		SUITE(qemu),
+		SUITE(trace),
+		SUITE(probe),
 		{ NULL, NULL, NULL, NULL },
 	};
 	/* clang-format on */

@@ -123,7 +123,7 @@ struct engine {
 	int (*probe)(struct err *why);
 	int (*create)(struct vm *vm, const struct vm_config *config, struct err *err);
 	void (*destroy)(struct vm *vm);
-	void (*identify)(struct vm *vm, struct vm_identity *id);
+	void (*identify)(struct vm *vm, struct vm_identity *id); /* own_mm false: @vm may be NULL */
 	/* npages 0 removes. hva is in vm_mm() or in this process. */
 	int (*set_memory)(struct vm *vm, u32 slot, gpa_t gpa, hva_t hva, size_t bytes, struct err *err);
 	int (*load)(struct vm *vm, const struct guest_image *image, struct err *err);

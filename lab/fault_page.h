@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* What a trace knows of each page of a guest, and which ranges of the host were invalidated when. */
+#ifndef LAB_FAULT_PAGE_H
+#define LAB_FAULT_PAGE_H
+
+#include "lib/base.h"
+
+#define FAULT_LEVELS 3
+/* Pages of 4 KiB that an entry of @level maps. */
+#define LEVEL_PAGES(level) (1ull << 9 * ((level)-1))
+
+/* As an event has it. */
+static inline u32 fault_level(u64 level)
+{
+	return (u32)min(max(level, (u64)1), (u64)FAULT_LEVELS);
+}
+
+struct fault_page {
+	u64 key;      /* gfn << 2 | level; 0: free (there is no level 0) */
+	u64 set_ns;   /* its entry was set; 0: never seen */
+	u64 since_ns; /* by a fault that was tried, or last retried, then */
+	u64 gone_ns;  /* its entry was dropped, as KVM told */
+	u64 first_ns; /* first fault */
+	u32 count;    /* of faults; 0: it was only prefetched */
+	bool writable;
+	bool checked; /* the caller's: its place in the host was looked up */
+};
+
+static inline u64 fault_page_gfn(const struct fault_page *p)
+{
+	return p->key >> 2;
+}
+
+static inline u32 fault_page_level(const struct fault_page *p)
+{
+	return p->key & 3;
+}
+
+/* Open addressing; pages are never taken out. */
+struct fault_pages {
+	struct fault_page *slot;
+	u64 nr, max; /* max is a power of two */
+};
+
+int fault_pages_init(struct fault_pages *pages);
+void fault_pages_destroy(struct fault_pages *pages);
+
+/* The page that an entry of @level maps at @gfn; valid until the next one is made. Return: NULL: no memory. */
+struct fault_page *fault_page_get(struct fault_pages *pages, u64 gfn, u32 level);
+/* The one set last of those that cover @gfn, or NULL. */
+struct fault_page *fault_page_find(const struct fault_pages *pages, u64 gfn);
+
+struct invalidation {
+	u64 ns;
+	u32 tid;
+};
+
+/* By chunk of 2 MiB: when it was last invalidated as a whole, and each page of it. */
+struct invalid_chunk {
+	u64 base; /* hva | 1; 0: free */
+	struct invalidation all;
+	struct invalidation *page; /* NULL, or one per page */
+};
+
+struct invalidations {
+	struct invalid_chunk *slot;
+	u64 nr, max;
+	struct invalidation all; /* of a range too long to write down chunk by chunk */
+};
+
+int invalidations_init(struct invalidations *v);
+void invalidations_destroy(struct invalidations *v);
+
+/* [start, end). Return: 0; -ENOMEM: it counts for everything instead. */
+int invalidations_add(struct invalidations *v, hva_t start, hva_t end, u64 ns, u32 tid);
+
+/* The latest of any of the @pages pages at @hva; ns 0: none was seen. */
+struct invalidation invalidations_last(const struct invalidations *v, hva_t hva, u64 pages);
+
+#endif /* LAB_FAULT_PAGE_H */
