@@ -67,6 +67,7 @@ struct vmm_slot {
 	s64 delta;	 /* hva - gpa, in pages */
 	u64 matched;	 /* pages whose frame was the same on both sides; one alone may be an accident */
 	u64 refuted;	 /* pages between first and last that were found elsewhere */
+	bool sure;
 };
 
 #define VMM_SLOTS 256
@@ -74,6 +75,7 @@ struct vmm_slot {
 struct vmm_slots {
 	struct vmm_slot slot[VMM_SLOTS];
 	u32 nr;
+	u64 missed;		 /* searches for a page that found none, as where the host moves pages all the time */
 	u64 start_ns, search_ns; /* since when it is in use, and how much of that was searching */
 };
 
@@ -88,7 +90,7 @@ void vmm_slots_learn(struct vmm_slots *slots, const struct vmm_process *p, struc
 
 /* Return: 0: unknown. */
 hva_t vmm_slots_hva(const struct vmm_slots *slots, u64 gfn);
-/* Can its place be told from more than one page? */
+/* Do enough pages agree on its place? */
 bool vmm_slot_sure(const struct vmm_slot *slot);
 
 #endif /* LAB_VMM_PROCESS_H */

@@ -12,11 +12,24 @@
 #define BATCH 16384			/* words of pagemap read at a time: 64 MiB of memory */
 #define SEARCH_NS (200 * NSEC_PER_MSEC) /* searches of all memory may take so long in all, */
 #define SEARCH_ONE_NS NSEC_PER_SEC
+#define MISSED_PER_MATCH 8
 #define SEARCH_SHARE 20 /* and such a part of the time */
 
 bool vmm_slot_sure(const struct vmm_slot *slot)
 {
-	return slot->matched > 1 && slot->matched > slot->refuted;
+	return slot->sure;
+}
+
+/* Two pages that agree are enough where frames stay; where most are gone before they are looked for, two may be an
+ * accident. */
+static void judge(struct vmm_slots *slots)
+{
+	for (u32 i = 0; i < slots->nr; i++) {
+		struct vmm_slot *s = &slots->slot[i];
+
+		s->sure = s->matched > s->refuted &&
+			  (s->sure || (s->matched > 1 && s->matched >= slots->missed / MISSED_PER_MATCH));
+	}
 }
 
 hva_t vmm_slots_hva(const struct vmm_slots *slots, u64 gfn)
@@ -100,7 +113,7 @@ static void slot_new(struct vmm_slots *slots, const struct vmm_page *page, hva_t
 		at = slots->nr++;
 	else if (at == slots->nr)
 		return;
-	slots->slot[at] = (struct vmm_slot){ page->gfn, page->gfn + page->pages - 1, delta, 1, 0 };
+	slots->slot[at] = (struct vmm_slot){ page->gfn, page->gfn + page->pages - 1, delta, 1, 0, false };
 }
 
 static int by_frame(const void *a, const void *b)
@@ -182,6 +195,8 @@ static void search_all(struct vmm_slots *slots, const struct vmm_process *p, str
 					!was_moved(slots, p, page[i].gfn, hva[i]);
 			if (page[i].found)
 				slot_new(slots, &page[i], hva[i]);
+			else
+				slots->missed++;
 		}
 	}
 	mem_free(entry);
@@ -209,8 +224,9 @@ void vmm_slots_learn(struct vmm_slots *slots, const struct vmm_process *p, struc
 		page[left++] = here;
 	}
 	slots->start_ns = slots->start_ns ?: clock_ns();
-	if (!left || slots->search_ns > SEARCH_NS + (clock_ns() - slots->start_ns) / SEARCH_SHARE)
-		return;
-	qsort(page, left, sizeof(*page), by_frame);
-	search_all(slots, p, page, left);
+	if (left && slots->search_ns <= SEARCH_NS + (clock_ns() - slots->start_ns) / SEARCH_SHARE) {
+		qsort(page, left, sizeof(*page), by_frame);
+		search_all(slots, p, page, left);
+	}
+	judge(slots);
 }

@@ -103,7 +103,7 @@ static void fire_on_soft(void)
 /* Linux faults and invalidates by itself: the operations are tain's. */
 static void fire_on_kvm(void)
 {
-	const char *text = kvm_or_skip() ? count("stress --engine kvm -b 2M -v 1 --time 3s --seed 3 -q") : NULL;
+	const char *text = kvm_or_skip() ? count("stress --engine kvm -b 2M -v 1 --time 8s --seed 3 -q") : NULL;
 
 	if (!text)
 		return;

@@ -195,9 +195,36 @@ static void moved_pages_make_no_slot(void)
 	}
 	vmm_slots_learn(&slots, &p, page, 40);
 	vmm_slots_learn(&slots, &p, moved, 4);
+	CHECK_EQ(slots.missed, 4);
 	for (u32 i = 0; i < slots.nr; i++)
 		CHECK_EQ(vmm_slot_sure(&slots.slot[i]), !i);
 	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN + 10), (hva_t)(uintptr_t)memory + 10 * PAGE_SIZE);
+	munmap(memory, PAGES * PAGE_SIZE);
+	vmm_process_close(&p);
+}
+
+/* Nearly all frames are gone when they are looked for: two that agree may be an accident. */
+static void frames_that_vanish(void)
+{
+	static struct vmm_slots slots;
+	struct vmm_page page[PAGES], gone;
+	struct vmm_process p;
+	char *memory = own_process(&p, page);
+
+	if (!memory)
+		return;
+	memset(&slots, 0, sizeof(slots));
+	slots.search_ns = 0;
+	for (u32 i = 0; i < 40; i++) {
+		gone = (struct vmm_page){ FIRST_GFN + 1000 + i, 1ull << 50, 1, false }; /* no such frame */
+		vmm_slots_learn(&slots, &p, &gone, 1);
+		CHECK(!gone.found);
+	}
+	CHECK_EQ(slots.missed, 40);
+	vmm_slots_learn(&slots, &p, page, 2);
+	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN), 0);
+	vmm_slots_learn(&slots, &p, page + 2, 8);
+	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN), (hva_t)(uintptr_t)memory);
 	munmap(memory, PAGES * PAGE_SIZE);
 	vmm_process_close(&p);
 }
@@ -208,5 +235,6 @@ const struct test_case lab_process_tests[] = {
 	TEST(sparse_memory),
 	TEST(memslot_found_by_frames),
 	TEST(moved_pages_make_no_slot),
+	TEST(frames_that_vanish),
 	TEST_END,
 };
