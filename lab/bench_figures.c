@@ -207,6 +207,7 @@ static int turn_cold(struct figures *f, u32 n, double *rate, struct err *err)
 	int ret;
 
 	config.vcpus = n;
+	config.any_cpu = true;
 	config.bytes = turn_bytes(f);
 	ret = touch_start(&t, &config, f->config->stop, err);
 	if (ret)
@@ -232,6 +233,7 @@ static int turn_uffd(struct figures *f, u32 n, double *rate, struct err *err)
 	int ret;
 
 	config.machine.backing = bench_uffd_backing(config.mode);
+	config.machine.any_cpu = true;
 	config.machine.bytes = turn_bytes(f);
 	ret = bench_uffd_run(&config, &r, err);
 	*rate = ret ? 0 : (double)r.row.accesses * 1e9 / (double)r.row.elapsed_ns;

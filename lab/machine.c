@@ -237,7 +237,7 @@ int machine_create(struct machine *m, const struct machine_config *config, struc
 		m->vcpu[i].machine = m;
 		m->vcpu[i].id = i;
 		m->vcpu[i].vcpu = vm_vcpu(m->vm, i);
-		m->vcpu[i].cpu = m->cpu[i % m->cpus];
+		m->vcpu[i].cpu = config->any_cpu ? -1 : m->cpu[i % m->cpus];
 	}
 	return 0;
 fail:

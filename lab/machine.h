@@ -30,6 +30,7 @@ struct machine_config {
 	u64 beside_bytes; /* memory that the caller takes beside the guest's, for machine_check() */
 	u64 seed;
 	const char *cpus;  /* "0,2,4-7": vCPU i runs on the i-th, the host on the last; NULL: all allowed */
+	bool any_cpu;	   /* vCPUs run where the scheduler puts them, as a peer's do */
 	bool retry_faults; /* the host changes DATA: a failed access is repeated. Else it ends the vCPU */
 	/*
 	 * Before an access to DATA at @off that the host did not allow is repeated: make it
