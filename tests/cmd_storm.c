@@ -179,7 +179,7 @@ static void storms_of_failed_accesses(void)
 	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
 		const struct tain_run *r =
 			TAIN("stress", "-e", "kvm", "-s", backings[i], "--ops", "truncate,munmap,guard,mprotect", "-b",
-			     "256K", "-v", "3", "-d", "0", "--seed", "43", "-i", "300", "-t", "50s");
+			     "256K", "-v", "3", "-d", "0", "--seed", "43", "-i", "150", "-t", "50s");
 
 		CHECK_MSG(r->status == 0, "%s: status %d: %s", backings[i], r->status, r->err.text);
 		CHECK_CONTAINS(r->out.text, "\n  failed accesses ");
