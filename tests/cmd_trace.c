@@ -262,13 +262,30 @@ static void bad_input(void)
 		check_refused(tain_run(NULL, table[i].words), 2, table[i].text);
 }
 
+static u32 leave;
+
+static void stay(void *arg)
+{
+	while (!__atomic_load_n(&leave, __ATOMIC_ACQUIRE))
+		thread_sleep_ns(NSEC_PER_MSEC);
+}
+
 static void no_user_of_kvm(void)
 {
+	struct thread other;
 	char text[128];
+	u32 tid;
 
 	snprintf(text, sizeof(text), "process %d (...", getppid());
 	check_refused(TAIN("trace", "--pid", pid_text(getppid())), 2, text);
-	snprintf(text, sizeof(text), "%d is a thread of process %d: say --pid %d", (int)gettid(), getpid(), getpid());
+	leave = 0;
+	REQUIRE_EQ(thread_create(&other, "other", -1, stay, NULL), 0);
+	while (!(tid = __atomic_load_n(&other.tid, __ATOMIC_ACQUIRE)))
+		thread_sleep_ns(NSEC_PER_MSEC);
+	snprintf(text, sizeof(text), "%u is a thread of process %d: say --pid %d", tid, getpid(), getpid());
+	check_refused(TAIN("trace", "--pid", pid_text((int)tid)), 2, text);
+	__atomic_store_n(&leave, 1, __ATOMIC_RELEASE);
+	thread_join(&other);
 }
 
 static void without_privilege(void)
