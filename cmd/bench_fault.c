@@ -22,7 +22,6 @@ static struct {
 	.placement = "thread",
 	.window = 1,
 	.engine = "soft",
-	.backing = "anonymous",
 	.clock = "ns",
 	.vcpus = 1,
 	.passes = 5,
@@ -30,13 +29,15 @@ static struct {
 };
 
 static const struct option_spec options[] = {
-	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default) or kvm"),
+	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "soft (default), kvm or qemu"),
 	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus,
 		   "virtual processors, each with its share of the memory (default 1)", .min = 1,
 		   .max = GUEST_MAX_VCPUS),
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes,
 		   "guest memory (default 64M); for one fault per sample at most 16M per vCPU"),
-	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing, "what backs it: anonymous (default) or memfd"),
+	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing,
+		   "what backs it: anonymous (default) or memfd; with engine qemu memfd (default) or file_shared"),
+	CMD_QEMU_OPTIONS,
 	CMD_OPTION(0, "cause", "LIST", OPTION_STRING, &opt.causes,
 		   "why accesses fault, separated by commas; `tain list causes` names them (default all, on soft those "
 		   "that it has)"),
@@ -131,8 +132,9 @@ static int configure(struct bench_fault_config *c)
 	else if (strcmp(opt.clock, "ns"))
 		return cmd_complain(CMD_MISUSE, "unknown clock '%s': ns or instructions", opt.clock);
 	bench_fault_config_init(c, engine);
-	if (host_parse_backing(opt.backing, &c->machine.backing, &err))
-		return cmd_complain(CMD_MISUSE, "%s", err.text);
+	opt.backing = cmd_backing(engine, opt.backing, &c->machine.backing, &status);
+	if (!opt.backing)
+		return status;
 	c->machine.vcpus = opt.vcpus;
 	c->machine.bytes = opt.bytes;
 	c->machine.beside_bytes = opt.bytes; /* the host's own faults */

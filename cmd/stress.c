@@ -122,7 +122,8 @@ static const char *ranges_text(void)
 {
 	static char text[32];
 
-	snprintf(text, sizeof(text), opt.ranges > 1 ? " in %u ranges" : "", opt.ranges);
+	if (opt.ranges > 1)
+		snprintf(text, sizeof(text), " in %u ranges", opt.ranges);
 	return text;
 }
 
