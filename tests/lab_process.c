@@ -122,6 +122,13 @@ static char *own_process(struct vmm_process *p, struct vmm_page *page)
 	return memory;
 }
 
+/* Searches are rationed by time; a test has all it wants. */
+static void learn(struct vmm_slots *slots, const struct vmm_process *p, struct vmm_page *page, u32 nr)
+{
+	slots->search_ns = 0;
+	vmm_slots_learn(slots, p, page, nr);
+}
+
 static void memslot_found_by_frames(void)
 {
 	static struct vmm_slots slots;
@@ -134,10 +141,10 @@ static void memslot_found_by_frames(void)
 	memset(&slots, 0, sizeof(slots));
 	later = page[40];
 	/* One page may be an accident. */
-	vmm_slots_learn(&slots, &p, page, 1);
+	learn(&slots, &p, page, 1);
 	CHECK_EQ(slots.nr, 1);
 	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN), 0);
-	vmm_slots_learn(&slots, &p, page + 1, 31);
+	learn(&slots, &p, page + 1, 31);
 	CHECK_EQ(slots.nr, 1);
 	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN), (hva_t)(uintptr_t)memory);
 	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN + 31), (hva_t)(uintptr_t)memory + 31 * PAGE_SIZE);
@@ -193,8 +200,8 @@ static void moved_pages_make_no_slot(void)
 		pfn[i] = page[50 + i].pfn;
 		moved[i] = (struct vmm_page){ FIRST_GFN + 10 + (u64)i, pfn[i], 1, false };
 	}
-	vmm_slots_learn(&slots, &p, page, 40);
-	vmm_slots_learn(&slots, &p, moved, 4);
+	learn(&slots, &p, page, 40);
+	learn(&slots, &p, moved, 4);
 	CHECK_EQ(slots.missed, 4);
 	for (u32 i = 0; i < slots.nr; i++)
 		CHECK_EQ(vmm_slot_sure(&slots.slot[i]), !i);
@@ -214,16 +221,15 @@ static void frames_that_vanish(void)
 	if (!memory)
 		return;
 	memset(&slots, 0, sizeof(slots));
-	slots.search_ns = 0;
 	for (u32 i = 0; i < 40; i++) {
 		gone = (struct vmm_page){ FIRST_GFN + 1000 + i, 1ull << 50, 1, false }; /* no such frame */
-		vmm_slots_learn(&slots, &p, &gone, 1);
+		learn(&slots, &p, &gone, 1);
 		CHECK(!gone.found);
 	}
 	CHECK_EQ(slots.missed, 40);
-	vmm_slots_learn(&slots, &p, page, 2);
+	learn(&slots, &p, page, 2);
 	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN), 0);
-	vmm_slots_learn(&slots, &p, page + 2, 8);
+	learn(&slots, &p, page + 2, 8);
 	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN), (hva_t)(uintptr_t)memory);
 	munmap(memory, PAGES * PAGE_SIZE);
 	vmm_process_close(&p);
