@@ -19,7 +19,7 @@
 #include "lib/trace.h"
 #include "tests/test.h"
 
-#define WATCHDOG_NS ((TSAN ? 120 : 60) * NSEC_PER_SEC)
+#define WATCHDOG_NS (300 * NSEC_PER_SEC) /* a hang, not a test on a busy machine */
 #define TEXT_BYTES 2048
 
 static const char *room;
