@@ -89,6 +89,29 @@ static void print_faults(const struct bench_fault_result *r)
 			cmd_count(hist_percentile(&r->host[BENCH_OVERHEAD].ns, 50)), cycles_unit_name());
 }
 
+static const char traced_format[] = "  %-22s %8s %8s %8s\n";
+
+static void print_traced(const struct bench_fault_result *r)
+{
+	bool any = false;
+
+	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++) {
+		const struct bench_traced *t = &r->traced[cause];
+
+		if (!t->faults)
+			continue;
+		if (!any)
+			fprintf(cmd_out,
+				"\nThe same from KVM's events, in ns, recording included: until the host's page is "
+				"known, and until the entry is set\n");
+		if (!any)
+			fprintf(cmd_out, traced_format, "cause", "faults", "host", "MMU");
+		any = true;
+		fprintf(cmd_out, traced_format, bench_cause_table[cause].name, cmd_count(t->faults), cmd_count(t->host),
+			cmd_count(t->mmu));
+	}
+}
+
 static bool told(const struct bench_fault_result *r, enum bench_cause cause)
 {
 	for (int order = 0; order < BENCH_ORDER_NR; order++)
@@ -101,6 +124,7 @@ void bench_fault_print(const struct bench_fault_result *r)
 {
 	print_accesses(r);
 	print_faults(r);
+	print_traced(r);
 	fprintf(cmd_out, "\n");
 	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
 		if (told(r, cause))
@@ -111,6 +135,8 @@ void bench_fault_print(const struct bench_fault_result *r)
 	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
 		if (r->skip[cause][0] && cause != BENCH_TAIN_HOST_FAULT)
 			fprintf(cmd_out, "  skipped: %-13s %s\n", bench_cause_table[cause].name, r->skip[cause]);
+	if (r->no_trace[0])
+		fprintf(cmd_out, "  skipped: %-13s %s\n", "events", r->no_trace);
 	cmd_print_histogram(cmd_out, bench_cause_table[BENCH_FIRST_TOUCH].name,
 			    &r->row[BENCH_FIRST_TOUCH][BENCH_SEQUENTIAL].ns, 12);
 }
@@ -123,6 +149,19 @@ static void add_row(json_t *doc, const char *name, struct bench_row *row, u64 re
 		return;
 	result_histogram(doc, name, cycles_unit_name(), &row->ns);
 	result_blocks(doc, name, &row->blocks, resolution);
+}
+
+static json_t *traced(const struct bench_traced *t)
+{
+	json_t *o;
+
+	if (!t->faults)
+		return json_null();
+	o = json_object();
+	json_object_set_new(o, "faults", json_integer((json_int_t)t->faults));
+	json_object_set_new(o, "host", json_integer((json_int_t)t->host));
+	json_object_set_new(o, "mmu", json_integer((json_int_t)t->mmu));
+	return o;
 }
 
 /* "shares": per cause, what makes the median of a fault. */
@@ -144,6 +183,7 @@ static void add_shares(json_t *doc, const struct bench_fault_result *r)
 		json_object_set_new(one, "samples", json_integer((json_int_t)row->accesses));
 		json_object_set_new(one, "faults", json_integer((json_int_t)row->faults));
 		json_object_set_new(one, "host_faults", json_integer((json_int_t)r->host[cause].faults));
+		json_object_set_new(one, "traced", traced(&r->traced[cause]));
 		json_object_set_new(all, bench_cause_table[cause].name, one);
 	}
 	if (json_object_size(all))
@@ -167,5 +207,7 @@ void bench_fault_document(json_t *doc, struct bench_fault_result *r)
 		if (r->skip[cause][0])
 			result_skip(doc, bench_cause_table[cause].name, r->skip[cause]);
 	}
+	if (r->no_trace[0])
+		result_skip(doc, "events", r->no_trace);
 	add_shares(doc, r);
 }

@@ -77,6 +77,13 @@ struct bench_row {
 	u64 elapsed_ns; /* of the accesses */
 };
 
+/* What KVM's events say of a cause's faults, recorded in a pass of their own: medians of the two parts of a fault. */
+struct bench_traced {
+	u64 faults; /* 0: nothing was recorded */
+	u64 host;   /* ns until the host's page was known */
+	u64 mmu;    /* from there until the entry was set, or the guest ran again where the kernel says so */
+};
+
 struct bench_fault_config {
 	struct machine_config machine; /* image, extra_bytes are set by bench_fault_run() */
 	u32 causes;		       /* BIT(enum bench_cause); the overhead is always measured */
@@ -100,6 +107,8 @@ struct bench_fault_result {
 	 * touched by a thread of the host. That of BENCH_OVERHEAD: what measuring costs there.
 	 */
 	struct bench_row host[BENCH_CAUSE_NR];
+	struct bench_traced traced[BENCH_CAUSE_NR];
+	char no_trace[240];		/* why there are no events; empty: there are */
 	char skip[BENCH_CAUSE_NR][240]; /* why nothing was measured; empty: something was, or was not asked for */
 };
 

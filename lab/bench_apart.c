@@ -178,6 +178,16 @@ static int with_uffd(struct bench_run *b, enum bench_cause cause, struct err *er
 	return ret == -EPERM ? -EOPNOTSUPP : ret;
 }
 
+/* Once, and of one vCPU: more would be in each other's way, and in that of the recording. */
+static int events(struct bench_run *b, enum bench_cause cause, struct err *err)
+{
+	const struct machine_config *c = &b->config->machine;
+
+	if (b->pass || c->vcpus != 1 || c->engine->outside || b->result->no_trace[0])
+		return 0;
+	return bench_traced(b, cause, err);
+}
+
 int bench_apart(struct bench_run *b, enum bench_cause cause, struct err *err)
 {
 	struct err why = { "" };
@@ -186,7 +196,7 @@ int bench_apart(struct bench_run *b, enum bench_cause cause, struct err *err)
 	if (b->result->skip[cause][0]) /* it will not be different in the next pass */
 		return 0;
 	if (bench_recipe(cause)->prepare)
-		ret = half(b, cause, true, &why) ?: half(b, cause, false, &why);
+		ret = half(b, cause, true, &why) ?: half(b, cause, false, &why) ?: events(b, cause, &why);
 	else
 		ret = with_uffd(b, cause, &why);
 	if (ret == -EOPNOTSUPP) {

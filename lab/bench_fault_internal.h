@@ -5,6 +5,7 @@
  *   lab/bench_fault.c   machines, passes, rows
  *   lab/bench_cause.c   the causes: how memory comes into the state whose fault is measured
  *   lab/bench_apart.c   one fault per sample, and the host's share of it
+ *   lab/bench_traced.c  what KVM's events say of the same faults
  *   lab/bench_uffd.c    those that a userfaultfd handler resolves
  */
 #ifndef LAB_BENCH_FAULT_INTERNAL_H
@@ -59,6 +60,9 @@ u64 bench_mmu_faults(struct bench_run *b);
  * Return: 0; -errno with one line in @err.
  */
 int bench_apart(struct bench_run *b, enum bench_cause cause, struct err *err);
+
+/* A pass with events recorded. What cannot be recorded is told in result->no_trace. Return: 0; -errno in @err. */
+int bench_traced(struct bench_run *b, enum bench_cause cause, struct err *err);
 
 /* Memory of a machine for APART. */
 u64 bench_apart_bytes(const struct machine_config *config);

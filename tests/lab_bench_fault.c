@@ -106,6 +106,9 @@ static void all_causes(void)
 		for (int i = 0; i < BENCH_CAUSE_NR; i++)
 			if (bench_cause_table[i].fault)
 				check_cause(i, CERTAIN & BIT(i));
+	CHECK_MSG((result.traced[BENCH_FIRST_TOUCH].faults != 0) != (result.no_trace[0] != 0),
+		  "events of %llu faults; skipped '%s'", (unsigned long long)result.traced[BENCH_FIRST_TOUCH].faults,
+		  result.no_trace);
 	CHECK_CONTAINS(result.skip[BENCH_UNMERGE], "--allow-system");
 	CHECK_CONTAINS(result.skip[BENCH_TAIN_HOST_FAULT], "Linux's");
 	CHECK_GT(result.faults, 0);
