@@ -349,7 +349,8 @@ static void vmm_that_ends(void)
 
 	if (!trace_or_skip())
 		return;
-	vmm = tain_start(NULL, WORDS("stress", "--engine", "kvm", "-b", "2M", "-v", "1", "--time", "60s"));
+	vmm = tain_start(NULL, WORDS("stress", "--engine", "kvm", "-b", "2M", "-v", "1", "--time", "60s", "--ops",
+				     "munmap,mprotect"));
 	if (!tain_expect(vmm, &vmm->out, "vCPU", 1))
 		return;
 	/* Its VM may not be there yet. */
@@ -374,7 +375,8 @@ static void lost_events_are_told(void)
 
 	if (!trace_or_skip())
 		return;
-	vmm = tain_start(NULL, WORDS("stress", "--engine", "kvm", "-b", "8M", "-v", "2", "--time", "60s", "-q"));
+	vmm = tain_start(NULL, WORDS("stress", "--engine", "kvm", "-b", "8M", "-v", "2", "--time", "60s", "--ops",
+				     "munmap,mprotect", "-q"));
 	if (!tain_expect(vmm, &vmm->out, "seed", 1))
 		return;
 	tain_pause(300);
