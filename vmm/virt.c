@@ -2,6 +2,7 @@
 /* Loads libvirt: see vmm/virt.h. */
 #include "vmm/virt.h"
 
+#include <signal.h>
 #include <string.h>
 
 #include "lib/lock.h"
@@ -25,6 +26,15 @@ static int load_one(void **to, void *library, const char *name, struct err *why)
 	return *to ? 0 : err_set(why, -EOPNOTSUPP, "libvirt has no %s: use version 7.0 or newer", name);
 }
 
+/* libvirt writes to the socket of a daemon that may have gone, and wants to hear of it from write(). */
+static void ignore_sigpipe(void)
+{
+	struct sigaction old, ignore = { .sa_handler = SIG_IGN };
+
+	if (!sigaction(SIGPIPE, NULL, &old) && !(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_DFL)
+		sigaction(SIGPIPE, &ignore, NULL);
+}
+
 static int load(struct err *why)
 {
 	void *xml = virt_dl_open("libxml2.so.2", why), *lib, *qemu;
@@ -43,8 +53,10 @@ static int load(struct err *why)
 	VIRT_LIBXML2(VIRT_LOAD_XML)
 	if (!ret && functions.virInitialize() < 0)
 		ret = err_set(why, -EOPNOTSUPP, "libvirt does not start");
-	if (!ret)
+	if (!ret) {
 		functions.virSetErrorFunc(NULL, silent);
+		ignore_sigpipe();
+	}
 	return ret;
 }
 
