@@ -171,11 +171,13 @@ static int take_over(struct vm *vm, struct qemu_domain *next, struct err *err)
 	close(next->pidfd);
 	close(next->console);
 	close(next->ram);
-	next->pidfd = d->pidfd;
-	next->console = d->console;
-	next->ram = d->ram;
+	/* Their three fields are read by other threads, and stay. */
+	d->handle = next->handle;
+	d->pid = next->pid;
+	d->hva = next->hva;
+	memcpy(d->name, next->name, sizeof(d->name));
+	memcpy(d->uuid, next->uuid, sizeof(d->uuid));
 	old.console = old.ram = -1;
-	*d = *next;
 	*next = old;
 	return 0;
 }
