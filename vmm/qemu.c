@@ -317,12 +317,18 @@ static void qemu_vcpu_kick(struct vcpu *vcpu)
 	(void)n; /* full: kicked already */
 }
 
-/* All processors of the domain run at once. */
+/*
+ * All processors of the domain run at once. A short guest has turned QEMU off before
+ * libvirt has read QEMU's answer, and calls that an error: look() knows better.
+ */
 static int go(struct qemu_vm *q, struct err *err)
 {
+	struct pollfd p = { .fd = q->domain.pidfd, .events = POLLIN };
+
 	if (xchg(&q->started, 1) || !virt->virDomainResume(q->domain.handle))
 		return 0;
-	return virt_error(err, q->domain.name);
+	virt_error(err, q->domain.name);
+	return poll(&p, 1, OFF_MS) > 0 ? 0 : -EIO;
 }
 
 enum look { LOOK_ON, LOOK_LEAVE, LOOK_ENDED };
