@@ -46,6 +46,8 @@ typedef int64_t s64;
 #define cacheline_aligned __attribute__((aligned(CACHELINE)))
 #define must_check __attribute__((warn_unused_result))
 #define format_printf(fmt, first) __attribute__((format(printf, fmt, first)))
+/* For memory whose history the thread sanitizer has wrong: say why. */
+#define no_tsan __attribute__((no_sanitize("thread")))
 
 /*
  * Builds. TAIN_CHECKING (prove, asan, tsan and the unit tests) compiles in the

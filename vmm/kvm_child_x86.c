@@ -66,8 +66,11 @@ struct child_vm {
 	size_t low_bytes;
 };
 
-/* Not memcpy(): a sanitizer's does more than copy. */
-static void fill_low(char *low, u64 data_bytes)
+/*
+ * Not memcpy(): a sanitizer's does more than copy. The child's new mappings may lie where
+ * the parent has some that a fork leaves out; the thread sanitizer remembers those.
+ */
+static no_tsan void fill_low(char *low, u64 data_bytes)
 {
 	u64 *pml4 = (u64 *)low, *pdpt = pml4 + 512, *pd0 = pdpt + 512, *pd1 = pd0 + 512;
 	u64 n = (u64)(kvm_child_code_end - kvm_child_code);
@@ -162,7 +165,8 @@ static int set_registers(const struct child_vm *c, const struct vm_child_read *r
 														: 0;
 }
 
-static int run(const struct child_vm *c, const struct vm_child_read *r, size_t run_bytes)
+/* no_tsan: as fill_low() */
+static no_tsan int run(const struct child_vm *c, const struct vm_child_read *r, size_t run_bytes)
 {
 	const u64 *words = (const u64 *)(c->low + WORDS_GPA);
 	const struct kvm_run *shared =
