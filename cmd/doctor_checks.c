@@ -13,9 +13,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lab/event_dir.h"
 #include "lab/machine.h"
 
-#define TRACEFS "/sys/kernel/tracing"
 #define MIN_BYTES (512ull << 20)
 
 static void finding(struct finding *f, enum finding_state state, const char *fmt, ...) format_printf(3, 4);
@@ -274,14 +274,23 @@ static void check_userfaultfd(struct finding *f)
 
 static void check_tracefs(struct finding *f)
 {
-	if (!access(TRACEFS "/events", R_OK)) {
-		finding(f, DOCTOR_OK, TRACEFS " is readable");
-	} else if (!access(TRACEFS, F_OK) && geteuid()) {
-		finding(f, DOCTOR_MISSING, TRACEFS " is not readable for this user");
+	struct event_dir dir;
+	struct err why;
+
+	switch (event_dir_open(&dir, &why)) {
+	case 0:
+		if (dir.mount < 0)
+			finding(f, DOCTOR_OK, "%s is readable", dir.path);
+		else
+			finding(f, DOCTOR_OK, "not mounted: tain mounts it for itself alone, when it needs it");
+		event_dir_close(&dir);
+		break;
+	case -EOPNOTSUPP:
+		finding(f, DOCTOR_MISSING, "the kernel has no tracefs");
+		break;
+	default:
+		finding(f, DOCTOR_MISSING, "not for this user");
 		repair(f, "run as root");
-	} else {
-		finding(f, DOCTOR_MISSING, "tracefs is not mounted");
-		repair(f, "sudo mount -t tracefs nodev " TRACEFS);
 	}
 }
 

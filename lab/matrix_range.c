@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lab/event_dir.h"
 #include "lib/alloc.h"
 #include "lib/atomic.h"
 
@@ -22,30 +23,23 @@ struct range_ring {
 	struct perf_event_mmap_page *page;
 };
 
-static const char *const tracing[] = { "/sys/kernel/tracing", "/sys/kernel/debug/tracing" };
-
-static FILE *open_event(const char *file, struct err *why)
+static FILE *open_event(const struct event_dir *dir, const char *file, struct err *why)
 {
 	char path[128];
 	FILE *f;
 
-	for (size_t i = 0; i < ARRAY_SIZE(tracing); i++) {
-		snprintf(path, sizeof(path), "%s/events/kvm/kvm_unmap_hva_range/%s", tracing[i], file);
-		f = fopen(path, "re");
-		if (f)
-			return f;
-	}
-	err_set(why, -ENOENT, "tracepoint kvm_unmap_hva_range: %s",
-		access("/sys/kernel/tracing/events", F_OK) && access("/sys/kernel/debug/tracing/events", F_OK)
-			? "no tracefs here (mount -t tracefs tracefs /sys/kernel/tracing)"
-			: "this KVM does not have it");
-	return NULL;
+	snprintf(path, sizeof(path), "%s/events/kvm/kvm_unmap_hva_range/%s", dir->path, file);
+	f = fopen(path, "re");
+	if (!f)
+		err_set(why, -errno, "tracepoint kvm_unmap_hva_range: %s",
+			errno == ENOENT ? "this KVM does not have it" : strerror(errno));
+	return f;
 }
 
 /* "field:unsigned long start; offset:8; size:8;" */
-static int read_format(struct matrix_ranges *r, struct err *why)
+static int read_format(struct matrix_ranges *r, const struct event_dir *dir, struct err *why)
 {
-	FILE *f = open_event("format", why);
+	FILE *f = open_event(dir, "format", why);
 	char line[256], *at;
 
 	if (!f)
@@ -86,20 +80,31 @@ static int open_ring(struct range_ring *ring, int cpu, unsigned int id, struct e
 	return 0;
 }
 
+static int read_id(const struct event_dir *dir, unsigned int *id, struct err *why)
+{
+	FILE *f = open_event(dir, "id", why);
+	int ret;
+
+	if (!f)
+		return -ENOENT;
+	ret = fscanf(f, "%u", id) == 1 ? 0 : err_set(why, -EIO, "tracepoint kvm_unmap_hva_range has no number");
+	fclose(f);
+	return ret;
+}
+
 int matrix_ranges_open(struct matrix_ranges *r, struct err *why)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_CONF);
+	struct event_dir dir;
 	unsigned int id = 0;
-	int ret = read_format(r, why);
-	FILE *f = ret ? NULL : open_event("id", why);
+	int ret = event_dir_open(&dir, why);
 
 	r->ring = NULL;
 	r->nr = 0;
-	if (!f)
-		return ret ?: -ENOENT;
-	if (fscanf(f, "%u", &id) != 1)
-		ret = err_set(why, -EIO, "tracepoint kvm_unmap_hva_range has no number");
-	fclose(f);
+	if (ret)
+		return ret;
+	ret = read_format(r, &dir, why) ?: read_id(&dir, &id, why);
+	event_dir_close(&dir);
 	if (ret)
 		return ret;
 	r->ring = mem_zalloc((size_t)cpus * sizeof(*r->ring));

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <tracefs.h>
 #include <unistd.h>
 
+#include "lab/event_dir.h"
 #include "lib/alloc.h"
 #include "lib/time.h"
 
@@ -24,7 +24,7 @@ struct event_reader {
 };
 
 struct tracer {
-	int mount; /* of our own; -1: tracefs was mounted */
+	struct event_dir dir;
 	struct tep_handle *tep;
 	struct tracefs_instance *instance;
 	char name[64];
@@ -39,42 +39,17 @@ struct tracer {
 
 /* --- tracefs ------------------------------------------------------------------------------- */
 
-/* A mount that hangs nowhere: no other process sees it, and it goes with its descriptor. */
-static int mount_detached(void)
-{
-	int fs = fsopen("tracefs", FSOPEN_CLOEXEC), fd = -1, error;
-
-	if (fs < 0)
-		return -errno;
-	if (!fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
-		fd = fsmount(fs, FSMOUNT_CLOEXEC, 0);
-	error = errno;
-	close(fs);
-	return fd < 0 ? -error : fd;
-}
-
 static int find_tracefs(struct tracer *t, struct err *err)
 {
-	static const char *const places[] = { "/sys/kernel/tracing", "/sys/kernel/debug/tracing" };
 	char path[64];
+	int ret = event_dir_open(&t->dir, err);
 
-	t->mount = -1;
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		snprintf(path, sizeof(path), "%s/instances", places[i]);
-		if (access(path, F_OK))
-			continue;
-		if (access(path, W_OK))
-			return err_set(err, -EACCES, "%s: %s: run as root", path, strerror(errno));
-		tracefs_set_tracing_dir((char *)places[i]);
-		return 0;
-	}
-	t->mount = mount_detached();
-	if (t->mount < 0)
-		return err_set(err, t->mount == -EPERM ? -EPERM : -EOPNOTSUPP,
-			       "no tracefs: %s: as root, mount -t tracefs tracefs /sys/kernel/tracing",
-			       t->mount == -ENODEV ? "the kernel has none" : strerror(-t->mount));
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", t->mount);
-	tracefs_set_tracing_dir(path);
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "%s/instances", t->dir.path);
+	if (access(path, W_OK))
+		return err_set(err, -EACCES, "%s: %s: run as root", path, strerror(errno));
+	tracefs_set_tracing_dir(t->dir.path);
 	return 0;
 }
 
@@ -250,7 +225,7 @@ int tracer_open(struct tracer **tracer, const struct vmm_process *p, u64 buffer_
 	*tracer = t;
 	if (!t)
 		return err_set(err, -ENOMEM, "no memory");
-	t->mount = -1;
+	t->dir.mount = -1;
 	space[max(n, 0)] = '\0';
 	if (strcmp(space, INIT_PID_NAMESPACE))
 		return err_set(err, -EOPNOTSUPP,
@@ -287,8 +262,7 @@ int tracer_close(struct tracer *t, struct err *err)
 	}
 	if (t->tep)
 		tep_free(t->tep);
-	if (t->mount >= 0)
-		close(t->mount);
+	event_dir_close(&t->dir);
 	mem_free(t->record);
 	mem_free(t);
 	return ret;
