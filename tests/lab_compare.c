@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Comparing: the arithmetic against tables, verdicts on data whose truth is known, documents that are none. */
+/* Comparing: verdicts on data whose truth is known, documents that are none. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,94 +16,6 @@
 static const struct compare_config config = { .confidence = COMPARE_CONFIDENCE,
 					      .effect = COMPARE_EFFECT,
 					      .controls = COMPARE_CONTROLS };
-
-/* --- arithmetic ------------------------------------------------------------------------------- */
-
-/* Critical values of Mann and Whitney's U and of the sign test, two-sided, as tables have them, plus one. */
-static void ranks_are_those_of_the_tables(void)
-{
-	static const struct {
-		u32 na, nb;
-		double confidence;
-		u32 rank;
-	} mann_whitney[] = {
-		{ 4, 4, 0.99, 0 },    { 5, 5, 0.99, 1 },    { 8, 8, 0.99, 8 },
-		{ 10, 10, 0.99, 17 }, { 5, 8, 0.99, 3 },    { 20, 20, 0.99, 106 },
-		{ 8, 8, 0.95, 14 },   { 20, 10, 0.95, 56 }, { 1, 1, 0.99, 0 },
-	};
-	static const struct {
-		u32 n, rank;
-	} sign[] = { { 1, 0 }, { 7, 0 }, { 8, 1 }, { 11, 1 }, { 12, 2 }, { 20, 4 }, { 64, 22 } };
-
-	for (size_t i = 0; i < ARRAY_SIZE(mann_whitney); i++) {
-		u32 rank = stats_ratio_rank(mann_whitney[i].na, mann_whitney[i].nb, mann_whitney[i].confidence);
-
-		CHECK_MSG(rank == mann_whitney[i].rank, "%u against %u at %g: rank %u instead of %u",
-			  mann_whitney[i].na, mann_whitney[i].nb, mann_whitney[i].confidence, rank,
-			  mann_whitney[i].rank);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(sign); i++)
-		CHECK_MSG(stats_pair_rank(sign[i].n, 0.99) == sign[i].rank, "%u pairs: rank %u instead of %u",
-			  sign[i].n, stats_pair_rank(sign[i].n, 0.99), sign[i].rank);
-}
-
-static bool near(double a, double b)
-{
-	return a - b < 1e-9 && b - a < 1e-9;
-}
-
-static void labels_dealt_in_every_way(void)
-{
-	static const double apart[] = { 1, 2, 3, 4, 5, 11, 12, 13, 14, 15 };
-	static const double alike[] = { 7, 7, 7, 7, 7, 7, 7, 7, 7, 7 };
-	static const double one_left[] = { 1, 2, 3, 4, 12, 5, 11, 13, 14, 15 };
-	double p, both[20], ps[2];
-
-	CHECK_EQ(stats_labels(apart, 1, 5, 5, &p), 0);
-	CHECK_MSG(near(p, 2.0 / 252), "apart: p %g", p);
-	CHECK(near(stats_labels_least(5, 5), 2.0 / 252));
-	CHECK_EQ(stats_labels(alike, 1, 5, 5, &p), 0);
-	CHECK_MSG(p == 1, "alike: p %g", p);
-	CHECK_EQ(stats_labels(one_left, 1, 5, 5, &p), 0);
-	CHECK_MSG(p > 2.0 / 252 && p < 0.2, "nearly apart: p %g", p);
-	/* What does not differ cannot hide what does, nor be taken for it. */
-	memcpy(both, apart, sizeof(apart));
-	memcpy(both + 10, alike, sizeof(alike));
-	CHECK_EQ(stats_labels(both, 2, 5, 5, ps), 0);
-	CHECK_MSG(near(ps[0], 2.0 / 252) && ps[1] == 1, "p %g and %g", ps[0], ps[1]);
-}
-
-static void pairs_turned_in_every_way(void)
-{
-	double value[2 * 20], p;
-
-	for (int i = 0; i < 20; i++) {
-		value[2 * i] = 100 + i;
-		value[2 * i + 1] = 120 + i;
-	}
-	CHECK_EQ(stats_pairs(value, 1, 8, &p), 0);
-	CHECK_MSG(near(p, 2.0 / 256), "8 pairs: p %g", p);
-	/* Too many for every way: random ones, none of which is this one but itself. */
-	CHECK_EQ(stats_pairs(value, 1, 20, &p), 0);
-	CHECK_MSG(p <= 1e-3 && p >= stats_pairs_least(20), "20 pairs: p %g", p);
-	for (int i = 0; i < 20; i += 2) {
-		value[2 * i] = 120 + i;
-		value[2 * i + 1] = 100 + i;
-	}
-	CHECK_EQ(stats_pairs(value, 1, 8, &p), 0);
-	CHECK_MSG(p > 0.5, "as often one way as the other: p %g", p);
-}
-
-static void medians(void)
-{
-	static const double v[] = { 5, 1, 4, 2 };
-
-	CHECK(stats_median(v, 1) == 5);
-	CHECK(stats_median(v, 2) == 3);
-	CHECK(stats_median(v, 3) == 4);
-	CHECK(stats_median(v, 4) == 3);
-	CHECK(v[0] == 5);
-}
 
 /* --- verdicts on data whose truth is known -------------------------------------------------------- */
 
@@ -565,10 +477,6 @@ static void commands_that_fail(void)
 }
 
 const struct test_case lab_compare_tests[] = {
-	TEST(ranks_are_those_of_the_tables),
-	TEST(labels_dealt_in_every_way),
-	TEST(pairs_turned_in_every_way),
-	TEST(medians),
 	TEST(false_verdicts_are_as_rare_as_promised),
 	TEST(what_differs_is_found_among_what_does_not),
 	TEST(two_documents),

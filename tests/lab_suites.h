@@ -10,7 +10,7 @@ extern const struct test_case lab_plan_tests[], lab_oracle_tests[], lab_step_tes
 	lab_result_tests[], lab_stress_tests[], lab_mutant_tests[], lab_kvm_tests[], lab_bench_tests[],
 	lab_bench_notifier_tests[];
 extern const struct test_case lab_guardian_tests[], lab_host_ops_tests[];
-extern const struct test_case lab_all_ops_tests[], lab_compare_tests[];
+extern const struct test_case lab_all_ops_tests[], lab_compare_tests[], lab_compare_stats_tests[];
 extern const struct test_case lab_watch_tests[], lab_uffd_tests[];
 extern const struct test_case lab_matrix_tests[];
 extern const struct test_case lab_bench_fault_tests[], lab_interference_tests[];

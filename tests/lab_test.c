@@ -18,6 +18,7 @@ int main(int argc, char **argv)
 		{ "bench_fault", lab_bench_fault_tests, NULL, NULL },
 		{ "interference", lab_interference_tests, NULL, NULL },
 		{ "compare", lab_compare_tests, NULL, NULL },
+		{ "compare_stats", lab_compare_stats_tests, NULL, NULL },
 		{ "guardian", lab_guardian_tests, NULL, NULL },
 		{ "host_ops", lab_host_ops_tests, NULL, NULL },
 		{ "watch", lab_watch_tests, NULL, NULL },

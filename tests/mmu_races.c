@@ -400,61 +400,6 @@ static void k3_fault_on_a_leaving_slot_retries(void)
 	env_fini(&env);
 }
 
-static void tv_write_once(struct tv *tv)
-{
-	tv->result = tv_write(tv, tv->page, tv->word) ? 0 : -1;
-}
-
-/*
- * K9-1 (catalogue 32): the processor notes a write between the zapper's read and its
- * store. The page must learn of it.
- *
- *   vCPU                                   host
- *   ----                                   ----
- *                                          old = *spte: W, not D
- *   walk for a write: sets D
- *                                          *spte = 0 (right: xchg), page told of old
- */
-static void dirty_bit_between_read_and_store(bool bug)
-{
-	struct race_gate zapper;
-	struct mm_fault page;
-	struct host host;
-	struct env env;
-	struct tv tv;
-	u64 word;
-
-	REQUIRE(env_init(&env));
-	tv_init(&tv, &env, 0);
-	CHECK(tv_read(&tv, 0, &word));
-	CHECK_EQ(mm_fault_in(env.mm, env_hva(0), MM_READ, &page), 0);
-	if (bug)
-		race_arm(&zapper, "spte:plain_store", 1);
-	else
-		tv_write_once(&tv);
-	host_start(&host, &env, 0, host_munmap);
-	if (bug) {
-		race_wait(&zapper);
-		tv_start(&tv, tv_write_once);
-		tv_join(&tv);
-		race_release(&zapper);
-		race_disarm(&zapper);
-	}
-	host_join(&host);
-	CHECK_EQ(tv.result, 0);
-	CHECK_EQ(!(page.page->flags & PG_DIRTY), bug);
-	put_page(page.page);
-	tv_fini(&tv);
-	env_fini(&env);
-}
-
-static void k9_dirty_bit_is_not_lost(void)
-{
-	dirty_bit_between_read_and_store(false);
-	env_mutant("k9-plain-store");
-	dirty_bit_between_read_and_store(true);
-}
-
 /* K11-1: two faults link the same table; the loser frees its own and goes on in the winner's. */
 static void k11_loser_frees_its_table(void)
 {
@@ -485,21 +430,13 @@ static void k11_loser_frees_its_table(void)
 }
 
 const struct test_case mmu_race_tests[] = {
-	TEST(k4_sequence_is_checked),
-	TEST(k4_check_is_under_the_lock),
-	TEST(k4_sequence_is_sampled_first),
-	TEST(k4_section_under_way_is_respected),
-	TEST(k2_sequence_grows_at_the_end),
-	TEST(k12_zap_is_flushed),
-	TEST(k12_flush_survives_a_yield),
-	TEST(k13_restart_skips_nothing),
-	TEST(k13_oom_does_not_yield),
-	TEST(k3_update_waits_for_sections),
-	TEST(k3_delete_waits_for_faults),
-	TEST(k3_fault_on_a_leaving_slot_retries),
-	TEST(k9_dirty_bit_is_not_lost),
-	TEST(k11_loser_frees_its_table),
-	TEST_END,
+	TEST(k4_sequence_is_checked),	    TEST(k4_check_is_under_the_lock),
+	TEST(k4_sequence_is_sampled_first), TEST(k4_section_under_way_is_respected),
+	TEST(k2_sequence_grows_at_the_end), TEST(k12_zap_is_flushed),
+	TEST(k12_flush_survives_a_yield),   TEST(k13_restart_skips_nothing),
+	TEST(k13_oom_does_not_yield),	    TEST(k3_update_waits_for_sections),
+	TEST(k3_delete_waits_for_faults),   TEST(k3_fault_on_a_leaving_slot_retries),
+	TEST(k11_loser_frees_its_table),    TEST_END,
 };
 
 #else
