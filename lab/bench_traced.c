@@ -102,7 +102,7 @@ static int prepared(struct bench_run *b, enum bench_cause cause, const struct vm
 int bench_traced(struct bench_run *b, enum bench_cause cause, struct err *err)
 {
 	struct bench_fault_result *result = b->result;
-	struct seen seen = { .tid = b->touch.machine.vcpu[0].thread.tid };
+	struct seen seen = { .tid = READ_ONCE(b->touch.machine.vcpu[0].thread.tid) };
 	struct vmm_process self = { .pidfd = -1, .pagemap = -1 };
 	struct err why = { "" };
 	int ret = hist_init(&seen.host) ?: hist_init(&seen.mmu);
