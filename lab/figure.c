@@ -61,8 +61,13 @@ double figure_measure(const struct figure *figure)
 {
 	double ratio[FIGURE_ROUNDS_MAX];
 
+	if (figure->fastest && figure->rounds) {
+		double low = lowest(figure->value, figure->rounds), other = lowest(figure->other, figure->rounds);
+
+		return !figure->peer ? low : other > 0 ? low / other : 0;
+	}
 	if (!figure->peer)
-		return figure->fastest ? lowest(figure->value, figure->rounds) : median(figure->value, figure->rounds);
+		return median(figure->value, figure->rounds);
 	for (u32 i = 0; i < figure->rounds; i++)
 		ratio[i] = figure->other[i] > 0 ? figure->value[i] / figure->other[i] : 0;
 	return median(ratio, figure->rounds);
