@@ -23,6 +23,8 @@
 #define PATH_BYTES 256
 #define VALUE_BYTES 64
 #define LOCK_NAME "tain-guardian"
+#define LOCK_TRIES 41
+#define LOCK_PAUSE_US 50000
 
 enum record_kind { RECORD_WRITE, RECORD_SWAP };
 
@@ -154,14 +156,19 @@ static void guardian_main(pid_t parent, int pipe, int lock, struct record *recor
 static int take_lock(struct err *err)
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error = EADDRINUSE;
 
 	if (fd < 0)
 		return err_set(err, -errno, "socket: %s", strerror(errno));
 	memcpy(name.sun_path + 1, LOCK_NAME, sizeof(LOCK_NAME)); /* abstract: gone with its last holder */
-	if (!bind(fd, (struct sockaddr *)&name, offsetof(struct sockaddr_un, sun_path) + sizeof(LOCK_NAME)))
-		return fd;
-	error = errno;
+	/* The guardian of a tain that was killed just now is soon done. */
+	for (int i = 0; i < LOCK_TRIES && error == EADDRINUSE; i++) {
+		if (i)
+			usleep(LOCK_PAUSE_US);
+		if (!bind(fd, (struct sockaddr *)&name, offsetof(struct sockaddr_un, sun_path) + sizeof(LOCK_NAME)))
+			return fd;
+		error = errno;
+	}
 	close(fd);
 	if (error == EADDRINUSE)
 		return err_set(err, -EBUSY, "another tain changes this machine, or is putting it back");

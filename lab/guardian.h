@@ -25,7 +25,7 @@
 
 /*
  * Fork it, early: before other threads. Return: 0; -EBUSY (another tain changes this
- * machine); -errno with one line in @err.
+ * machine, and still did after two seconds); -errno with one line in @err.
  */
 int guardian_start(struct err *err);
 bool guardian_running(void);
