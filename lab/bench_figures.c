@@ -33,7 +33,6 @@ static const struct figure figure_table[FIGURE_NR] = {
 			     .what = "64 warm pages, mean of a pass, untimed",
 			     .unit = "ns",
 			     .at_most = true,
-			     .fastest = true,
 			     .bound = 5 },
 	[FIGURE_SOFT_FIRST_TOUCH] = { .name = "soft: first-touch fault, p50",
 				      .what = "zeroing included, sequential, as the guest times it",

@@ -60,7 +60,6 @@ static struct figure *figure_of(struct bench_invalidate_result *r, int admission
 	*f = like;
 	f->unit = "ns";
 	f->at_most = true;
-	f->fastest = true; /* a few nanoseconds of straight code: a busy neighbour of the processor doubles them */
 	snprintf(f->name, sizeof(f->name), "%s: %s", invalidate_admission_names[admission], name);
 	return f;
 }

@@ -77,13 +77,11 @@ static const struct figure peer_figure = {
 	.at_most = true,
 	.bound = 0.5,
 };
-/* Where the other thread runs on a processor of its own, membarrier() interrupts it: some rounds pay, some do not. */
 static const struct figure flat_figure = {
 	.what = "no section open, another thread running",
 	.unit = "ns",
 	.peer = "the same at 10 VMAs",
 	.at_most = true,
-	.fastest = true,
 	.bound = 2,
 };
 static const struct figure section_figure = {

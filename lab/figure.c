@@ -48,24 +48,10 @@ double figure_median(const struct figure *figure, const double *values)
 	return median(values, figure->rounds);
 }
 
-static double lowest(const double *values, u32 n)
-{
-	double low = n ? values[0] : 0;
-
-	for (u32 i = 1; i < n; i++)
-		low = min(low, values[i]);
-	return low;
-}
-
 double figure_measure(const struct figure *figure)
 {
 	double ratio[FIGURE_ROUNDS_MAX];
 
-	if (figure->fastest && figure->rounds) {
-		double low = lowest(figure->value, figure->rounds), other = lowest(figure->other, figure->rounds);
-
-		return !figure->peer ? low : other > 0 ? low / other : 0;
-	}
 	if (!figure->peer)
 		return median(figure->value, figure->rounds);
 	for (u32 i = 0; i < figure->rounds; i++)

@@ -13,7 +13,6 @@ struct figure {
 	const char *unit;
 	const char *peer; /* what it is compared with; NULL: with the bound alone */
 	bool at_most;	  /* bound is an upper one */
-	bool fastest;	  /* the lowest value counts, and the peer's: what else the machine does only adds */
 	double bound;	  /* of the value, or of value / peer where there is a peer; 0: none */
 	u32 rounds;
 	double value[FIGURE_ROUNDS_MAX];

@@ -26,23 +26,6 @@ static void figure_verdicts(void)
 		{ { .peer = "p", .at_most = true, .bound = 0.5, .rounds = 1, .value = { 3 }, .other = { 6 } }, true },
 		{ { .peer = "p", .at_most = true, .bound = 0.5, .rounds = 1, .value = { 4 }, .other = { 6 } }, false },
 		{ { .rounds = 1, .value = { 4 } }, true },
-		{ { .at_most = true, .fastest = true, .bound = 2, .rounds = 2, .value = { 9, 2 } }, true },
-		{ { .peer = "p",
-		    .at_most = true,
-		    .fastest = true,
-		    .bound = 0.5,
-		    .rounds = 2,
-		    .value = { 2, 9 },
-		    .other = { 8, 4 } },
-		  true },
-		{ { .peer = "p",
-		    .at_most = true,
-		    .fastest = true,
-		    .bound = 0.4,
-		    .rounds = 2,
-		    .value = { 2, 9 },
-		    .other = { 8, 4 } },
-		  false },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
