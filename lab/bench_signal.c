@@ -54,7 +54,7 @@ static u64 cpu_ns(void)
 static void on_signal(int sig)
 {
 	thread_signal_note();
-	smp_store_release(&handled_cpu_ns, cpu_ns()); /* pairs with the acquire in interrupt() */
+	smp_store_release(&handled_cpu_ns, max(cpu_ns(), (u64)1)); /* pairs with the acquire in interrupt() */
 }
 
 static int nothing_start(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
