@@ -174,6 +174,7 @@ struct guest_command {
 	uint32_t write;	 /* 0 read, 1 write */
 	uint32_t timed;	 /* enum guest_touch_sample: one per access, in this vCPU's sample buffer */
 	uint32_t quit;	 /* 1: leave the workload with exit code 0 */
+	uint64_t repeat; /* passes over the same pages, of an order without samples; 0: one */
 };
 
 /* One vCPU's corner of SHARED, one page, so that vCPUs share no line. */
@@ -193,7 +194,7 @@ struct guest_vcpu {
 	/* written by the host */
 	uint64_t posted; /* commands posted; the guest obeys command when posted > done */
 	struct guest_command command;
-	uint64_t host_pad[6];
+	uint64_t host_pad[5];
 	struct guest_violation violation[GUEST_VIOLATION_RING];
 } __attribute__((aligned(4096)));
 
@@ -237,13 +238,15 @@ struct guest_tlb_entry {
 #define GUEST_TLB_EMPTY 1ull /* no page address is odd */
 
 struct guest_native {
-	const uint32_t *requests;    /* non-zero: call slow before the access */
-	struct guest_tlb_entry *tlb; /* direct mapped by page number */
+	const uint32_t *requests; /* non-zero: call slow before the access */
 	/* Serves requests, walks, faults; returns the host address of gpa. Does not return when the vCPU must stop. */
 	void *(*slow)(struct guest_native *native, uint64_t gpa, int write);
 	/* Writes @count items of @bytes each to a port. Does not return from GUEST_PORT_EXIT. */
 	void (*out)(struct guest_native *native, uint32_t port, const void *data, uint32_t bytes, uint32_t count);
-};
+	uint64_t spare; /* entries do not straddle cache lines */
+	/* Direct mapped by page number. In here, not pointed to: a hit waits for no address but the guest's own. */
+	struct guest_tlb_entry tlb[GUEST_TLB_ENTRIES];
+} __attribute__((aligned(64)));
 
 /*
  * The workloads compiled into libtain. @shared: host address of SHARED, which a

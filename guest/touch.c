@@ -23,22 +23,54 @@ static inline uint64_t touch_end(void)
 	return guest_cycles();
 }
 
+static inline uint64_t touch_gpa(const struct guest *g, uint64_t page)
+{
+	return guest_data_base(g) + (page << GUEST_PAGE_SHIFT) + GUEST_TOUCH_OFFSET(page);
+}
+
 static inline void touch_page(struct guest *g, uint64_t page, uint32_t write)
 {
-	uint64_t gpa = guest_data_base(g) + (page << GUEST_PAGE_SHIFT) + GUEST_TOUCH_OFFSET(page);
+	if (write)
+		guest_write64(g, touch_gpa(g, page), page + 1);
+	else
+		guest_read64(g, touch_gpa(g, page));
+}
+
+/* Page after page: between two accesses the next address is made, and nothing else. */
+static void touch_row(struct guest *g, uint64_t page, uint64_t pages, uint32_t write)
+{
+	uint64_t end = page + pages;
 
 	if (write)
-		guest_write64(g, gpa, page + 1);
+		for (; page < end; page++)
+			guest_write64(g, touch_gpa(g, page), page + 1);
 	else
-		guest_read64(g, gpa);
+		for (; page < end; page++)
+			guest_read64(g, touch_gpa(g, page));
 }
 
 static void touch_plain(struct guest *g, const struct guest_command *command, struct guest_order *order)
 {
 	uint64_t page;
 
-	while (guest_order_next(order, &page))
-		touch_page(g, command->first + page, command->write);
+	if (command->order == GUEST_ORDER_SEQUENTIAL)
+		touch_row(g, command->first, command->limit, command->write);
+	else
+		while (guest_order_next(order, &page))
+			touch_page(g, command->first + page, command->write);
+}
+
+/* Pass after pass over the same pages. Return: accesses. */
+static uint64_t touch_repeat(struct guest *g, const struct guest_command *command, const struct guest_order *order)
+{
+	uint64_t pass = 0;
+
+	do {
+		struct guest_order again = *order;
+
+		touch_plain(g, command, &again);
+	} while (++pass < command->repeat && !guest_stop_asked(g));
+	return pass * command->limit;
 }
 
 static inline void touch_store(uint32_t *sample, uint64_t cycles)
@@ -85,8 +117,7 @@ static uint64_t touch_values(struct guest *g, const struct guest_command *comman
 	uint64_t n = 0, page, value;
 
 	while (guest_order_next(order, &page)) {
-		page += command->first;
-		value = guest_read64(g, guest_data_base(g) + (page << GUEST_PAGE_SHIFT) + GUEST_TOUCH_OFFSET(page));
+		value = guest_read64(g, touch_gpa(g, command->first + page));
 		if (n < room)
 			__atomic_store_n(&sample[n++], (uint32_t)value, __ATOMIC_RELAXED);
 	}
@@ -108,6 +139,7 @@ static void touch_command(struct guest *g, struct guest_command *command)
 	command->write = shared_load(&posted->write);
 	command->timed = shared_load(&posted->timed);
 	command->quit = shared_load(&posted->quit);
+	command->repeat = shared_load(&posted->repeat);
 	if (command->first > all)
 		command->first = all;
 	if (command->pages > all - command->first)
@@ -119,7 +151,7 @@ static void touch_command(struct guest *g, struct guest_command *command)
 static void touch_obey(struct guest *g, const struct guest_command *command)
 {
 	uint32_t *sample = shared_at(g, g->shared->sample_offset);
-	uint64_t room = sample ? g->shared->sample_count : 0, samples = 0, start;
+	uint64_t room = sample ? g->shared->sample_count : 0, samples = 0, accesses = command->limit, start;
 	struct guest_order order;
 
 	if (command->pages) {
@@ -133,13 +165,13 @@ static void touch_obey(struct guest *g, const struct guest_command *command)
 		else if (command->timed)
 			samples = touch_timed(g, command, &order, sample + g->id * room, room);
 		else
-			touch_plain(g, command, &order);
+			accesses = touch_repeat(g, command, &order);
 		shared_store(&g->vcpu->command_cycles, guest_cycles() - start);
 	} else {
 		shared_store(&g->vcpu->command_cycles, 0);
 	}
 	shared_store(&g->vcpu->samples, samples);
-	shared_add(command->write ? &g->vcpu->writes : &g->vcpu->accesses, command->limit);
+	shared_add(command->write ? &g->vcpu->writes : &g->vcpu->accesses, accesses);
 }
 
 GUEST_MAIN(touch)

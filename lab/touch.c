@@ -66,6 +66,7 @@ static void post(struct touch *t, u32 vcpu, const struct guest_command *command)
 	WRITE_ONCE(gv->command.write, command->write);
 	WRITE_ONCE(gv->command.timed, command->timed);
 	WRITE_ONCE(gv->command.quit, command->quit);
+	WRITE_ONCE(gv->command.repeat, command->repeat);
 	/* Pairs with the guest's load-acquire: who sees it sees the command. */
 	smp_store_release(&gv->posted, ++t->posted[vcpu]);
 }

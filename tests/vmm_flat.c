@@ -11,7 +11,6 @@
 struct flat_native {
 	struct guest_native native;
 	struct flat *flat;
-	struct guest_tlb_entry tlb[GUEST_TLB_ENTRIES];
 	u32 requests;
 };
 
@@ -78,7 +77,7 @@ static void flat_out(struct guest_native *native, uint32_t port, const void *dat
 int flat_run(struct flat *f, const char *workload, u32 vcpu)
 {
 	struct flat_native n = {
-		.native = { .requests = &n.requests, .tlb = n.tlb, .slow = flat_slow, .out = flat_out },
+		.native = { .requests = &n.requests, .slow = flat_slow, .out = flat_out },
 		.flat = f,
 		.requests = 1,
 	};

@@ -200,6 +200,48 @@ static void touch_limits(void)
 	flat_destroy(&f);
 }
 
+/* Pass after pass, in any order, until the host wants the guest to end; samples are of one pass. */
+static void touch_repeats(void)
+{
+	struct guest_command command = { .first = 3, .pages = 10, .stride = 4, .seed = 5, .repeat = 6 };
+	struct touch_plan plan;
+	struct flat f;
+
+	if (!flat_create(&f, 64))
+		return;
+	for (command.order = GUEST_ORDER_SEQUENTIAL; command.order <= GUEST_ORDER_RANDOM; command.order++) {
+		run_touch(&f, &plan, &command);
+		for (u64 page = 0; page < 64; page++)
+			CHECK_EQ(plan.touched[page], page >= 3 && page < 13 ? 6 : 0);
+	}
+	CHECK_EQ(f.shared->vcpu[1].accesses, 180);
+	command.timed = GUEST_SAMPLE_CYCLES;
+	run_touch(&f, &plan, &command);
+	check_touched(plan.touched, 3, 10);
+	CHECK_EQ(f.shared->vcpu[1].accesses, 190);
+	flat_destroy(&f);
+}
+
+/* The end comes between two passes. */
+static void touch_repeat_stops(void)
+{
+	struct guest_command command = { .pages = 10, .repeat = ~0ull };
+	struct touch_plan plan = { .commands = &command, .nr = 1 };
+	struct flat f;
+
+	if (!flat_create(&f, 64))
+		return;
+	f.hook = touch_hook;
+	f.arg = &plan;
+	f.stop_after = 26; /* some polls, then accesses of the second pass or the third */
+	CHECK_EQ(flat_run(&f, "touch", 1), 0);
+	CHECK_EQ(f.shared->vcpu[1].accesses % 10, 0);
+	CHECK_GT(f.shared->vcpu[1].accesses, 0);
+	CHECK_LE(f.shared->vcpu[1].accesses, 30);
+	CHECK_EQ(f.shared->vcpu[1].done, 1);
+	flat_destroy(&f);
+}
+
 /* A command from a confused host stays inside DATA and the sample buffer. */
 static void touch_clamps(void)
 {
@@ -264,6 +306,8 @@ const struct test_case vmm_guest_tests[] = {
 	TEST(options),
 	TEST(touch_obeys),
 	TEST(touch_limits),
+	TEST(touch_repeats),
+	TEST(touch_repeat_stops),
 	TEST(touch_clamps),
 	TEST(walks_and_counts),
 	TEST_END,

@@ -22,7 +22,6 @@ struct soft_vm {
 struct soft_vcpu {
 	struct vcpu vcpu;
 	struct guest_native native;
-	struct guest_tlb_entry tlb[GUEST_TLB_ENTRIES];
 	u16 filled[SOFT_TLB_FILLED];
 	u32 nr_filled; /* may exceed SOFT_TLB_FILLED */
 	u32 fills;

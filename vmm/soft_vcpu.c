@@ -59,10 +59,10 @@ static void tlb_flush(struct soft_vcpu *v)
 
 	if (v->nr_filled <= SOFT_TLB_FILLED) {
 		for (i = 0; i < v->nr_filled; i++)
-			tlb_clear(&v->tlb[v->filled[i]]);
+			tlb_clear(&v->native.tlb[v->filled[i]]);
 	} else {
 		for (i = 0; i < GUEST_TLB_ENTRIES; i++)
-			tlb_clear(&v->tlb[i]);
+			tlb_clear(&v->native.tlb[i]);
 	}
 	v->nr_filled = 0;
 }
@@ -75,7 +75,7 @@ static void soft_tlb_flush(struct mmu_vcpu *mmu)
 static void tlb_fill(struct soft_vcpu *v, gpa_t page, const struct mmu_translation *translation)
 {
 	u32 index = page >> PAGE_SHIFT & (GUEST_TLB_ENTRIES - 1);
-	struct guest_tlb_entry *entry = &v->tlb[index];
+	struct guest_tlb_entry *entry = &v->native.tlb[index];
 
 	if (PROVE && ++v->fills % SOFT_HOSTILE_FILLS == 0)
 		tlb_flush(v);
@@ -97,7 +97,7 @@ static unsigned int soft_tlb_audit(struct mmu_vcpu *mmu)
 	unsigned int i, bad = 0;
 
 	for (i = 0; i < GUEST_TLB_ENTRIES; i++) {
-		const struct guest_tlb_entry *entry = &v->tlb[i];
+		const struct guest_tlb_entry *entry = &v->native.tlb[i];
 		u64 page = entry->tag_read;
 
 		if (page != GUEST_TLB_EMPTY)
@@ -209,13 +209,10 @@ int soft_vcpu_create(struct vm *vm, u32 id, struct vcpu **vcpu, struct err *err)
 	v->vcpu.vm = vm;
 	v->vcpu.id = id;
 	for (i = 0; i < GUEST_TLB_ENTRIES; i++)
-		tlb_clear(&v->tlb[i]);
-	v->native = (struct guest_native){
-		.requests = &v->mmu.requests,
-		.tlb = v->tlb,
-		.slow = soft_slow,
-		.out = soft_out,
-	};
+		tlb_clear(&v->native.tlb[i]);
+	v->native.requests = &v->mmu.requests;
+	v->native.slow = soft_slow;
+	v->native.out = soft_out;
 	mmu_vcpu_add(soft_vm(vm)->mmu, &v->mmu, id, &soft_mmu_ops);
 	*vcpu = &v->vcpu;
 	return 0;
