@@ -35,6 +35,7 @@ extern const struct command_spec cmd_run_spec, cmd_stress_spec, cmd_bench_spec, 
 	cmd_bench_figures_spec, cmd_bench_register_spec, cmd_bench_invalidate_spec, cmd_compare_spec, cmd_list_spec,
 	cmd_doctor_spec, cmd_version_spec, cmd_man_spec;
 extern const struct command_spec cmd_uffd_check_spec;
+extern const struct command_spec cmd_merge_spec;
 extern const struct command_spec cmd_matrix_spec;
 extern const struct command_spec cmd_bench_interference_spec;
 extern const struct command_spec cmd_trace_spec;
@@ -48,6 +49,7 @@ int cmd_bench_interference(int argc, char **argv);
 int cmd_bench_register(int argc, char **argv);
 int cmd_bench_invalidate(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_version(int argc, char **argv);

@@ -173,13 +173,23 @@ int cmd_check_json(const char *path)
 	return path && !out ? cmd_check_output("json", path) : 0;
 }
 
+/* A signal says more than what the run found until then. */
+static int ended(int status)
+{
+	u32 sig = READ_ONCE(caught);
+
+	return sig ? CMD_SIGNAL + (int)sig : status;
+}
+
 int cmd_save_json(json_t *doc, const char *path, int status)
 {
 	struct err err = { "" };
 	int ret = 0;
 
-	if (path)
+	if (path) {
+		result_status(doc, ended(status));
 		ret = json_save(doc, path, &err);
+	}
 	json_decref(doc);
 	if (!ret)
 		return status;
@@ -208,7 +218,7 @@ int cmd_finish(int status)
 			     failed ? "no space, or nobody reads" : strerror(errno));
 		status = status ?: CMD_FAILED;
 	}
-	return READ_ONCE(caught) ? CMD_SIGNAL + (int)READ_ONCE(caught) : status;
+	return ended(status);
 }
 
 u64 cmd_seed(bool given, u64 seed)

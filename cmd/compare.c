@@ -107,10 +107,10 @@ struct documents {
 
 static int load_files(char **path, struct documents *d, struct err *err)
 {
-	int ret = compare_load(path[0], &d->doc[COMPARE_A][0], err);
+	int ret = result_load(path[0], &d->doc[COMPARE_A][0], err);
 
 	d->nr = 1;
-	return ret ?: compare_load(path[1], &d->doc[COMPARE_B][0], err);
+	return ret ?: result_load(path[1], &d->doc[COMPARE_B][0], err);
 }
 
 static int run_commands(char **command, struct documents *d, struct err *err)

@@ -14,6 +14,7 @@ const struct command command_table[] = {
 	{ "stress", &cmd_stress_spec, cmd_stress },
 	{ "bench", &cmd_bench_spec, cmd_bench },
 	{ "compare", &cmd_compare_spec, cmd_compare },
+	{ "merge", &cmd_merge_spec, cmd_merge },
 	{ "matrix", &cmd_matrix_spec, cmd_matrix },
 	{ "trace", &cmd_trace_spec, cmd_trace },
 	{ "list", &cmd_list_spec, cmd_list },

@@ -18,6 +18,7 @@ static const struct command_spec *const specs[] = {
 	&cmd_bench_interference_spec,
 	&cmd_bench_figures_spec,
 	&cmd_compare_spec,
+	&cmd_merge_spec,
 	&cmd_matrix_spec,
 	&cmd_trace_spec,
 	&cmd_list_spec,

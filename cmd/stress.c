@@ -6,13 +6,14 @@
 #include "cmd/stress.h"
 #include "lab/guardian.h"
 #include "lab/result.h"
+#include "lab/shard.h"
 #include "lib/alloc.h"
 #include "lib/mutant.h"
 #include "lib/race.h"
 #include "lib/time.h"
 
 static struct {
-	const char *engine, *ops, *backing, *uffd, *mutant, *json, *cpus, *plan, *save_plan, *shrink;
+	const char *engine, *ops, *backing, *uffd, *mutant, *json, *cpus, *plan, *save_plan, *shrink, *shard;
 	unsigned int vcpus, write_percent, ranges;
 	u64 bytes, time_ns, seed, delay_us, steps, arena, audit, max_violations, stall_ns, repeat, shrink_ns;
 	bool uffd_given, seed_given, delay_given, audit_given, quiet, no_trace, allow_system;
@@ -66,6 +67,10 @@ static const struct option_spec options[] = {
 	CMD_OPTION('i', "iterations", "N", OPTION_U64, &opt.steps, "stop after N host operations (default: no limit)"),
 	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "repeat the plan of another run (default: random)", .min = 0,
 		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
+	CMD_OPTION(
+		0, "shard", "I/K", OPTION_STRING, &opt.shard,
+		"be the I-th of K runs that share a --seed: with a seed of its own that follows from it, and a K-th of "
+		"the operations of -i, or of the steps of --plan (docs/fleet.md)"),
 	CMD_OPTION('d', "delay", "US", OPTION_U64, &opt.delay_us,
 		   "microseconds between host operations (default 20 on soft, 100 on kvm)", .min = 0, .max = 60000000,
 		   .given = &opt.delay_given),
@@ -138,6 +143,8 @@ static void started(const struct machine_identity *id, void *arg)
 			c->time_ns ? cmd_seconds(c->time_ns) : "no limit");
 	if (!opt.quiet && opt.plan)
 		fprintf(cmd_out, "%s steps of %s\n", cmd_count(c->list_nr), opt.plan);
+	if (!opt.quiet && opt.shard)
+		fprintf(cmd_out, "shard %s of seed %llu\n", opt.shard, (unsigned long long)opt.seed);
 	if (!opt.quiet && opt.mutant)
 		fprintf(cmd_out, "mutant %s is on\n", opt.mutant);
 	fflush(cmd_out);
@@ -225,6 +232,9 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 	result_option_u64(doc, "audit", c->audit_every);
 	result_option_text(doc, "mutant", opt.mutant);
 	result_option_text(doc, "plan", opt.plan);
+	result_option_text(doc, "shard", opt.shard);
+	if (opt.shard)
+		result_option_u64(doc, "campaign_seed", opt.seed);
 	if (plan)
 		json_object_set_new(doc, "plan", json_string(plan));
 	for (int i = 0; i < PLAN_OP_NR; i++) {
@@ -302,6 +312,38 @@ static int set_uffd(struct stress_config *c)
 	return cmd_complain(CMD_MISUSE, "--uffd %s: it is thread or inline", opt.uffd);
 }
 
+/* A part of what was asked for; opt.seed stays the campaign's. Return: 0 or the exit status. */
+static int take_shard(struct stress_config *c)
+{
+	struct err err = { "" };
+	struct shard shard;
+	u64 first = 0;
+
+	if (!opt.shard)
+		return CMD_OK;
+	if (shard_parse(opt.shard, &shard, &err))
+		return cmd_complain(CMD_MISUSE, "--shard: %s", err.text);
+	if (!opt.seed_given)
+		return cmd_complain(CMD_MISUSE, "--shard: needs --seed N, the same for every shard");
+	c->machine.seed = shard_seed(&shard, opt.seed);
+	if (c->list) {
+		c->list_nr = shard_share(&shard, plan_file.nr, &first);
+		c->list += first;
+		if (!c->list_nr)
+			return cmd_complain(CMD_MISUSE, "--shard %s: %s has %s steps; use at most as many shards",
+					    opt.shard, opt.plan, cmd_count(plan_file.nr));
+	}
+	if (opt.steps) {
+		c->steps = shard_share(&shard, opt.steps, &first);
+		if (!c->steps)
+			return cmd_complain(CMD_MISUSE,
+					    "--shard %s: -i %s leaves nothing for it; use at most as many "
+					    "shards",
+					    opt.shard, cmd_count(opt.steps));
+	}
+	return CMD_OK;
+}
+
 /* What the words mean. Return: 0 or the exit status after a complaint. */
 static int configure(struct stress_config *c)
 {
@@ -355,7 +397,7 @@ static int configure(struct stress_config *c)
 		c->audit_every = opt.audit;
 	if (machine_check(&c->machine, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
-	return CMD_OK;
+	return take_shard(c);
 }
 
 /* What the run says as a whole. */

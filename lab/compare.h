@@ -73,13 +73,6 @@ void compare_init(struct compare *c, bool paired, double phase_s);
 void compare_destroy(struct compare *c);
 
 /*
- * A result document from a file. @label: how messages call it.
- * Return: 0 and @doc, to be dropped; -errno (it cannot be read), -EINVAL (not JSON, not
- * of a schema that is known) with one line in @err.
- */
-int compare_load(const char *path, json_t **doc, struct err *err);
-
-/*
  * Take the measures of @nr documents of each side: one each, or, paired, the runs in
  * turn. What the two sides do not share is skipped by name; what makes comparing them
  * doubtful is a warning.

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "lab/blocks.h"
-#include "lab/result.h"
 #include "lib/alloc.h"
 
 #define MEASURES_MAX 1024 /* a test of that many takes seconds */
@@ -28,38 +27,6 @@ void compare_destroy(struct compare *c)
 	json_decref(c->warnings);
 	json_decref(c->skips);
 	*c = (struct compare){ 0 };
-}
-
-int compare_load(const char *path, json_t **doc, struct err *err)
-{
-	FILE *file = fopen(path, "re");
-	const char *schema;
-	json_error_t why;
-
-	*doc = NULL;
-	if (!file)
-		return err_set(err, -errno, "cannot read %s: %s", path, strerror(errno));
-	errno = 0;
-	*doc = json_loadf(file, 0, &why);
-	if (!*doc && ferror(file)) {
-		int code = errno ? errno : EIO;
-
-		fclose(file);
-		return err_set(err, -code, "cannot read %s: %s", path, strerror(code));
-	}
-	fclose(file);
-	if (!*doc)
-		return err_set(err, -EINVAL, "%s is not JSON: line %d: %s", path, why.line, why.text);
-	schema = json_string_value(json_object_get(*doc, "schema"));
-	if (schema && !strcmp(schema, RESULT_SCHEMA))
-		return 0;
-	if (schema)
-		err_set(err, -EINVAL, "%s has the schema '%.40s', not '%s'", path, schema, RESULT_SCHEMA);
-	else
-		err_set(err, -EINVAL, "%s is no result: it has no schema", path);
-	json_decref(*doc);
-	*doc = NULL;
-	return -EINVAL;
 }
 
 static void skip(struct compare *c, const char *what, const char *why)

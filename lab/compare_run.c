@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lab/compare.h"
+#include "lab/result_read.h"
 #include "lib/rng.h"
 #include "lib/thread.h"
 #include "lib/time.h"
@@ -113,7 +114,7 @@ static int one_run(struct runs *r, enum compare_side side, json_t **doc, struct 
 	if (WEXITSTATUS(status))
 		return err_set(err, -EIO, "command %c ended with status %d%s%.150s", side_letter(side),
 			       WEXITSTATUS(status), complaint[0] ? ": " : "", complaint);
-	ret = compare_load(r->result, doc, err);
+	ret = result_load(r->result, doc, err);
 	if (ret == -ENOENT)
 		return err_set(err, -EINVAL, "command %c wrote no result: does it take --json?", side_letter(side));
 	unlink(r->result);

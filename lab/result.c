@@ -12,11 +12,16 @@
 #define TAIN_VERSION "unknown"
 #endif
 
-const char *result_kernel(void)
+static const struct utsname *names(void)
 {
 	static struct utsname name; /* written alike by whoever comes first */
 
-	return uname(&name) ? "unknown" : name.release;
+	return uname(&name) ? NULL : &name;
+}
+
+const char *result_kernel(void)
+{
+	return names() ? names()->release : "unknown";
 }
 
 /* JSON integers are signed 64 bit here. */
@@ -53,7 +58,9 @@ json_t *result_new(const char *command, const struct machine_identity *id, u64 s
 	json_object_set_new(doc, "mmu", text_or_null(id ? id->mmu : NULL));
 	json_object_set_new(doc, "cpu", text_or_null(id ? id->cpu : NULL));
 	json_object_set_new(doc, "kernel", json_string(result_kernel()));
+	json_object_set_new(doc, "host", text_or_null(names() ? names()->nodename : NULL));
 	json_object_set_new(doc, "seed", integer(seed));
+	json_object_set_new(doc, "status", json_null());
 	json_object_set_new(doc, "elapsed_s", json_real(0));
 	json_object_set_new(doc, "checked_accesses", json_integer(0));
 	json_object_set_new(doc, "faults", json_integer(0));
@@ -63,6 +70,12 @@ json_t *result_new(const char *command, const struct machine_identity *id, u64 s
 	json_object_set_new(doc, "skips", json_array());
 	json_object_set_new(doc, "histograms", json_object());
 	return doc;
+}
+
+void result_status(json_t *doc, int status)
+{
+	if (json_object_get(doc, "status"))
+		json_object_set_new(doc, "status", json_integer(status));
 }
 
 void result_counts(json_t *doc, u64 elapsed_ns, u64 checked_accesses, u64 faults)

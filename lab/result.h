@@ -11,14 +11,16 @@
 #include "lab/blocks.h"
 #include "lab/figure.h"
 #include "lab/machine.h"
+#include "lab/result_read.h"
 #include "lab/violation.h"
 #include "lib/base.h"
 #include "lib/hist.h"
 
-#define RESULT_SCHEMA "tain.result/1"
-
 /* @command: "stress", "bench fault". @id: may be NULL where nothing ran. Lifetime: json_decref(). */
 json_t *result_new(const char *command, const struct machine_identity *id, u64 seed);
+
+/* The exit status of the run, as far as it is known when the document is written; of another schema's it is no part. */
+void result_status(json_t *doc, int status);
 
 void result_counts(json_t *doc, u64 elapsed_ns, u64 checked_accesses, u64 faults);
 void result_host_op(json_t *doc, const char *name, u64 count);

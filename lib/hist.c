@@ -43,11 +43,6 @@ void hist_merge(struct hist *dst, const struct hist *src)
 	dst->max = max(dst->max, src->max);
 }
 
-double hist_mean(const struct hist *h)
-{
-	return h->count ? (double)h->sum / (double)h->count : 0;
-}
-
 static u64 bucket_start(size_t bucket)
 {
 	unsigned int shift;
@@ -56,6 +51,42 @@ static u64 bucket_start(size_t bucket)
 		return bucket;
 	shift = (unsigned int)(bucket >> HIST_SUB_BITS) - 1;
 	return (bucket - ((u64)shift << HIST_SUB_BITS)) << shift;
+}
+
+/* Of all values that a bucket holds the one that is nearest to each of them. */
+static u64 bucket_middle(size_t bucket)
+{
+	u64 start = bucket_start(bucket);
+
+	return start + (bucket_start(bucket + 1) - 1 - start) / 2;
+}
+
+int hist_add_bucket(struct hist *h, u64 lo, u64 count)
+{
+	size_t bucket = hist_bucket(lo);
+
+	if (lo > HIST_MAX || bucket_start(bucket) != lo)
+		return -EINVAL;
+	if (count > INT64_MAX - h->count)
+		return -EOVERFLOW;
+	hist_add_n(h, bucket_middle(bucket), count);
+	return 0;
+}
+
+int hist_set_ends(struct hist *h, u64 least, u64 most)
+{
+	if (!h->count)
+		return least || most ? -EINVAL : 0;
+	if (least > most || hist_bucket(least) != hist_bucket(h->min) || hist_bucket(most) != hist_bucket(h->max))
+		return -EINVAL;
+	h->min = least;
+	h->max = most;
+	return 0;
+}
+
+double hist_mean(const struct hist *h)
+{
+	return h->count ? (double)h->sum / (double)h->count : 0;
 }
 
 u64 hist_percentile(const struct hist *h, double p)
@@ -77,10 +108,8 @@ u64 hist_percentile(const struct hist *h, double p)
 	for (size_t i = hist_bucket(h->min);; i++) {
 		seen += h->buckets[i];
 		if (seen >= rank) {
-			u64 start = bucket_start(i), value = start + (bucket_start(i + 1) - 1 - start) / 2;
-
 			/* No value of the bucket is further from its middle than half its width. */
-			return min(max(value, h->min), h->max);
+			return min(max(bucket_middle(i), h->min), h->max);
 		}
 	}
 }

@@ -56,7 +56,16 @@ static inline void hist_add(struct hist *h, u64 v)
 	hist_add_n(h, v, 1);
 }
 
+/* Exact, whoever filled them and however often: buckets begin where they begin. */
 void hist_merge(struct hist *dst, const struct hist *src);
+
+/*
+ * From buckets that hist_next_bucket() told, back to a histogram: @count values more of the bucket that begins at @lo.
+ * Then the ends, which buckets do not know. The mean is within 0.1 % then.
+ * Return: 0; -EINVAL (no bucket begins there; the ends lie in other buckets than the outermost ones), -EOVERFLOW.
+ */
+int hist_add_bucket(struct hist *h, u64 lo, u64 count);
+int hist_set_ends(struct hist *h, u64 least, u64 most);
 
 /* 0 while empty, like all below. */
 static inline u64 hist_count(const struct hist *h)

@@ -14,8 +14,9 @@
 #define PASSES 2
 
 static const char *const document_keys[] = {
-	"schema",    "version",		 "command", "engine",  "host_mm",  "mmu",	 "cpu",	  "kernel",	"seed",
-	"elapsed_s", "checked_accesses", "faults",  "options", "host_ops", "violations", "skips", "histograms", NULL,
+	"schema",     "version", "command",    "engine",    "host_mm",		"mmu",	  "cpu",     "kernel",
+	"host",	      "seed",	 "status",     "elapsed_s", "checked_accesses", "faults", "options", "host_ops",
+	"violations", "skips",	 "histograms", NULL,
 };
 
 /* Each also as NAME_random, but for tain's own host fault. */

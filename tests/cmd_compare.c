@@ -11,9 +11,27 @@
 #include "tests/cmd_suites.h"
 
 static const char *const document_keys[] = {
-	"schema",     "version", "command",    "engine",	   "host_mm", "mmu",	 "cpu",
-	"kernel",     "seed",	 "elapsed_s",  "checked_accesses", "faults",  "options", "host_ops",
-	"violations", "skips",	 "histograms", "comparison",	   NULL,
+	"schema",
+	"version",
+	"command",
+	"engine",
+	"host_mm",
+	"mmu",
+	"cpu",
+	"kernel",
+	"host",
+	"seed",
+	"status",
+	"elapsed_s",
+	"checked_accesses",
+	"faults",
+	"options",
+	"host_ops",
+	"violations",
+	"skips",
+	"histograms",
+	"comparison",
+	NULL,
 };
 
 static const char *const measure_keys[] = {

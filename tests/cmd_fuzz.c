@@ -125,6 +125,11 @@ static const char *const words[] = {
 	"--bytes=",
 	"-eksoft",
 	"TAIN_SEED=1",
+	"--shard",
+	"1/2",
+	"0/2",
+	"merge",
+	"--complete",
 	"x",
 	"./r.json",
 };
@@ -132,7 +137,8 @@ static const char *const words[] = {
 /* How a vector begins, and what several commands take: without them little would get past the parser. */
 static const char *const beginnings[][2] = {
 	{ "run", "hello" }, { "run", "counter" }, { "stress" },	 { "stress" }, { "bench", "fault" },
-	{ "list", "ops" },  { "doctor" },	  { "version" }, { "man" },    { NULL },
+	{ "list", "ops" },  { "doctor" },	  { "version" }, { "man" },    { "merge" },
+	{ NULL },
 };
 
 static const char *const pairs[][2] = {

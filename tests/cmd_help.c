@@ -153,7 +153,7 @@ static bool parse_line(const char *line, struct option *o)
 	if (sscanf(dashes, "--%31[a-z0-9-]%n", o->name, &n) != 1)
 		return false;
 	if (dashes[n] == ' ' && isupper((unsigned char)dashes[n + 1]))
-		sscanf(dashes + n, " %15[A-Z]", o->value);
+		sscanf(dashes + n, " %15[A-Z/]", o->value);
 	return true;
 }
 

@@ -10,9 +10,27 @@
 #include "tests/cmd_suites.h"
 
 static const char *const document_keys[] = {
-	"schema",     "version", "command",    "engine",	   "host_mm", "mmu",	 "cpu",
-	"kernel",     "seed",	 "elapsed_s",  "checked_accesses", "faults",  "options", "host_ops",
-	"violations", "skips",	 "histograms", "matrix",	   NULL,
+	"schema",
+	"version",
+	"command",
+	"engine",
+	"host_mm",
+	"mmu",
+	"cpu",
+	"kernel",
+	"host",
+	"seed",
+	"status",
+	"elapsed_s",
+	"checked_accesses",
+	"faults",
+	"options",
+	"host_ops",
+	"violations",
+	"skips",
+	"histograms",
+	"matrix",
+	NULL,
 };
 
 static json_t *cell_of(json_t *doc, const char *op, const char *backing)

@@ -75,7 +75,6 @@ static void a_plan_is_replayed(void)
 	CHECK_EQ(json_array_size(steps_of("again.json")), 21);
 }
 
-/* As check_refused(), where the plan lies in the directory. */
 /* How it was arranged is in the file too. */
 static void a_plan_knows_its_ranges(void)
 {
@@ -95,6 +94,7 @@ static void a_plan_knows_its_ranges(void)
 	CHECK_STR(r->err.text, "tain: --ranges: a plan of --plan has its own\n");
 }
 
+/* As check_refused(), where the plan lies in the directory. */
 static void check_plan_refused(const struct tain_run *r, const char *text)
 {
 	CHECK_EQ(r->status, 2);

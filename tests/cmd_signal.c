@@ -94,6 +94,7 @@ static void a_signal_ends_a_benchmark(void)
 		CHECK_CONTAINS(r->out.text, "\n  cause "); /* with as many rows as it got to */
 		doc = tain_json_file("r.json");
 		CHECK_EQ(json_u64(doc, "seed"), 62);
+		CHECK_EQ(json_u64(doc, "status"), 143);
 		CHECK(json_is_object(json_object_get(doc, "histograms")));
 	}
 }

@@ -10,8 +10,9 @@ static const char *const ops[] = { "munmap", "remap", "mprotect", "dontneed", "m
 
 /* docs/results.md */
 static const char *const document_keys[] = {
-	"schema",    "version",		 "command", "engine",  "host_mm",  "mmu",	 "cpu",	  "kernel",	"seed",
-	"elapsed_s", "checked_accesses", "faults",  "options", "host_ops", "violations", "skips", "histograms", NULL,
+	"schema",     "version", "command",    "engine",    "host_mm",		"mmu",	  "cpu",     "kernel",
+	"host",	      "seed",	 "status",     "elapsed_s", "checked_accesses", "faults", "options", "host_ops",
+	"violations", "skips",	 "histograms", NULL,
 };
 
 static u64 all_ops(json_t *doc)
@@ -258,7 +259,7 @@ static void the_document_says_how_it_was_asked(void)
 	doc = tain_json_file("r.json");
 	options = json_object_get(doc, "options");
 	check_keys(options, WORDS("ops", "vcpus", "bytes", "ranges", "backing", "uffd", "time_ns", "iterations",
-				  "delay_ns", "write_percent", "audit", "mutant", "plan"));
+				  "delay_ns", "write_percent", "audit", "mutant", "plan", "shard"));
 	CHECK_STR(json_text(options, "ops"), "remap,munmap");
 	CHECK_EQ(json_u64(options, "vcpus"), 2);
 	CHECK_EQ(json_u64(options, "bytes"), 2 << 20);

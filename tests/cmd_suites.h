@@ -12,6 +12,7 @@ extern const struct test_case cmd_compare_tests[], cmd_uffd_tests[];
 extern const struct test_case cmd_matrix_tests[], cmd_boot_tests[], cmd_qemu_tests[];
 extern const struct test_case cmd_weather_tests[], cmd_storm_tests[];
 extern const struct test_case cmd_trace_tests[], cmd_probe_tests[];
+extern const struct test_case cmd_merge_tests[], cmd_fleet_tests[];
 
 /* A run that takes long and needs no attention: started before the first test, looked at by its own. */
 void heartbeat_begin(void);

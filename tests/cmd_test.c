@@ -26,6 +26,8 @@ int main(int argc, char **argv)
 		SUITE(weather),
 		SUITE(storm),
 		SUITE(compare),
+		SUITE(merge),
+		SUITE(fleet),
 		SUITE(signal),
 		SUITE(terminal),
 		SUITE(mutant),

@@ -8,6 +8,7 @@
 #include "lab/blocks.h"
 #include "lab/compare.h"
 #include "lab/result.h"
+#include "lab/result.h"
 #include "lib/alloc.h"
 #include "lib/rng.h"
 #include "lib/time.h"
@@ -374,7 +375,7 @@ static void check_load(const char *text, int expected, const char *says)
 	struct err err = { "" };
 	json_t *doc = NULL;
 
-	CHECK_MSG(compare_load(path, &doc, &err) == expected, "'%s'", text);
+	CHECK_MSG(result_load(path, &doc, &err) == expected, "'%s'", text);
 	CHECK_CONTAINS(err.text, says);
 	CHECK_CONTAINS(err.text, expected ? path : "");
 	CHECK_EQ(doc != NULL, !expected);
@@ -393,9 +394,9 @@ static void files_that_are_no_results(void)
 	check_load("{\"schema\": 7}", -EINVAL, " is no result: it has no schema");
 	check_load("{\"schema\": \"tain.doctor/1\"}", -EINVAL, " has the schema 'tain.doctor/1', not 'tain.result/1'");
 	check_load("{\"schema\": \"tain.result/1\"}", 0, "");
-	CHECK_EQ(compare_load("/nonexistent", &doc, &err), -ENOENT);
+	CHECK_EQ(result_load("/nonexistent", &doc, &err), -ENOENT);
 	CHECK_STR(err.text, "cannot read /nonexistent: No such file or directory");
-	CHECK_EQ(compare_load("/tmp", &doc, &err), -EISDIR);
+	CHECK_EQ(result_load("/tmp", &doc, &err), -EISDIR);
 	CHECK_STR(err.text, "cannot read /tmp: Is a directory");
 }
 

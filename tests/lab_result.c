@@ -6,8 +6,9 @@
 #include "tests/lab_suites.h"
 
 static const char *const keys[] = {
-	"schema",    "version",		 "command", "engine",  "host_mm",  "mmu",	 "cpu",	  "kernel",	"seed",
-	"elapsed_s", "checked_accesses", "faults",  "options", "host_ops", "violations", "skips", "histograms",
+	"schema",     "version", "command",    "engine",    "host_mm",		"mmu",	  "cpu",     "kernel",
+	"host",	      "seed",	 "status",     "elapsed_s", "checked_accesses", "faults", "options", "host_ops",
+	"violations", "skips",	 "histograms",
 };
 
 static const struct machine_identity id = {

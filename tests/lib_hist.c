@@ -211,6 +211,49 @@ static void huge_values_are_clamped(void)
 	hist_destroy(&h);
 }
 
+/* What hist_next_bucket() tells, and the ends, are all of it but the mean's last digits. */
+static void buckets_make_it_again(void)
+{
+	u64 lo, hi, count;
+	struct hist h, again;
+	size_t pos = 0;
+	struct rng rng;
+
+	REQUIRE_EQ(hist_init(&h), 0);
+	REQUIRE_EQ(hist_init(&again), 0);
+	rng_seed(&rng, 4);
+	for (int i = 0; i < 2000; i++)
+		hist_add(&h, rng_next(&rng) >> (17 + rng_below(&rng, 47))); /* some beyond HIST_MAX */
+	while (hist_next_bucket(&h, &pos, &lo, &hi, &count))
+		CHECK_EQ(hist_add_bucket(&again, lo, count), 0);
+	CHECK_EQ(hist_set_ends(&again, hist_min(&h), hist_max(&h)), 0);
+	CHECK_EQ(hist_count(&again), hist_count(&h));
+	CHECK_EQ(hist_min(&again), hist_min(&h));
+	CHECK_EQ(hist_max(&again), hist_max(&h));
+	for (size_t i = 0; i < ARRAY_SIZE(percentiles); i++)
+		CHECK_EQ(hist_percentile(&again, percentiles[i]), hist_percentile(&h, percentiles[i]));
+	hist_destroy(&h);
+	hist_destroy(&again);
+}
+
+static void what_is_no_bucket(void)
+{
+	struct hist h;
+
+	REQUIRE_EQ(hist_init(&h), 0);
+	CHECK_EQ(hist_set_ends(&h, 0, 0), 0);
+	CHECK_EQ(hist_set_ends(&h, 0, 1), -EINVAL);
+	CHECK_EQ(hist_add_bucket(&h, 2049, 1), -EINVAL); /* the one of 2048 holds it */
+	CHECK_EQ(hist_add_bucket(&h, HIST_MAX + 1, 1), -EINVAL);
+	CHECK_EQ(hist_add_bucket(&h, 2048, INT64_MAX), 0);
+	CHECK_EQ(hist_add_bucket(&h, 5, 1), -EOVERFLOW);
+	CHECK_EQ(hist_set_ends(&h, 2049, 2048), -EINVAL);
+	CHECK_EQ(hist_set_ends(&h, 2047, 2048), -EINVAL);
+	CHECK_EQ(hist_set_ends(&h, 2048, 2050), -EINVAL);
+	CHECK_EQ(hist_set_ends(&h, 2048, 2049), 0);
+	hist_destroy(&h);
+}
+
 static void init_may_fail(void)
 {
 #if CHECKING
@@ -231,6 +274,8 @@ const struct test_case lib_hist_tests[] = {
 	TEST(merging_equals_adding),
 	TEST(empty_is_zero),
 	TEST(huge_values_are_clamped),
+	TEST(buckets_make_it_again),
+	TEST(what_is_no_bucket),
 	TEST(init_may_fail),
 	TEST_END,
 };
