@@ -79,7 +79,13 @@ extern FILE *cmd_out;
 		CMD_OPTION(0, "accel", "NAME", OPTION_STRING, &qemu_config.accel,                                      \
 			   "engine qemu: kvm, tcg, or auto (default): kvm where libvirt offers it"),                   \
 		CMD_OPTION(0, "machine", "NAME", OPTION_STRING, &qemu_config.machine,                                  \
-			   "engine qemu: microvm (default), pc, q35, or a version of the last two")
+			   "engine qemu: microvm (default), pc, q35 (default with --linux), or a version of the last " \
+			   "two"),                                                                                     \
+		CMD_OPTION(                                                                                            \
+			0, "linux", NULL, OPTION_FLAG, &qemu_config.under_linux,                                       \
+			"engine qemu: the guest is the first process of a Linux, whose memory the host moves about "   \
+			"as well; scripts/linux-guest fetches the kernel. --accel auto is then tcg where KVM has no "  \
+			"nested paging")
 
 /* --- common.c ----------------------------------------------------------------- */
 

@@ -110,6 +110,10 @@ const struct engine *cmd_engine(const char *name, const char *command, const cha
 		names[n] = all[n]->name;
 		if (strcmp(all[n]->name, name))
 			continue;
+		if (qemu_config.under_linux && !all[n]->outside) {
+			*status = cmd_complain(CMD_MISUSE, "--linux: engine %s boots none; give --engine qemu", name);
+			return NULL;
+		}
 		ret = all[n]->probe(&why);
 		if (!ret)
 			return all[n];

@@ -79,8 +79,9 @@ const char *cmd_seconds(u64 ns)
 
 void cmd_print_identity(FILE *out, const char *command, const struct machine_identity *id, u64 seed)
 {
-	fprintf(out, "tain %s: engine %s, MMU %s, host mm %s, CPU %s, seed %llu\n", command, id->engine, id->mmu,
-		id->host_mm, id->cpu, (unsigned long long)seed);
+	fprintf(out, "tain %s: engine %s, MMU %s, host mm %s, CPU %s%s%s, seed %llu\n", command, id->engine, id->mmu,
+		id->host_mm, id->cpu, id->under[0] ? ", guest under " : "", id->under[0] ? id->under : "",
+		(unsigned long long)seed);
 	fflush(out);
 }
 

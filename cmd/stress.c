@@ -102,8 +102,8 @@ static const struct option_spec options[] = {
 	CMD_OPTION(0, "max-violations", "N", OPTION_U64, &opt.max_violations, "stop after N violations (default 32)",
 		   .min = 1, .max = INT64_MAX),
 	CMD_OPTION(0, "stall", "TIME", OPTION_TIME, &opt.stall_ns,
-		   "report who makes no progress for so long (default 20s; engine qemu 120s)", .min = NSEC_PER_SEC,
-		   .max = CMD_TIME_MAX),
+		   "report who makes no progress for so long (default 20s; engine qemu 120s, with --linux 600s)",
+		   .min = NSEC_PER_SEC, .max = CMD_TIME_MAX),
 	CMD_OPTION(0, "no-trace", NULL, OPTION_FLAG, &opt.no_trace, "keep no trace events to print with a violation"),
 	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
 		   .no_env = true),
@@ -165,6 +165,9 @@ static void print_table(const struct stress_result *r)
 
 	fprintf(cmd_out, "\n  %-24s %15s   %s/s, %s/s per vCPU\n", "checked accesses", cmd_count(r->checked),
 		cmd_rate(rate), cmd_rate(rate / opt.vcpus));
+	if (r->id.under[0])
+		fprintf(cmd_out, "  %-24s %15s   of memory that is the guest's Linux's own\n", "checked beside them",
+			cmd_count(r->own_checked));
 	fprintf(cmd_out, "  %-24s %15s\n", "guest writes", cmd_count(r->writes));
 	fprintf(cmd_out, "  %-24s %15s\n", "second-MMU faults", cmd_count(r->faults));
 	fprintf(cmd_out, "  %-24s %15s   found no memory or no right, and repeated\n", "failed accesses",
@@ -195,7 +198,8 @@ static void print_again(u64 seed)
 	if (strcmp(opt.uffd, "thread"))
 		fprintf(cmd_out, " --uffd %s", opt.uffd);
 	if (engine_find(opt.engine)->outside)
-		fprintf(cmd_out, " --accel %s --machine %s", qemu_config.accel, qemu_config.machine);
+		fprintf(cmd_out, " --accel %s --machine %s%s", qemu_config.accel, qemu_config.machine,
+			qemu_config.under_linux ? " --linux" : "");
 	fprintf(cmd_out, "%s%s%s\n", opt.allow_system ? " --allow-system" : "", opt.mutant ? " --mutant " : "",
 		opt.mutant ?: "");
 }
@@ -224,7 +228,10 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 	if (c->machine.engine->outside) {
 		result_option_text(doc, "accel", qemu_config.accel);
 		result_option_text(doc, "machine", qemu_config.machine);
+		result_option_text(doc, "linux", r->id.under[0] ? r->id.under : NULL);
 	}
+	if (r->id.under[0])
+		json_object_set_new(doc, "own_checked", json_integer((json_int_t)r->own_checked));
 	result_option_u64(doc, "time_ns", opt.time_ns);
 	result_option_u64(doc, "iterations", opt.steps);
 	result_option_u64(doc, "delay_ns", c->delay_ns);

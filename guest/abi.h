@@ -54,6 +54,9 @@
  * the guest makes a SHARED of its own: one vCPU, arguments from the command line, and for
  * DATA the memory behind LOW.
  *
+ * And the same file is a program: as the first process of a Linux it is entered at CPL3,
+ * and finds SHARED and DATA in /dev/mem (guest/rt/linux.c).
+ *
  * Such a guest has no VMM that takes one vCPU away: each notes exit_code and ended, and
  * halts; the last one writes the exit code to GUEST_PORT_EXIT, which ends a QEMU that has
  * isa-debug-exit there, and "Shutdown" to Bochs's port.
@@ -63,9 +66,10 @@
 #define GUEST_BOOT_LIMIT 0x2000000000ul /* 128 GiB: the page tables of a guest that booted end below 0xa0000 */
 
 /* I/O ports. */
-#define GUEST_PORT_TEXT 0x3f8 /* console text */
-#define GUEST_PORT_BYTES 0xe9 /* console bytes, uninterpreted */
-#define GUEST_PORT_EXIT 0xf4  /* writes the exit code (32 bit) and ends this vCPU */
+#define GUEST_PORT_TEXT 0x3f8	/* console text */
+#define GUEST_PORT_BYTES 0xe9	/* console bytes, uninterpreted */
+#define GUEST_PORT_EXIT 0xf4	/* writes the exit code (32 bit) and ends this vCPU */
+#define GUEST_PORT_BOCHS 0x8900 /* "Shutdown", to Bochs */
 
 /*
  * A stamp names its page and generation in one word, so that a read never tears:
@@ -219,6 +223,7 @@ struct guest_shared {
 	uint32_t argc;
 	uint32_t arg_offset[GUEST_MAX_ARGS]; /* into args */
 	char args[GUEST_ARGS_BYTES];	     /* the guest's own arguments, each NUL terminated; no program name */
+	uint64_t own_checked; /* under Linux: accesses checked to memory that is Linux's own; the guest writes it */
 } __attribute__((aligned(4096)));
 
 /*

@@ -95,6 +95,7 @@ struct host {
 	bool child_changed; /* after fork's end: memory that the child held private was not the same any more */
 	struct host_child
 		*child; /* fork: what its child does; NULL: it looks at the range twice, and tells child_changed */
+	u64 own_off;	/* another process's: how far operations have come in memory beside DATA */
 	int fd;		/* Linux: the file behind DATA, or -1; offset 0 of DATA is offset 0 of it at first */
 	void *private;
 };

@@ -19,6 +19,7 @@
 #include "vmm/engine.h"
 
 #define HUGE (2ull << 20)
+#define OWN_PIECE (2 * HUGE) /* divides what such a Linux has */
 
 static char *data_at(const struct host *host, u64 off)
 {
@@ -86,18 +87,14 @@ static int refused(struct err *why, const char *call)
 
 /* --- operations ------------------------------------------------------------------------------- */
 
-static int advise(struct host *host, u64 off, u64 len, int advice, const char *call, struct err *why)
+static int advise_at(int pidfd, hva_t at, u64 len, int advice, const char *call, struct err *why)
 {
-	struct vm_outside o;
-	struct iovec range;
+	struct iovec range = { .iov_base = (void *)(uintptr_t)at, .iov_len = len };
 	ssize_t n = -1;
 
-	if (vm_outside(host->vm, &o))
-		return -EOPNOTSUPP;
-	range = (struct iovec){ .iov_base = (void *)(uintptr_t)(o.data_hva + off), .iov_len = len };
 	/* A page under migration or writeback is busy for a moment. */
 	for (int i = 0; i < 100; i++) {
-		n = syscall(SYS_process_madvise, o.pidfd, &range, 1, advice, 0);
+		n = syscall(SYS_process_madvise, pidfd, &range, 1, advice, 0);
 		if (n >= 0 || (errno != EAGAIN && errno != EBUSY))
 			break;
 		usleep(1000);
@@ -106,6 +103,23 @@ static int advise(struct host *host, u64 off, u64 len, int advice, const char *c
 		return errno == ENOSYS ? err_set(why, -EOPNOTSUPP, "Linux before 5.10 has no process_madvise")
 				       : refused(why, call);
 	return (u64)n == len ? 0 : err_set(why, -EIO, "%s: %zd of %llu bytes", call, n, (unsigned long long)len);
+}
+
+/* What destroys nothing is also done to the memory of the Linux below the guest, a piece at a time to all of it. */
+static int advise(struct host *host, u64 off, u64 len, int advice, const char *call, struct err *why)
+{
+	struct vm_outside o;
+	u64 own;
+	int ret;
+
+	if (vm_outside(host->vm, &o))
+		return -EOPNOTSUPP;
+	ret = advise_at(o.pidfd, o.data_hva + off, len, advice, call, why);
+	if (ret || !o.own_bytes)
+		return ret;
+	own = host->own_off;
+	host->own_off = (own + OWN_PIECE) % o.own_bytes;
+	return advise_at(o.pidfd, o.own_hva + own, OWN_PIECE, advice, call, why);
 }
 
 static int punch(struct host *host, u64 off, u64 len, struct err *why)

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 
-#include "lab/watch.h"
 #include "lib/atomic.h"
 #include "lib/option.h"
 #include "lib/time.h"
@@ -162,6 +161,7 @@ static void identify(struct machine *m)
 	snprintf(m->id.mmu, sizeof(m->id.mmu), "%s", id.mmu);
 	snprintf(m->id.host_mm, sizeof(m->id.host_mm), "%s", id.host_mm);
 	snprintf(m->id.cpu, sizeof(m->id.cpu), "%s", id.cpu);
+	snprintf(m->id.under, sizeof(m->id.under), "%s", id.under);
 }
 
 static int create_vm(struct machine *m, struct err *err)
@@ -384,33 +384,16 @@ bool machine_wait(struct machine *m, u64 ns)
 	return wait_event_timeout(&m->changed, all_ended(m), ns);
 }
 
-/* As machine_wait(), but of time in which the vCPUs could run (lab/watch.h). */
-static bool wait_given(struct machine *m, u64 ns)
-{
-	struct watched look[GUEST_MAX_VCPUS] = { { .beat = 0 } };
-	struct watch w;
-
-	watch_init(&w, m->config.vcpus, ns, clock_ns());
-	while (!machine_wait(m, WATCH_NS)) {
-		for (u32 i = 0; i < m->config.vcpus; i++)
-			if (m->vcpu[i].started)
-				thread_get_usage(&m->vcpu[i].thread, &look[i].usage);
-		if (watch_look(&w, look, clock_ns()) != WATCH_NOBODY)
-			return all_ended(m);
-	}
-	return true;
-}
-
 int machine_stop(struct machine *m, u64 ns, u32 *culprit)
 {
 	/* Guests that look at it end by themselves and finish their sentence; the others are made to leave. */
 	WRITE_ONCE(m->shared->stop, 1);
-	wait_given(m, GRACE_NS);
+	machine_wait(m, GRACE_NS);
 	WRITE_ONCE(m->stop, 1);
 	for (u32 i = 0; i < m->config.vcpus; i++)
 		if (m->vcpu[i].started)
 			vcpu_kick(m->vcpu[i].vcpu);
-	if (!wait_given(m, ns)) {
+	if (!machine_wait(m, ns)) {
 		for (*culprit = 0; vcpu_ended(&m->vcpu[*culprit]); (*culprit)++)
 			;
 		return -ETIMEDOUT;

@@ -53,6 +53,7 @@ struct machine_identity {
 	char mmu[32];
 	char host_mm[64];
 	char cpu[64];
+	char under[64]; /* the Linux that the guest runs under, or "" */
 };
 
 struct machine_vcpu {

@@ -139,9 +139,8 @@ static void rest(struct stress *s)
 /* On a busy machine a short plan would be over before a vCPU has had its first turn. */
 static void wait_for_guests(struct stress *s)
 {
-	for (u32 v = 0; v < s->config->machine.vcpus; v++)
-		while (!READ_ONCE(vm_guest_vcpu(s->machine.vm, v)->heartbeat) && !READ_ONCE(s->stop))
-			thread_sleep_ns(FIRST_TURN_NS);
+	while (!stress_guests_run(s) && !READ_ONCE(s->stop))
+		thread_sleep_ns(FIRST_TURN_NS);
 }
 
 static void stress_host_thread(void *arg)
@@ -160,7 +159,7 @@ static void stress_host_thread(void *arg)
 		WRITE_ONCE(s->steps_done, i + 1);
 		rest(s);
 	}
-	/* Pairs with the acquire in stress_host_done(): ret, err and what the steps did are whole. */
+	/* Pairs with the watcher's load-acquire. */
 	smp_store_release(&s->done, 1);
 	wake_up_all(&s->done_wait);
 }
@@ -241,12 +240,13 @@ static void fill_result(struct stress *s, u64 start)
 	struct vm_stats stats = { 0 };
 
 	r->ran = true;
-	r->elapsed_ns = clock_ns() - start;
+	r->elapsed_ns = clock_ns() - (s->first_ns ?: start);
 	r->checked = stress_accesses(s);
 	for (u32 v = 0; v < s->config->machine.vcpus; v++) {
 		r->writes += READ_ONCE(vm_guest_vcpu(s->machine.vm, v)->writes);
 		r->retried += READ_ONCE(s->machine.vcpu[v].retried);
 	}
+	r->own_checked = READ_ONCE(s->machine.shared->own_checked);
 	vm_get_stats(s->machine.vm, &stats);
 	r->faults = stats.faults;
 	r->steps = READ_ONCE(s->steps_done);
@@ -347,7 +347,7 @@ static int stress_go(struct stress *s, struct err *err)
 	ok = stress_watch(s);
 	ret = ended_early(s, err);
 	WRITE_ONCE(s->stop, 1);
-	ok = stress_wait_host(s, LEAVE_NS) && ok;
+	ok = wait_event_timeout(&s->done_wait, stress_host_done(s), LEAVE_NS) && ok;
 	fill_result(s, start);
 	if (machine_stop(&s->machine, LEAVE_NS, &culprit)) {
 		if (ok)

@@ -45,6 +45,7 @@ struct stress_result {
 	bool ran; /* the guest ran: what follows is filled in */
 	u64 elapsed_ns;
 	u64 checked;
+	u64 own_checked; /* of memory of the Linux that the guest runs under */
 	u64 writes;
 	u64 faults;
 	u64 retried; /* accesses that found DATA not backed, and were repeated */

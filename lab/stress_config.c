@@ -18,7 +18,10 @@ void stress_config_init(struct stress_config *config, const struct engine *engin
 		.delay_ns = engine->own_mm ? 20 * NSEC_PER_USEC : 100 * NSEC_PER_USEC,
 		.audit_every = PROVE ? 1 : 256,
 		.max_violations = VIOLATION_RECORDS,
-		.stall_ns = (engine->outside ? 120 : 20) * NSEC_PER_SEC,
+		.stall_ns = (qemu_config.under_linux ? 600
+			     : engine->outside	     ? 120
+						     : 20) *
+			    NSEC_PER_SEC,
 		.write_percent = 25,
 		.repeat = 1,
 	};

@@ -26,7 +26,8 @@ struct stress {
 	u32 done; /* the host thread has ended; stored last, with release */
 	int ret;  /* valid then, with err */
 	struct err err;
-	u32 stop; /* asks the host thread to end; written by the watcher */
+	u64 first_ns; /* when every vCPU had had its first turn, 0: not yet; the watcher's */
+	u32 stop;     /* asks the host thread to end; written by the watcher */
 };
 
 u64 stress_accesses(struct stress *s);
@@ -34,15 +35,14 @@ u64 stress_accesses(struct stress *s);
 u64 stress_target_page(struct stress *s, u32 vcpu);
 /* @who: a vCPU, or as many as there are: the host's thread. */
 void stress_report_stall(struct stress *s, u32 who);
+/* Has every vCPU had its first turn? */
+bool stress_guests_run(struct stress *s);
 /* Until the time is over, somebody says stop, the host thread ends, or a vCPU does. Return: false on a stall. */
 bool stress_watch(struct stress *s);
 
-/* Until the host thread has ended, at most @ns in which everybody could run. Return: false: it has not. */
-bool stress_wait_host(struct stress *s, u64 ns);
-
 static inline bool stress_host_done(struct stress *s)
 {
-	return smp_load_acquire(&s->done); /* pairs with the release at the end of stress_host_thread() */
+	return smp_load_acquire(&s->done);
 }
 
 #endif /* LAB_STRESS_INTERNAL_H */

@@ -36,6 +36,7 @@ int main(int argc, char **argv)
 		SUITE(uffd),
 		SUITE(matrix),
 		SUITE(qemu),
+		SUITE(linux),
 		SUITE(trace),
 		SUITE(probe),
 		{ NULL, NULL, NULL, NULL },

@@ -22,14 +22,21 @@ static bool virt_or_skip(void)
 	return false;
 }
 
-static xmlBufferPtr make_xml(bool kvm, u32 vcpus, const char *name, const char *kernel, const char *const *extra)
+static xmlBufferPtr make_xml(bool kvm, bool under, u32 vcpus, const char *name, const char *kernel,
+			     const char *const *extra)
 {
 	struct qemu_vm q = { .kvm = kvm, .layout = { .ram_bytes = 322ul << 20 } };
 	struct qemu_domain d = { .uuid = "12345678-1234-4234-a234-123456789abc" };
 	struct vm vm = { .engine = &engine_qemu, .config = { .vcpus = vcpus }, .priv = &q };
 
 	snprintf(d.name, sizeof(d.name), "%s", name);
-	return qemu_domain_xml(&(struct qemu_xml){ &vm, kernel, "/tmp/tain-1/console", extra }, &d);
+	return qemu_domain_xml(&(struct qemu_xml){ .vm = &vm,
+						   .kernel = kernel,
+						   .console = "/tmp/tain-1/console",
+						   .initramfs = under ? "/tmp/tain-1/initramfs" : NULL,
+						   .cmdline = under ? "memmap=2M$0x10000000 console=ttyS0" : NULL,
+						   .extra = extra },
+			       &d);
 }
 
 static void validate(const char *xml)
@@ -56,10 +63,10 @@ static void every_domain_is_valid(void)
 		test_skip("virt-xml-validate is not installed");
 		return;
 	}
-	for (u32 i = 0; i < 16; i++) {
-		qemu_config.machine = machines[i / 4];
+	for (u32 i = 0; i < 32; i++) {
+		qemu_config.machine = machines[i / 8];
 		qemu_config.backing = i & 1 ? "file" : "memfd";
-		xml = make_xml(i & 2, i + 1, "tain-1-2-abcd", "/tmp/a b/<&\"'>.elf", i & 1 ? extra : NULL);
+		xml = make_xml(i & 2, i & 4, i % 16 + 1, "tain-1-2-abcd", "/tmp/a b/<&\"'>.elf", i & 1 ? extra : NULL);
 		if (!CHECK(xml))
 			continue;
 		validate((const char *)virt->xmlBufferContent(xml));
@@ -76,7 +83,7 @@ static void names_are_escaped(void)
 
 	if (!virt_or_skip())
 		return;
-	xml = make_xml(true, 1, "tain-x", "/tmp/</kernel><on_crash>&.elf", NULL);
+	xml = make_xml(true, false, 1, "tain-x", "/tmp/</kernel><on_crash>&.elf", NULL);
 	REQUIRE(xml);
 	CHECK_CONTAINS((const char *)virt->xmlBufferContent(xml), "/tmp/&lt;/kernel&gt;&lt;on_crash&gt;&amp;.elf");
 	virt->xmlBufferFree(xml);

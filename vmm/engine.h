@@ -63,6 +63,7 @@ struct vm_identity {
 	const char *mmu;     /* "tain EPT", "KVM EPT", "KVM NPT", "KVM kernel shadow" */
 	const char *host_mm; /* "tain mmap_sem", "Linux 6.18.x" */
 	char cpu[64];	     /* processor of the vCPU: "software", or the model name */
+	char under[64];	     /* the package of the Linux that the guest runs under; "": it has the machine to itself */
 };
 
 struct vm_stats {
@@ -102,6 +103,8 @@ struct vm_outside {
 	int ram;	 /* a descriptor of the guest's RAM, which both map */
 	u64 data_offset; /* where DATA begins in it */
 	hva_t data_hva;	 /* and in the other process */
+	hva_t own_hva;	 /* there: memory of the Linux that the guest runs under, which uses it */
+	u64 own_bytes;	 /* 0: there is none */
 	u64 downtime_ns; /* of the last migration: how long the vCPUs stood still, as the VMM measured it */
 };
 
@@ -148,8 +151,9 @@ struct engine {
 struct qemu_config {
 	const char *connect; /* libvirt's URI; NULL: LIBVIRT_DEFAULT_URI, else qemu:///system */
 	const char *accel;   /* "kvm", "tcg", or "auto": kvm where libvirt offers it */
-	const char *machine; /* "microvm", "pc", "q35", or a version of the last two */
+	const char *machine; /* "microvm", "pc", "q35", or a version of the last two; NULL: the probe's choice */
 	const char *backing; /* "memfd" or "file" */
+	bool under_linux;    /* the guest is the first process of a Linux */
 };
 
 extern struct qemu_config qemu_config;

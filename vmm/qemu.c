@@ -23,17 +23,15 @@
 #include "vmm/kvm_internal.h"
 #include "vmm/qemu_internal.h"
 
-#define LARGE_PAGE (2ul << 20)
 #define FIRMWARE_BYTES (32ul << 20) /* firmware puts its tables at the end of low memory */
 #define GIB (1ul << 30)
 
 /* How often a vCPU's thread looks whether it has ended: there is nothing to wake it. */
 #define LOOK_MS 2
 #define OFF_MS 1000
-#define SHORT_GUEST_MS 20000 /* libvirt has seen it end; so it does, however busy the machine is */
-#define LAST_WORDS_NS (20 * NSEC_PER_SEC)
+#define LAST_WORDS_NS (5 * NSEC_PER_SEC)
 
-struct qemu_config qemu_config = { .accel = "auto", .machine = "microvm", .backing = "memfd" };
+struct qemu_config qemu_config = { .accel = "auto", .backing = "memfd" };
 
 /* --- memory ------------------------------------------------------------------------------------ */
 
@@ -85,10 +83,14 @@ static int lay_out(struct qemu_layout *l, const struct vm_config *config, struct
 static int check_options(struct qemu_layout *layout, const struct vm_config *config, struct err *err)
 {
 	const char *accel = qemu_config.accel;
+	int ret;
 
+	if (!qemu_config.machine) /* Linux finds no clock in a microvm of QEMU 7.2 under TCG */
+		qemu_config.machine = qemu_config.under_linux ? "q35" : "microvm";
 	if (strcmp(accel, "auto") && strcmp(accel, "kvm") && strcmp(accel, "tcg"))
 		return err_set(err, -EINVAL, "accelerator '%s'; kvm, tcg or auto are possible", accel);
-	return lay_out(layout, config, err);
+	ret = qemu_config.under_linux ? qemu_linux_check(err) : 0;
+	return ret ?: lay_out(layout, config, err);
 }
 
 /*
@@ -163,7 +165,7 @@ static int qemu_probe(struct err *why)
 static bool all_ended(struct vm *vm)
 {
 	for (u32 i = 0; i < vm->config.vcpus; i++)
-		if (!smp_load_acquire(&vm_guest_vcpu(vm, i)->ended)) /* pairs with the store at a guest's end */
+		if (!smp_load_acquire(&vm_guest_vcpu(vm, i)->ended))
 			return false;
 	return true;
 }
@@ -197,6 +199,8 @@ static void fill_identity(struct vm *vm)
 	q->id.engine = "qemu";
 	if (!q->kvm)
 		q->id.mmu = "QEMU TCG";
+	if (qemu_config.under_linux)
+		qemu_linux_name(q->id.under, sizeof(q->id.under));
 }
 
 static void qemu_identify(struct vm *vm, struct vm_identity *id)
@@ -334,7 +338,7 @@ static int go(struct qemu_vm *q, struct err *err)
 	if (xchg(&q->started, 1) || !virt->virDomainResume(q->domain.handle))
 		return 0;
 	virt_error(err, q->domain.name);
-	return poll(&p, 1, SHORT_GUEST_MS) > 0 ? 0 : -EIO;
+	return poll(&p, 1, OFF_MS) > 0 ? 0 : -EIO;
 }
 
 enum look { LOOK_ON, LOOK_LEAVE, LOOK_ENDED };
@@ -382,7 +386,7 @@ static enum look look(struct qemu_vcpu *v, u64 *ended_at)
 
 	if (text == LOOK_LEAVE)
 		return text;
-	if (!smp_load_acquire(&gv->ended)) /* pairs with the store at a guest's end: its exit_code is there */
+	if (!smp_load_acquire(&gv->ended))
 		return dead ? report_death(v) : LOOK_ON;
 	if (!*ended_at)
 		*ended_at = clock_ns();

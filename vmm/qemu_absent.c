@@ -2,7 +2,7 @@
 /* The engine `qemu` of a tain that was built without libvirt's headers. */
 #include "vmm/vmm_internal.h"
 
-struct qemu_config qemu_config = { .accel = "auto", .machine = "microvm", .backing = "memfd" };
+struct qemu_config qemu_config = { .accel = "auto", .backing = "memfd" };
 
 static int absent_probe(struct err *why)
 {

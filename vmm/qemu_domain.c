@@ -22,10 +22,11 @@
 #include <unistd.h>
 
 #include "lib/time.h"
+#include "vmm/kvm_internal.h"
 #include "vmm/qemu_internal.h"
 
-#define CONSOLE_WAIT_MS 60000
-#define END_WAIT_MS 20000
+#define CONSOLE_WAIT_MS 5000
+#define END_WAIT_MS 5000
 #define DESTROY_TRIES 5
 
 /* --- connection ------------------------------------------------------------------------------ */
@@ -83,11 +84,25 @@ static bool offers(virConnectPtr connection, const char *type)
 	return xml != NULL;
 }
 
+/*
+ * Without nested paging KVM shadows every page table that a Linux makes, and may have to
+ * emulate all of its kernel: minutes. Who names kvm gets it.
+ */
+static bool too_slow(void)
+{
+	struct vm_identity id;
+
+	if (!qemu_config.under_linux || strcmp(qemu_config.accel, "auto"))
+		return false;
+	kvm_identify(NULL, &id);
+	return !strcmp(id.mmu, "KVM kernel shadow");
+}
+
 int qemu_choose_accel(virConnectPtr connection, bool *kvm, struct err *err)
 {
 	char what[160];
 
-	*kvm = strcmp(qemu_config.accel, "tcg") != 0;
+	*kvm = strcmp(qemu_config.accel, "tcg") != 0 && !too_slow();
 	if (*kvm && offers(connection, "kvm"))
 		return 0;
 	if (!strcmp(qemu_config.accel, "auto"))
@@ -100,27 +115,32 @@ int qemu_choose_accel(virConnectPtr connection, bool *kvm, struct err *err)
 
 /* --- files that QEMU opens --------------------------------------------------------------------- */
 
-static int write_file(const char *path, const void *data, size_t bytes, struct err *err)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	size_t at = 0;
-	ssize_t n = 0;
-
-	while (fd >= 0 && at < bytes && (n = write(fd, (const char *)data + at, bytes - at)) > 0)
-		at += (size_t)n;
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 && at == bytes ? 0 : err_set(err, -errno, "%s: %s", path, strerror(errno));
-}
-
 static void file_in(const struct qemu_vm *q, const char *name, char *path, size_t bytes)
 {
 	snprintf(path, bytes, "%s/%s", q->dir, name);
 }
 
+int qemu_write_file(const struct qemu_vm *q, const char *name, const void *data, size_t bytes, struct err *err)
+{
+	char path[QEMU_DIR_BYTES + 16];
+	size_t at = 0;
+	ssize_t n = 0;
+	int fd, ret = 0;
+
+	file_in(q, name, path, sizeof(path));
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	while (fd >= 0 && at < bytes && (n = write(fd, (const char *)data + at, bytes - at)) > 0)
+		at += (size_t)n;
+	if (fd < 0 || at != bytes || fchmod(fd, 0644)) /* whatever the umask says */
+		ret = err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
 static void remove_files(struct qemu_vm *q)
 {
-	static const char *const names[] = { "guest.elf", "console" };
+	static const char *const names[] = { "guest.elf", "initramfs", "vmlinuz", "console" };
 	char path[QEMU_DIR_BYTES + 16];
 
 	for (size_t i = 0; q->dir[0] && i < ARRAY_SIZE(names); i++) {
@@ -136,7 +156,6 @@ static void remove_files(struct qemu_vm *q)
 static int make_files(struct qemu_vm *q, int *listener, struct err *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	char path[QEMU_DIR_BYTES + 16];
 	struct qemu_owner self;
 	int ret;
 
@@ -148,10 +167,8 @@ static int make_files(struct qemu_vm *q, int *listener, struct err *err)
 		q->dir[0] = '\0';
 		return ret;
 	}
-	file_in(q, "guest.elf", path, sizeof(path));
-	ret = write_file(path, q->elf, q->elf_bytes, err);
-	if (!ret)
-		chmod(path, 0644); /* whatever the umask says */
+	ret = qemu_config.under_linux ? qemu_linux_files(q, err)
+				      : qemu_write_file(q, "guest.elf", q->elf, q->elf_bytes, err);
 	if (ret)
 		return ret;
 	file_in(q, "console", address.sun_path, sizeof(address.sun_path));
@@ -234,7 +251,8 @@ static int accept_console(struct qemu_domain *d, int listener, struct err *err)
 int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *extra, struct err *err)
 {
 	struct qemu_vm *q = to_qemu(vm);
-	char kernel[QEMU_DIR_BYTES + 16], console[QEMU_DIR_BYTES + 16];
+	char kernel[QEMU_DIR_BYTES + 16], console[QEMU_DIR_BYTES + 16], initramfs[QEMU_DIR_BYTES + 16];
+	char cmdline[QEMU_CMDLINE_BYTES];
 	struct qemu_xml xml = { .vm = vm, .kernel = kernel, .console = console, .extra = extra };
 	int listener = -1, ret;
 	xmlBufferPtr text;
@@ -242,8 +260,14 @@ int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *e
 	name_domain(d);
 	ret = make_files(q, &listener, err);
 	if (!ret) {
-		file_in(q, "guest.elf", kernel, sizeof(kernel));
+		file_in(q, qemu_config.under_linux ? "vmlinuz" : "guest.elf", kernel, sizeof(kernel));
 		file_in(q, "console", console, sizeof(console));
+		file_in(q, "initramfs", initramfs, sizeof(initramfs));
+		qemu_linux_cmdline(vm, cmdline, sizeof(cmdline));
+		if (qemu_config.under_linux) {
+			xml.initramfs = initramfs;
+			xml.cmdline = cmdline;
+		}
 		text = qemu_domain_xml(&xml, d);
 		if (text) {
 			d->handle = virt->virDomainCreateXML(q->connection, (const char *)virt->xmlBufferContent(text),

@@ -6,6 +6,7 @@
  *   vmm/qemu_domain.c   the domain: XML, start, end, and what an earlier tain left
  *   vmm/qemu_process.c  the QEMU process behind a domain, and its memory, through /proc
  *   vmm/qemu_migrate.c  the domain moves to a second QEMU
+ *   vmm/qemu_linux.c    a Linux that the guest runs under
  *   vmm/qemu_outside.c  what is done to a running domain from outside
  */
 #ifndef VMM_QEMU_INTERNAL_H
@@ -20,6 +21,8 @@
 
 #define QEMU_PREFIX "tain-"
 #define QEMU_DIR_BYTES 64
+#define QEMU_CMDLINE_BYTES 512
+#define LARGE_PAGE (2ul << 20)
 
 /* Guest-physical memory and where it lies in the one RAM object of the domain. */
 struct qemu_layout {
@@ -73,11 +76,21 @@ void qemu_sweep(virConnectPtr connection);
 /* The last line that QEMU wrote itself, or "". */
 void qemu_domain_log(const struct qemu_domain *domain, char *line, size_t bytes);
 
+/* A file for QEMU, which may be another user, in q->dir; whatever is in there goes when QEMU has opened it. */
+int qemu_write_file(const struct qemu_vm *q, const char *name, const void *data, size_t bytes, struct err *err);
+
+/* qemu_linux.c: is the kernel there; its name; the files it is booted with; what it is told. */
+int qemu_linux_check(struct err *err);
+void qemu_linux_name(char *name, size_t bytes);
+int qemu_linux_files(const struct qemu_vm *q, struct err *err);
+void qemu_linux_cmdline(const struct vm *vm, char *text, size_t bytes);
+
 /* qemu_xml.c. Return: text for xmlBufferFree(), or NULL without memory. */
 struct qemu_xml {
 	const struct vm *vm;
 	const char *kernel, *console;
-	const char *const *extra; /* more words for QEMU's command line, NULL terminated; may be NULL */
+	const char *initramfs, *cmdline; /* of a Linux, or NULL */
+	const char *const *extra;	 /* more words for QEMU's command line, NULL terminated; may be NULL */
 };
 xmlBufferPtr qemu_domain_xml(const struct qemu_xml *xml, const struct qemu_domain *domain);
 #define QEMU_OWNER_NS "urn:tain:owner:1"

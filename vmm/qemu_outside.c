@@ -14,6 +14,8 @@ void qemu_look_outside(struct vm *vm, struct vm_outside *to)
 		.ram = q->domain.ram,
 		.data_offset = q->layout.data_offset,
 		.data_hva = q->domain.hva + q->layout.data_offset,
+		.own_hva = q->domain.hva,
+		.own_bytes = qemu_config.under_linux ? GUEST_SHARED_GPA : 0,
 		.downtime_ns = q->downtime_ns,
 	};
 }

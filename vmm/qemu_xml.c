@@ -100,7 +100,17 @@ static void write_machine(xmlTextWriterPtr w, const struct qemu_xml *xml)
 	virt->xmlTextWriterWriteString(w, BAD_CAST "hvm");
 	close_element(w);
 	element_text(w, "kernel", xml->kernel);
+	if (xml->initramfs)
+		element_text(w, "initrd", xml->initramfs);
+	if (xml->cmdline)
+		element_text(w, "cmdline", xml->cmdline);
 	close_element(w);
+	if (xml->cmdline) { /* without, Linux finds one processor */
+		open_element(w, "features");
+		element(w, "acpi", NULL);
+		element(w, "apic", NULL);
+		close_element(w);
+	}
 	if (to_qemu(xml->vm)->kvm) {
 		open_element(w, "cpu");
 		attribute(w, "mode", "host-passthrough");

@@ -26,7 +26,6 @@
 #define UART_STATUS (GUEST_PORT_TEXT + 5)
 #define UART_ROOM 0x20u
 #define UART_SENT 0x40u
-#define BOCHS_PORT 0x8900
 #define PIC_MASK 0x21
 #define PIC2_MASK 0xa1
 
@@ -130,7 +129,7 @@ static void machine_off(uint32_t code)
 	uart_wait(UART_SENT);
 	__asm__ __volatile__("outl %0, %1" : : "a"(code), "Nd"((uint16_t)GUEST_PORT_EXIT) : "memory");
 	for (const char *c = "Shutdown"; *c; c++)
-		out8(BOCHS_PORT, (uint8_t)*c);
+		out8(GUEST_PORT_BOCHS, (uint8_t)*c);
 }
 
 void guest_boot_exit(struct guest *g, int code)

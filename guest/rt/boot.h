@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Between start.S, boot.c and entry.S; C and assembler read this file. */
+/* Between start.S, boot.c, linux.c, crt.c and entry.S; C and assembler read this file. */
 #ifndef GUEST_RT_BOOT_H
 #define GUEST_RT_BOOT_H
 
@@ -10,6 +10,19 @@
 #include "guest/abi.h"
 
 struct guest;
+
+/* As the stub leaves it on the trap stack. */
+struct guest_trap {
+	uint64_t address; /* cr2 */
+	uint64_t vector;
+	uint64_t error;
+	uint64_t rip, cs, flags, rsp, ss;
+};
+
+/* crt.c, at CPL3: into guest_main(), and out of a trap, which lies in its vCPU's place. */
+void guest_enter(uint64_t vcpu, struct guest_shared *shared) __attribute__((noreturn));
+void guest_trap(const struct guest_trap *trap) __attribute__((noreturn));
+struct guest_trap *guest_trap_of(uint64_t vcpu);
 
 /* Set while one processor runs at CPL0, constant afterwards. */
 extern uint64_t guest_boot_shared; /* where SHARED is, if the guest booted by itself; else 0 */

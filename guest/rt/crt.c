@@ -6,18 +6,7 @@
 #define CRT_EXIT_ABI 125
 #define CRT_EXIT_TRAP 128
 
-/* As the stub leaves it on the trap stack. */
-struct guest_trap {
-	uint64_t address; /* cr2 */
-	uint64_t vector;
-	uint64_t error;
-	uint64_t rip, cs, flags, rsp, ss;
-};
-
-extern const char trap_stacks[]; /* GUEST_MAX_VCPUS pages */
-
-void guest_enter(uint64_t vcpu, struct guest_shared *shared) __attribute__((noreturn));
-void guest_trap(const struct guest_trap *trap) __attribute__((noreturn));
+extern char trap_stacks[]; /* GUEST_MAX_VCPUS pages */
 
 void guest_enter(uint64_t vcpu, struct guest_shared *shared)
 {
@@ -33,6 +22,11 @@ void guest_enter(uint64_t vcpu, struct guest_shared *shared)
 	guest_boot_clear();
 	argc = guest_setup(&g, shared, (uint32_t)vcpu, argv);
 	guest_exit(&g, guest_main(&g, argc, argv));
+}
+
+struct guest_trap *guest_trap_of(uint64_t vcpu)
+{
+	return (struct guest_trap *)(trap_stacks + vcpu * GUEST_PAGE_SIZE);
 }
 
 void guest_trap(const struct guest_trap *trap)

@@ -39,10 +39,13 @@ rt_text:
 	.set v, v + 1
 	.endr
 
-	/* From the VMM: rdi = vCPU, rsi = SHARED, rsp = stack; see guest/abi.h. */
+	/* From the VMM: rdi = vCPU, rsi = SHARED, rsp = stack; see guest/abi.h. From Linux: at CPL3. */
 	.globl guest_start
 guest_start:
 	cld
+	mov %cs, %eax
+	test $3, %al
+	jnz guest_linux_start
 	lgdt gdt_pointer(%rip)
 	lidt idt_pointer(%rip)
 	mov %edi, %eax

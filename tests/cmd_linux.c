@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guests under a Linux: tain run and tain stress with --engine qemu --linux. Under TCG, with
+ * one processor: QEMU 7.2 runs overwritten code on others (docs/lanes.md). The guest, its
+ * Linux and QEMU are the same in every build, so the build with the most checks runs them.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/cmd_env.h"
+#include "tests/cmd_suites.h"
+#include "vmm/engine.h"
+
+#define ONE_TCG "-e", "qemu", "--linux", "--accel", "tcg", "-v", "1"
+
+/* To boot takes seconds of a processor, which others may want too; the watchdog of a test allows 300 s. */
+static const struct tain_setup patient = { .limit_ns = 140 * NSEC_PER_SEC };
+
+static bool linux_or_skip(void)
+{
+	struct err why = { "" };
+	int ret;
+
+	if (!PROVE) {
+		test_skip("this build leaves it to the prove build");
+		return false;
+	}
+	qemu_config.under_linux = true;
+	qemu_config.accel = "tcg";
+	ret = engine_find("qemu")->probe(&why);
+	qemu_config = (struct qemu_config){ .accel = "auto", .backing = "memfd" };
+	if (ret)
+		test_skip("%s", why.text);
+	return !ret;
+}
+
+static void a_guest_runs_and_ends(void)
+{
+	const struct tain_run *r;
+
+	if (!linux_or_skip())
+		return;
+	r = TAIN_WITH(&patient, "run", ONE_TCG, "hello", "--", "a", "exit=3");
+	CHECK_EQ(r->status, 3);
+	CHECK_STR(r->out.text, "hello from vcpu 0 of 1: a exit=3\n");
+	CHECK_CONTAINS(r->err.text, ", guest under linux-image-");
+}
+
+/* One file, whichever way it is entered: a user's too, and its traps are told in the same words. */
+static void a_trap_is_told_as_everywhere(void)
+{
+	const char *elf = tain_tree_file("guest/test/probe.elf");
+	const struct tain_run *r;
+
+	if (!elf || !linux_or_skip())
+		return;
+	r = TAIN_WITH(&patient, "run", "-q", ONE_TCG, elf, "--", "do=9"); /* PROBE_INVALID_OPCODE */
+	CHECK_EQ(r->status, 128 + 6);
+	CHECK_CONTAINS(r->out.text, "guest: exception 6 (invalid opcode)");
+}
+
+/* Everything an outsider can do, to DATA and to the Linux itself. */
+static void stress_finds_nothing(void)
+{
+	const struct tain_run *r;
+	json_t *doc, *done;
+
+	if (!linux_or_skip())
+		return;
+	r = TAIN_WITH(&patient, "stress", "-q", ONE_TCG, "-b", "1M", "-i", "400", "--time", "120s", "--seed", "5",
+		      "--ops", "punch,remove,cold,split,populate,suspend,memstats", "--json", "r.json");
+	CHECK_MSG(r->status == 0, "exit status %d; stdout '%s' stderr '%s'", r->status, r->out.text, r->err.text);
+	doc = tain_json_file("r.json");
+	if (!doc)
+		return;
+	CHECK_STR(json_text(doc, "mmu"), "QEMU TCG");
+	CHECK_CONTAINS(json_text(json_object_get(doc, "options"), "linux"), "linux-image-");
+	CHECK_EQ(json_array_size(json_object_get(doc, "violations")), 0);
+	CHECK_GT(json_u64(doc, "checked_accesses"), 0);
+	CHECK_GT(json_u64(doc, "own_checked"), 0);
+	done = json_object_get(doc, "host_ops");
+	CHECK_GT(json_u64(done, "punch"), 0);
+	CHECK_GT(json_u64(done, "cold"), 0);
+	CHECK_GT(json_u64(done, "suspend"), 0);
+}
+
+static void no_kernel(void)
+{
+	struct tain_setup setup = { .env = WORDS("XDG_CACHE_HOME=/nowhere") };
+	struct err why = { "" };
+
+	check_refused(TAIN("run", "--linux", "hello"), 2, "--linux: engine soft boots none; give --engine qemu");
+	if (engine_find("qemu")->probe(&why)) {
+		test_skip("%s", why.text);
+		return;
+	}
+	check_refused(TAIN_WITH(&setup, "run", ONE_TCG, "hello"), 4,
+		      "engine qemu cannot run here: --linux: /nowhere/tain/linux/vmlinuz: No such file or directory; "
+		      "scripts/linux-guest fetches it");
+}
+
+const struct test_case cmd_linux_tests[] = {
+	TEST(a_guest_runs_and_ends),
+	TEST(a_trap_is_told_as_everywhere),
+	TEST(stress_finds_nothing),
+	TEST(no_kernel),
+	TEST_END,
+};
