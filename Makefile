@@ -195,6 +195,7 @@ C_FILES := $(sort $(wildcard include/tain/*.h $(foreach d,lib notifier mm mm/pol
 lint:
 	scripts/check-includes
 	scripts/check-symbols
+	scripts/check-locks
 	shellcheck $(shell grep -rlE '^#!.*[/ ](ba|busybox )?sh$$' scripts examples .ci)
 	$(call say,SPARSE,every source)for file in $(LIB_SRCS) $(CMD_SRCS); do $(SPARSE) $$file && $(SPARSE) -DTAIN_CHECKING $$file || exit 1; done
 	$(call say,FORMAT,every source)clang-format --dry-run --Werror $(C_FILES)

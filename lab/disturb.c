@@ -190,7 +190,7 @@ static void disturb(void *arg)
 
 	thread_block_signals();
 	while (!stopped(d) && !d->ret) {
-		d->ret = fns[d->kind].work(d);
+		WRITE_ONCE(d->ret, fns[d->kind].work(d));
 		if (d->pause_ns)
 			thread_sleep_ns(d->pause_ns);
 	}

@@ -146,7 +146,7 @@ static void guardian_main(pid_t parent, int pipe, int lock, struct record *recor
 		while (poll(p, 2, -1) < 0 && errno == EINTR)
 			;
 	/* What tain did not finish may hold what is undone (a page in swap) for a moment. */
-	for (int i = 0; i < 50 && undo_all(records); i++)
+	for (int i = 0; i < 600 && undo_all(records); i++)
 		usleep(100000);
 	_exit(0);
 }

@@ -8,6 +8,8 @@
 #include "lab/touch.h"
 #include "lib/time.h"
 
+#define TURN_NS (60 * NSEC_PER_SEC) /* a hang */
+
 struct interference {
 	const struct interference_config *config;
 	struct interference_result *result;
@@ -38,17 +40,27 @@ static void add_stalls(struct interference_side *side, const struct hist *h, u64
 	}
 }
 
-/* One phase: the guest at work for as long as it lasts, in passes over its memory. */
+/*
+ * On a busy machine a short phase is over before the disturber has had a turn; so it waits
+ * for one. What is done by a thread of the kernel's may never come.
+ */
+static bool is_awaited(const struct disturbance *d, u64 ns)
+{
+	return d && d->kind != DISTURB_KSM && d->kind != DISTURB_KHUGEPAGED && ns < TURN_NS && !READ_ONCE(d->work) &&
+	       !READ_ONCE(d->ret);
+}
+
+/* One phase: the guest at work for as long as it lasts, in passes over its memory. @d: who disturbs it, or NULL. */
 static int one_phase(struct interference *b, enum interference_guest guest, struct interference_side *side,
-		     struct err *err)
+		     const struct disturbance *d, struct err *err)
 {
 	const struct guest_command command = { .pages = ~0ull, .write = 1, .timed = GUEST_SAMPLE_GAP };
 	struct host *host = &b->touch.machine.host;
-	u64 start = clock_ns(), faults = mmu_faults(b), ns;
+	u64 start = clock_ns(), faults = mmu_faults(b), past, ns;
 	int ret = 0;
 
 	hist_reset(&b->now);
-	while (!ret && clock_ns() - start < b->config->phase_ns) {
+	while (!ret && ((past = clock_ns() - start) < b->config->phase_ns || is_awaited(d, past))) {
 		if (guest == INTERFERENCE_FAULTING)
 			ret = host->ops->dontneed(host, 0, host->bytes);
 		if (ret)
@@ -81,7 +93,7 @@ static int one_round(struct interference *b, enum disturber kind, enum interfere
 	int ret, end;
 
 	ret = touch_run(&b->touch, &all, NULL, NULL, NULL, err);
-	ret = ret ?: one_phase(b, guest, &row->side[INTERFERENCE_QUIET], err);
+	ret = ret ?: one_phase(b, guest, &row->side[INTERFERENCE_QUIET], NULL, err);
 	if (ret)
 		return ret;
 	p50 = hist_percentile(&b->now, 50);
@@ -91,7 +103,7 @@ static int one_round(struct interference *b, enum disturber kind, enum interfere
 	if (ret)
 		return ret;
 	start = clock_ns();
-	ret = one_phase(b, guest, &row->side[INTERFERENCE_DISTURBED], err);
+	ret = one_phase(b, guest, &row->side[INTERFERENCE_DISTURBED], &d, err);
 	row->work_ns += clock_ns() - start;
 	end = disturbance_end(&d, &work, ret ? NULL : err);
 	row->work += work;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 
+#include "lab/watch.h"
 #include "lib/atomic.h"
 #include "lib/option.h"
 #include "lib/time.h"
@@ -384,16 +385,33 @@ bool machine_wait(struct machine *m, u64 ns)
 	return wait_event_timeout(&m->changed, all_ended(m), ns);
 }
 
+/* As machine_wait(), but of time in which the vCPUs could run (lab/watch.h). */
+static bool wait_given(struct machine *m, u64 ns)
+{
+	struct watched look[GUEST_MAX_VCPUS] = { { .beat = 0 } };
+	struct watch w;
+
+	watch_init(&w, m->config.vcpus, ns, clock_ns());
+	while (!machine_wait(m, WATCH_NS)) {
+		for (u32 i = 0; i < m->config.vcpus; i++)
+			if (m->vcpu[i].started)
+				thread_get_usage(&m->vcpu[i].thread, &look[i].usage);
+		if (watch_look(&w, look, clock_ns()) != WATCH_NOBODY)
+			return all_ended(m);
+	}
+	return true;
+}
+
 int machine_stop(struct machine *m, u64 ns, u32 *culprit)
 {
 	/* Guests that look at it end by themselves and finish their sentence; the others are made to leave. */
 	WRITE_ONCE(m->shared->stop, 1);
-	machine_wait(m, GRACE_NS);
+	wait_given(m, GRACE_NS);
 	WRITE_ONCE(m->stop, 1);
 	for (u32 i = 0; i < m->config.vcpus; i++)
 		if (m->vcpu[i].started)
 			vcpu_kick(m->vcpu[i].vcpu);
-	if (!machine_wait(m, ns)) {
+	if (!wait_given(m, ns)) {
 		for (*culprit = 0; vcpu_ended(&m->vcpu[*culprit]); (*culprit)++)
 			;
 		return -ETIMEDOUT;

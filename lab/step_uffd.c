@@ -65,7 +65,7 @@ void step_uffd_destroy(struct step_uffd *su)
 
 bool step_uffd_fault(struct step_uffd *su, u64 off)
 {
-	struct uffd *u = smp_load_acquire(&su->active);
+	struct uffd *u = smp_load_acquire(&su->active); /* pairs with the release in begin() */
 	int ret;
 
 	if (!u || off >= su->host->bytes)
@@ -138,12 +138,12 @@ static int begin(struct oracle *o, const struct plan_step *s, struct uffd *u)
 {
 	int ret;
 
-	/* Before there can be a fault, or the first would find nobody. */
+	/* Before there can be a fault, or the first would find nobody. Pairs with the acquire in step_uffd_fault(). */
 	smp_store_release(&o->uffd->active, u);
 	ret = uffd_register(u, host_addr(o->host, off_of(s)), len_of(s));
 	if (!ret)
 		return 0;
-	smp_store_release(&o->uffd->active, NULL);
+	smp_store_release(&o->uffd->active, NULL); /* nothing is registered: nobody has it */
 	return err_set(&o->why, ret == -EINVAL ? -EOPNOTSUPP : ret,
 		       "userfaultfd %s: this memory cannot be registered: %s", uffd_mode_names[u->config.mode],
 		       strerror(-ret));
@@ -163,7 +163,7 @@ static int end(struct oracle *o, const struct plan_step *s, struct uffd *u)
 		while (ret == -EAGAIN);
 	if (!ret)
 		ret = uffd_unregister(u, host_addr(o->host, off_of(s)), len_of(s));
-	smp_store_release(&o->uffd->active, NULL);
+	smp_store_release(&o->uffd->active, NULL); /* who still has it is waited for: uffd_quiesce() */
 	uffd_quiesce(u);
 	return ret ? err_set(&o->why, ret, "userfaultfd %s: %s", uffd_mode_names[u->config.mode], strerror(-ret)) : 0;
 }
@@ -276,7 +276,7 @@ int step_uffd_minor(struct oracle *o, const struct plan_step *s)
 	hold(s);
 	/* A page that is not in the page cache yet comes by touching it, and there is nothing to resolve. */
 	ret = uffd_unregister(u, host_addr(o->host, off_of(s)), len_of(s));
-	smp_store_release(&o->uffd->active, NULL);
+	smp_store_release(&o->uffd->active, NULL); /* who still has it is waited for: uffd_quiesce() */
 	uffd_quiesce(u);
 	return ret;
 }

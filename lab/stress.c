@@ -159,7 +159,7 @@ static void stress_host_thread(void *arg)
 		WRITE_ONCE(s->steps_done, i + 1);
 		rest(s);
 	}
-	/* Pairs with the watcher's load-acquire. */
+	/* Pairs with the acquire in stress_host_done(): ret, err and what the steps did are whole. */
 	smp_store_release(&s->done, 1);
 	wake_up_all(&s->done_wait);
 }
@@ -347,7 +347,7 @@ static int stress_go(struct stress *s, struct err *err)
 	ok = stress_watch(s);
 	ret = ended_early(s, err);
 	WRITE_ONCE(s->stop, 1);
-	ok = wait_event_timeout(&s->done_wait, stress_host_done(s), LEAVE_NS) && ok;
+	ok = stress_wait_host(s, LEAVE_NS) && ok;
 	fill_result(s, start);
 	if (machine_stop(&s->machine, LEAVE_NS, &culprit)) {
 		if (ok)

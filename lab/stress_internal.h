@@ -40,9 +40,12 @@ bool stress_guests_run(struct stress *s);
 /* Until the time is over, somebody says stop, the host thread ends, or a vCPU does. Return: false on a stall. */
 bool stress_watch(struct stress *s);
 
+/* Until the host thread has ended, at most @ns in which everybody could run. Return: false: it has not. */
+bool stress_wait_host(struct stress *s, u64 ns);
+
 static inline bool stress_host_done(struct stress *s)
 {
-	return smp_load_acquire(&s->done);
+	return smp_load_acquire(&s->done); /* pairs with the release at the end of stress_host_thread() */
 }
 
 #endif /* LAB_STRESS_INTERNAL_H */

@@ -53,11 +53,10 @@ void stress_report_stall(struct stress *s, u32 who)
 		      host ? VIOLATION_NO_VCPU : who, 0, 0, text);
 }
 
-/* Return: false when somebody has made no progress for too long. */
-static bool watch_progress(struct stress *s, struct watch *w, u64 now)
+/* vCPUs, and behind them the host's thread. */
+static void look_at_all(struct stress *s, struct watched *look)
 {
-	struct watched look[GUEST_MAX_VCPUS + 1];
-	u32 n = s->config->machine.vcpus, who;
+	u32 n = s->config->machine.vcpus;
 
 	for (u32 i = 0; i < n; i++) {
 		look[i] = (struct watched){ .beat = READ_ONCE(vm_guest_vcpu(s->machine.vm, i)->heartbeat) };
@@ -66,6 +65,34 @@ static bool watch_progress(struct stress *s, struct watch *w, u64 now)
 	/* between two steps there is no progress to expect of the host */
 	look[n] = (struct watched){ .beat = READ_ONCE(s->steps_done), .idle = !READ_ONCE(s->in_step) };
 	thread_get_usage(&s->thread, &look[n].usage);
+}
+
+bool stress_wait_host(struct stress *s, u64 ns)
+{
+	u32 n = s->config->machine.vcpus + 1;
+	struct watched look[GUEST_MAX_VCPUS + 1];
+	struct watch w;
+
+	watch_init(&w, n, ns, clock_ns());
+	while (!wait_event_timeout(&s->done_wait, stress_host_done(s), WATCH_NS)) {
+		look_at_all(s, look);
+		for (u32 i = 0; i < n; i++) { /* it has the whole time once, whatever it does meanwhile */
+			look[i].beat = 0;
+			look[i].idle = false;
+		}
+		if (watch_look(&w, look, clock_ns()) != WATCH_NOBODY)
+			return stress_host_done(s);
+	}
+	return true;
+}
+
+/* Return: false when somebody has made no progress for too long. */
+static bool watch_progress(struct stress *s, struct watch *w, u64 now)
+{
+	struct watched look[GUEST_MAX_VCPUS + 1];
+	u32 who;
+
+	look_at_all(s, look);
 	who = watch_look(w, look, now);
 	if (who == WATCH_NOBODY)
 		return true;
@@ -100,7 +127,7 @@ bool stress_watch(struct stress *s)
 {
 	const struct stress_config *c = s->config;
 	bool ok = true, over = false;
-	u64 start = clock_ns(), now, elapsed = 0;
+	u64 start = clock_ns(), now, boot_ns = 0;
 	struct watch w;
 
 	watch_init(&w, c->machine.vcpus + 1, c->stall_ns, start);
@@ -108,12 +135,13 @@ bool stress_watch(struct stress *s)
 		wait_event_timeout(&s->done_wait, stress_host_done(s), WATCH_NS);
 		now = clock_ns();
 		ok = watch_progress(s, &w, now);
-		if (!s->first_ns && stress_guests_run(s))
+		if (!s->first_ns && stress_guests_run(s)) {
 			s->first_ns = now;
-		elapsed = s->first_ns ? now - s->first_ns : 0;
+			boot_ns = w.ran_ns;
+		}
 		over = stress_host_done(s) || (c->stop && READ_ONCE(*c->stop)) ||
-		       (c->time_ns && elapsed >= c->time_ns) || machine_ended(&s->machine);
-		tell(s, elapsed);
+		       (c->time_ns && s->first_ns && w.ran_ns - boot_ns >= c->time_ns) || machine_ended(&s->machine);
+		tell(s, s->first_ns ? now - s->first_ns : 0);
 	}
 	return ok;
 }

@@ -17,7 +17,7 @@
 #define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
 #define COMPACT "/proc/sys/vm/compact_memory"
 #define SWAP_BYTES (128ull << 20)
-#define KSM_WAIT_NS (10 * NSEC_PER_SEC)
+#define KSM_WAIT_NS (60 * NSEC_PER_SEC)
 
 static int read_number(const char *path, u64 *value)
 {

@@ -255,7 +255,7 @@ int uffd_resolve(struct uffd *u, hva_t addr)
 
 void uffd_quiesce(struct uffd *u)
 {
-	while (smp_load_acquire(&u->busy))
+	while (smp_load_acquire(&u->busy)) /* pairs with the end of uffd_resolve(): what it did is done */
 		thread_sleep_ns(20 * NSEC_PER_USEC);
 }
 

@@ -29,7 +29,7 @@
 
 #define RW (PROT_READ | PROT_WRITE)
 #define WATCH_NS (5 * NSEC_PER_MSEC)
-#define RESCUE_NS (10 * NSEC_PER_SEC)
+#define RESCUE_NS (60 * NSEC_PER_SEC) /* a hang */
 
 static DEFINE_LOCK_CLASS(violation_class, "uffd_check_violation");
 
@@ -231,16 +231,22 @@ static bool handler_dead(struct uffd_check *c)
 	return c->pidfd >= 0 && poll(&p, 1, 0) == 1;
 }
 
-/* Somebody who has waited for longer than the limit, or NULL. */
+/*
+ * Somebody who has waited for longer than the limit, or NULL. Time counts as far as the
+ * watcher itself ran: that the machine stood still, or this process, is not the handler's fault.
+ */
 static struct check_thread *stuck(struct uffd_check *c)
 {
-	u64 now = clock_ns();
+	u64 now = clock_ns(), given = min(now - c->last_look, 4 * WATCH_NS);
 
+	c->last_look = now;
 	for (u32 i = 0; i <= c->config->readers; i++) {
 		struct check_thread *t = i ? &c->reader[i - 1] : &c->mutator;
 		u64 since = READ_ONCE(t->since);
 
-		if (since && now > since && now - since > c->config->limit_ns)
+		t->waited = since && since == t->seen ? t->waited + given : 0;
+		t->seen = since;
+		if (t->waited > c->config->limit_ns)
 			return t;
 	}
 	return NULL;
@@ -387,7 +393,7 @@ static int one_connection(const struct uffd_check_config *config, struct uffd_ch
 	c->uffd = c->socket = c->pidfd = -1;
 	c->region[0].fd = c->region[1].fd = -1;
 	c->ops = config->ops;
-	c->start_ns = clock_ns();
+	c->start_ns = c->last_look = clock_ns();
 	mutex_init(&c->violation_mutex, &violation_class);
 	ret = map_all(c, err) ?: connect_handler(c, err);
 	if (!ret) {

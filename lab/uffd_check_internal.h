@@ -49,9 +49,10 @@ struct region {
 struct check_thread {
 	struct uffd_check *check;
 	struct thread thread;
-	u64 since; /* clock when the access or operation under way began; 0: none; atomic */
-	u64 page;  /* that it is about; atomic */
-	u32 op;	   /* the mutator's; atomic */
+	u64 since;	  /* clock when the access or operation under way began; 0: none; atomic */
+	u64 page;	  /* that it is about; atomic */
+	u32 op;		  /* the mutator's; atomic */
+	u64 seen, waited; /* the watcher's: `since` at its last look, and for how long it has been that */
 	struct rng rng;
 	struct hist ns;
 	u64 checked, faults; /* atomic */
@@ -70,7 +71,7 @@ struct uffd_check {
 	u32 ops;   /* bit mask of what is done */
 	u32 stop;  /* atomic */
 	u32 spent; /* three quarters of the pages were removed; atomic */
-	u64 start_ns;
+	u64 start_ns, last_look;
 	u64 removed; /* pages; the mutator's */
 	hva_t place; /* of what is mapped: holes open there */
 	u64 place_bytes;

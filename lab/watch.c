@@ -15,10 +15,10 @@ void watch_init(struct watch *w, u32 nr, u64 stall_ns, u64 now)
 	w->last_look = now;
 }
 
-/* How much of the time since the last look counts. */
-static u64 time_given(const struct watch *w, const struct watched *look, u64 now)
+/* How much of the time counts in which the watcher @ran. */
+static u64 time_given(const struct watch *w, const struct watched *look, u64 ran)
 {
-	u64 given = min(now - w->last_look, 2 * WATCH_NS);
+	u64 given = ran;
 
 	for (u32 i = 0; i < w->nr; i++)
 		if (look[i].usage.runnable)
@@ -28,9 +28,10 @@ static u64 time_given(const struct watch *w, const struct watched *look, u64 now
 
 u32 watch_look(struct watch *w, const struct watched *look, u64 now)
 {
-	u64 given = time_given(w, look, now);
+	u64 ran = min(now - w->last_look, 2 * WATCH_NS), given = time_given(w, look, ran);
 	u32 stalled = WATCH_NOBODY;
 
+	w->ran_ns += ran;
 	for (u32 i = 0; i < w->nr; i++) {
 		w->still_ns[i] += given;
 		if (look[i].beat != w->before[i].beat || look[i].idle)

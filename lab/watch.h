@@ -28,6 +28,7 @@ struct watched {
 struct watch {
 	u64 stall_ns;
 	u64 last_look;
+	u64 ran_ns; /* since watch_init(), as far as the watcher ran */
 	u32 nr;
 	struct watched before[WATCH_MAX];
 	u64 still_ns[WATCH_MAX]; /* without progress, as far as it counts */

@@ -8,15 +8,19 @@
 
 #define CALIBRATE_NS (20 * NSEC_PER_MSEC)
 #define STEP_READINGS 10000
+#define MOMENT_TRIES 20
+#define MOMENT_NS 1000 /* no try is needed after one as good as this */
 
 u64 cycles_mult;
 static u64 khz;
 static enum cycles_unit sample_unit; /* constant once something is measured */
 
-/* A moment on both clocks, taken when the program starts, so that the first use seldom has to wait. */
-static struct {
+/* The same moment on both clocks. */
+struct moment {
 	u64 ns, cycles;
-} epoch;
+};
+
+static struct moment epoch; /* when the program started, so that the first use seldom has to wait */
 
 u64 clock_ns(void)
 {
@@ -26,25 +30,42 @@ u64 clock_ns(void)
 	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
 }
 
+/* The processor may be taken away between two readings, for seconds where it is virtual: of some tries the closest. */
+static struct moment moment_now(void)
+{
+	struct moment best = { 0, 0 };
+	u64 apart = ~0ull;
+
+	for (int i = 0; i < MOMENT_TRIES && apart > MOMENT_NS; i++) {
+		u64 before = clock_ns(), count = cycles(), after = clock_ns();
+
+		if (after - before >= apart)
+			continue;
+		apart = after - before;
+		best = (struct moment){ before + apart / 2, count };
+	}
+	return best;
+}
+
 __attribute__((constructor)) static void time_init(void)
 {
-	epoch.ns = clock_ns();
-	epoch.cycles = cycles();
+	epoch = moment_now();
 }
 
 u64 cycles_khz(void)
 {
 	u64 known = READ_ONCE(khz);
 	u64 ns, count, mult;
+	struct moment now;
 
 	if (likely(known))
 		return known;
 	ns = clock_ns() - epoch.ns;
-	if (ns < CALIBRATE_NS) {
+	if (ns < CALIBRATE_NS)
 		thread_sleep_ns(CALIBRATE_NS - ns);
-		ns = clock_ns() - epoch.ns;
-	}
-	count = cycles() - epoch.cycles;
+	now = moment_now();
+	ns = now.ns - epoch.ns;
+	count = now.cycles - epoch.cycles;
 	if (!count) /* a processor without a counter */
 		count = ns;
 	/* Threads may race here: each result is good, and the two words need not be of one. */

@@ -93,6 +93,7 @@ bool rmap_round_holds(const struct rmap_lock *lock, u64 round)
 	bool holds;
 
 	rcu_read_lock();
+	/* Pairs with the release in round_begin(). */
 	holds = smp_load_acquire(&mm_all_locks.variant)->holds(lock, round);
 	rcu_read_unlock();
 	return holds;
@@ -162,6 +163,7 @@ void rmap_take_end(struct rmap_lock *lock)
 static void round_begin(const struct mm_lock_variant *variant)
 {
 	smp_store_release(&mm_all_locks.variant, variant); /* pairs with the acquire in rmap_round_holds() */
+	/* Pairs with the acquire in rmap_in_round(): who sees the round sees its variant. */
 	smp_store_release(&mm_all_locks.round, mm_all_locks.round + 1);
 }
 

@@ -93,7 +93,8 @@ static int lock_array_take(struct lock_array *a, bool killable)
 		if (!rmap_take_begin(lock))
 			continue; /* a mutant's */
 		a->locks[a->taken] = lock;
-		/* Under sem: who takes it next sees it. Who searches for another sees whole entries (taken_in()). */
+		/* Under sem: who takes it next sees it. Pairs with the acquire in taken_in(): who searches sees whole
+		 * entries. */
 		smp_store_release(&a->taken, a->taken + 1);
 		rmap_take_end(lock);
 	}

@@ -69,7 +69,8 @@ void rmap_wait_round(u64 round);
 /* Does a round hold it? Then *round says which. Context: sem. */
 static inline bool rmap_in_round(const struct rmap_lock *lock, u64 *round)
 {
-	/* Pairs with the release in round_end(): what was done under all locks is seen under this one. */
+	/* Pairs with the releases in round_begin(), and in round_end(): what was done under all locks is seen under
+	 * this one. */
 	*round = smp_load_acquire(&mm_all_locks.round);
 	return unlikely(*round & 1) && rmap_round_holds(lock, *round);
 }

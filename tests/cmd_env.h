@@ -58,7 +58,12 @@ const struct tain_run *tain_run(const struct tain_setup *setup, const char *cons
 struct tain_run *tain_start(const struct tain_setup *setup, const char *const *words);
 /* Read until @stream holds @part, @n times over. Return: does it? Otherwise the check has failed. */
 bool tain_expect(struct tain_run *r, const struct tain_text *stream, const char *part, unsigned int n);
+/* Wait until stress, whose stderr is a terminal, shows that guests and host work. Return: false: the check has failed.
+ */
+bool tain_expect_work(struct tain_run *r);
 void tain_wait(struct tain_run *r);
+/* Is there nothing more to wait for? It is not collected yet. */
+bool tain_has_ended(const struct tain_run *r);
 /* Sleep, while what runs goes on; a full pipe makes it wait. */
 void tain_pause(u64 ms);
 
@@ -106,7 +111,7 @@ bool program_or_skip(const char *program);
 
 /* The switches of the machine that --allow-system may change, as they stand. */
 #define MACHINE_SWITCHES 6
-#define PUT_BACK_NS (20 * NSEC_PER_SEC) /* by the guardian, after a kill */
+#define PUT_BACK_NS (120 * NSEC_PER_SEC) /* by the guardian, after a kill; a hang */
 
 struct machine_state {
 	char text[MACHINE_SWITCHES][1024];
@@ -116,6 +121,8 @@ void read_machine(struct machine_state *s);
 bool same_machine(const struct machine_state *a, const struct machine_state *b, size_t *differs);
 /* As @before, soon. */
 void check_machine(const struct machine_state *before);
+/* Kill a tain of @words while it has changed them: they go back, and no process of it is left. */
+void kill_in_the_middle(const char *const *words);
 /* May they be changed? Otherwise the test has been skipped with the reason. */
 bool may_change_the_machine(void);
 

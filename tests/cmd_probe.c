@@ -88,7 +88,7 @@ static const char *count(const char *words)
 
 static void fire_on_soft(void)
 {
-	const char *text = count("stress --engine soft -b 2M -v 1 --time 3s --seed 3 -q");
+	const char *text = count("stress --engine soft -b 2M -v 1 --iterations 300 --time 5m --seed 3 -q");
 
 	if (!text)
 		return;
@@ -103,7 +103,10 @@ static void fire_on_soft(void)
 /* Linux faults and invalidates by itself: the operations are tain's. */
 static void fire_on_kvm(void)
 {
-	const char *text = kvm_or_skip() ? count("stress --engine kvm -b 2M -v 1 --time 8s --seed 3 -q") : NULL;
+	const char *text =
+		kvm_or_skip()
+			? count("stress --engine kvm -b 2M -v 1 --ops munmap --iterations 20 --time 5m --seed 3 -q")
+			: NULL;
 
 	if (!text)
 		return;

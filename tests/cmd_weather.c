@@ -195,65 +195,39 @@ static void interference_document(void)
 
 /* --- interrupted ------------------------------------------------------------------------------ */
 
-#define SWITCHES 4
-
-static void read_switches(char text[SWITCHES][512])
+/* Begin what changes the machine, and end it by @sig when it has: all is as before, at once or by the guardian. */
+static bool interrupt(int sig, const struct machine_state *before, const char *const *words)
 {
-	memset(text, 0, SWITCHES * sizeof(text[0]));
-	read_file("/sys/kernel/mm/ksm/run", text[0], 512);
-	read_file("/sys/kernel/mm/ksm/pages_to_scan", text[1], 512);
-	read_file("/proc/swaps", text[2], 512);
-	read_file("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", text[3], 512);
-}
+	struct tain_run *r = tain_start(NULL, words);
+	struct machine_state now;
+	bool changed = false;
+	size_t i;
 
-/* Wait until the machine is as it was: after a kill the guardian does it, and takes its time. */
-static void check_switches(char before[SWITCHES][512])
-{
-	char now[SWITCHES][512];
-	bool same = false;
-
-	for (int i = 0; i < 1000 && !same; i++) {
-		read_switches(now);
-		same = !memcmp(now, before, sizeof(now));
-		tain_pause(same ? 0 : 20);
+	while (!changed && !tain_has_ended(r)) {
+		read_machine(&now);
+		changed = !same_machine(before, &now, &i);
+		tain_pause(changed ? 0 : 1);
 	}
-	for (int i = 0; i < SWITCHES; i++)
-		CHECK_STR(now[i], before[i]);
+	kill(r->pid, sig);
+	tain_wait(r);
+	check_machine(before);
+	if (!changed && !strstr(r->err.text, "another tain")) { /* one that is ending, and not a test's */
+		test_skip("nothing was changed: %s", r->err.text);
+		return true;
+	}
+	return r->status == 128 + sig;
 }
 
 static void interrupted(int sig, const char *const *words)
 {
-	char before[SWITCHES][512] = { "" }, now[SWITCHES][512];
-	struct tain_run *r;
-	bool changed = false;
+	struct machine_state before;
 
-	if (!kvm_or_skip())
+	if (!may_change_the_machine())
 		return;
-	if (geteuid() || access("/sys/kernel/mm/ksm/run", W_OK)) {
-		test_skip("needs root and KSM");
-		return;
-	}
-	read_switches(before);
-	r = tain_start(NULL, words);
-	for (int i = 0; i < 1000 && !changed && r->pid; i++) {
-		read_switches(now);
-		changed = memcmp(now, before, sizeof(now));
-		tain_pause(20);
-	}
-	if (!changed) { /* another tain has the machine, or a kernel that lets nothing be changed */
-		kill(r->pid, SIGKILL);
-		tain_wait(r);
-		test_skip("nothing was changed: %s", r->err.text);
-		return;
-	}
-	kill(r->pid, sig);
-	tain_wait(r);
-	if (strstr(r->err.text, "another tain")) { /* which made the change */
-		test_skip("another tain changes this machine");
-		return;
-	}
-	CHECK_EQ(r->status, 128 + sig);
-	check_switches(before);
+	read_machine(&before);
+	while (!interrupt(sig, &before, words) &&
+	       !test_failures()) /* it was over before the signal; the watchdog is the limit */
+		;
 }
 
 static void a_signal_restores_after_faults(void)

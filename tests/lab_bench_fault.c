@@ -184,6 +184,7 @@ static void system_causes(void)
 
 	if (!have_kvm())
 		return;
+	test_own_machine();
 	if (guardian_start(&err)) {
 		test_skip("%s", err.text);
 		return;

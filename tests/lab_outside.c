@@ -131,7 +131,8 @@ static void a_planted_copy_is_reported(void)
 		return;
 	c.list = &step;
 	c.list_nr = 1;
-	c.repeat = 50;
+	c.repeat = 0;
+	c.time_ns = 250 * NSEC_PER_SEC; /* a hang */
 	c.steps = 0;
 	c.max_violations = 1;
 	CHECK_EQ(stress_run(&c, &r, &err), 0);

@@ -32,7 +32,7 @@ static void wait_thread(void *arg)
 	if (arg)
 		wait_for_completion(&done);
 	else
-		CHECK(wait_for_completion_timeout(&done, 60 * NSEC_PER_SEC));
+		CHECK(wait_for_completion_timeout(&done, 400 * NSEC_PER_SEC));
 	fetch_add(&woken, 1);
 }
 
@@ -133,7 +133,7 @@ static void wait_event_timeout_tells(void)
 
 static void timeout_thread(void *arg)
 {
-	if (wait_event_timeout(&queue, smp_load_acquire(&turn), 60 * NSEC_PER_SEC))
+	if (wait_event_timeout(&queue, smp_load_acquire(&turn), 400 * NSEC_PER_SEC))
 		fetch_add(&woken, 1);
 }
 

@@ -41,6 +41,12 @@ int test_main(const char *room, const struct test_suite *suites, int argc, char 
 /* This test cannot run here: counted and named. Return from the test after it. */
 void test_skip(const char *fmt, ...) format_printf(1, 2);
 
+/*
+ * Until this test ends no other one of any test program has the machine's switches: for those
+ * that change them, and those that look whether they are as before.
+ */
+void test_own_machine(void);
+
 /* A failed check is recorded with its text; the test goes on. Return: @ok. */
 bool test_check(bool ok, const char *file, int line, const char *fmt, ...) format_printf(4, 5);
 bool test_check_str(const char *a, const char *b, const char *expr_a, const char *expr_b, const char *file, int line);

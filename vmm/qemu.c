@@ -29,7 +29,8 @@
 /* How often a vCPU's thread looks whether it has ended: there is nothing to wake it. */
 #define LOOK_MS 2
 #define OFF_MS 1000
-#define LAST_WORDS_NS (5 * NSEC_PER_SEC)
+#define SHORT_GUEST_MS 20000 /* libvirt has seen it end; so it does, however busy the machine is */
+#define LAST_WORDS_NS (20 * NSEC_PER_SEC)
 
 struct qemu_config qemu_config = { .accel = "auto", .backing = "memfd" };
 
@@ -165,7 +166,7 @@ static int qemu_probe(struct err *why)
 static bool all_ended(struct vm *vm)
 {
 	for (u32 i = 0; i < vm->config.vcpus; i++)
-		if (!smp_load_acquire(&vm_guest_vcpu(vm, i)->ended))
+		if (!smp_load_acquire(&vm_guest_vcpu(vm, i)->ended)) /* pairs with the store at a guest's end */
 			return false;
 	return true;
 }
@@ -338,7 +339,7 @@ static int go(struct qemu_vm *q, struct err *err)
 	if (xchg(&q->started, 1) || !virt->virDomainResume(q->domain.handle))
 		return 0;
 	virt_error(err, q->domain.name);
-	return poll(&p, 1, OFF_MS) > 0 ? 0 : -EIO;
+	return poll(&p, 1, SHORT_GUEST_MS) > 0 ? 0 : -EIO;
 }
 
 enum look { LOOK_ON, LOOK_LEAVE, LOOK_ENDED };
@@ -386,7 +387,7 @@ static enum look look(struct qemu_vcpu *v, u64 *ended_at)
 
 	if (text == LOOK_LEAVE)
 		return text;
-	if (!smp_load_acquire(&gv->ended))
+	if (!smp_load_acquire(&gv->ended)) /* pairs with the store at a guest's end: its exit_code is there */
 		return dead ? report_death(v) : LOOK_ON;
 	if (!*ended_at)
 		*ended_at = clock_ns();

@@ -25,8 +25,8 @@
 #include "vmm/kvm_internal.h"
 #include "vmm/qemu_internal.h"
 
-#define CONSOLE_WAIT_MS 5000
-#define END_WAIT_MS 5000
+#define CONSOLE_WAIT_MS 60000
+#define END_WAIT_MS 20000
 #define DESTROY_TRIES 5
 
 /* --- connection ------------------------------------------------------------------------------ */

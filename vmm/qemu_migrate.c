@@ -28,9 +28,9 @@
 #include "lib/time.h"
 #include "vmm/qemu_internal.h"
 
-#define MIGRATE_NS (60 * NSEC_PER_SEC)
+#define MIGRATE_NS (200 * NSEC_PER_SEC)
 #define LOOK_NS (5 * NSEC_PER_MSEC)
-#define DRAIN_NS (2 * NSEC_PER_SEC)
+#define DRAIN_NS (20 * NSEC_PER_SEC)
 
 /* Say @command to the monitor. Return: what it returned, for json_decref(); NULL with one line in @err. */
 static json_t *monitor(const struct qemu_domain *d, const char *command, struct err *err)
