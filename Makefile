@@ -176,7 +176,8 @@ check-ept:
 	scripts/lane ept
 
 # Every operation on every backing of Linux under real guests, machine-wide switches too; they are put back.
-SOAK := 10000000000
+# For ten minutes, or another time, `make soak SOAK=8h`, or until so many accesses are checked: SOAK=10000000000.
+SOAK := 10m
 soak: $(B)/tain
 	scripts/oracle-run kvm $(SOAK) system $$($(B)/tain list backings -q)
 
