@@ -79,7 +79,7 @@ static void a_plan_is_dealt_out(void)
 
 	run_shard("1/1", "1.json", "p.json");
 	for (int i = 1; i <= 3; i++) {
-		char shard[8];
+		char shard[16];
 
 		snprintf(shard, sizeof(shard), "%d/3", i);
 		r = TAIN("stress", "--plan", "p.json", "--shard", shard, "--save-plan", "part.json", "--json",
