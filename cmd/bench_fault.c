@@ -7,7 +7,6 @@
 #include "cmd/bench_uffd.h"
 #include "cmd/cmd.h"
 #include "lab/bench.h"
-#include "lab/guardian.h"
 #include "lab/result.h"
 #include "lib/time.h"
 
@@ -198,7 +197,6 @@ int cmd_bench_fault(int argc, char **argv)
 {
 	static struct bench_fault_result result;
 	struct bench_fault_config config;
-	struct err err = { "" };
 	int first, status;
 
 	if (!cmd_parse(&cmd_bench_fault_spec, argc, argv, &first, &status))
@@ -209,15 +207,13 @@ int cmd_bench_fault(int argc, char **argv)
 	if (opt.uffd)
 		return with_uffd(&config);
 	cmd_catch_signals();
-	if (opt.allow_system && guardian_start(&err)) /* before any thread */
-		return cmd_finish(cmd_complain(CMD_FAILED, "--allow-system: %s", err.text));
+	if (!cmd_guardian_start(opt.allow_system, &status))
+		return status;
 	cmd_progress_init(&progress_line, opt.quiet);
 	config.started = started;
 	config.progress = progress;
 	config.arg = &config;
 	config.stop = &cmd_stop;
 	status = measure(&config, &result);
-	if (guardian_stop(&err))
-		status = cmd_complain(status ?: CMD_FAILED, "%s", err.text);
-	return cmd_finish(status);
+	return cmd_finish(cmd_guardian_stop(status));
 }

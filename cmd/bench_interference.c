@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "lab/guardian.h"
 #include "lab/interference.h"
 #include "lab/result.h"
 #include "lib/time.h"
@@ -272,15 +271,14 @@ int cmd_bench_interference(int argc, char **argv)
 	if (status)
 		return status;
 	cmd_catch_signals();
-	if (opt.allow_system && guardian_start(&err)) /* before any thread */
-		return cmd_finish(cmd_complain(CMD_FAILED, "--allow-system: %s", err.text));
+	if (!cmd_guardian_start(opt.allow_system, &status))
+		return status;
 	cmd_progress_init(&progress_line, opt.quiet);
 	ret = interference_run(&config, &result, &err);
 	cmd_progress_end(&progress_line);
 	if (ret && ret != -EINTR)
 		status = cmd_complain(cmd_status(ret), "%s", err.text);
-	if (guardian_stop(&err))
-		status = cmd_complain(CMD_FAILED, "%s", err.text);
+	status = cmd_guardian_stop(status);
 	if (!result.ran && status == CMD_SKIPPED)
 		status = cmd_save_skip("bench interference", "kvm", err.text, opt.json, status);
 	if (result.ran && !opt.quiet)

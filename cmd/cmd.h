@@ -125,6 +125,14 @@ int cmd_save_json(json_t *doc, const char *path, int status);
  */
 int cmd_save_skip(const char *command, const char *what, const char *why, const char *path, int status);
 
+/*
+ * --allow-system: from here on what is changed of the machine is put back, whatever becomes of tain. @wanted: was it
+ * given? Context: no thread has been started. Return: true to go on; false after a complaint, with *@status.
+ */
+bool cmd_guardian_start(bool wanted, int *status);
+/* Put everything back. Return: @status, or CMD_FAILED in place of CMD_OK after a complaint. */
+int cmd_guardian_stop(int status);
+
 /* The exit status: the signal's when there was one. Complains if stdout could not take everything. */
 int cmd_finish(int status);
 

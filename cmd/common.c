@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "lab/guardian.h"
 #include "lab/result.h"
 #include "lib/json.h"
 #include "lib/rng.h"
@@ -211,6 +212,23 @@ int cmd_save_skip(const char *command, const char *what, const char *why, const 
 	doc = result_new(command, NULL, 0);
 	result_skip(doc, what, why);
 	return cmd_save_json(doc, path, status);
+}
+
+bool cmd_guardian_start(bool wanted, int *status)
+{
+	struct err err = { "" };
+
+	if (!wanted || !guardian_start(&err))
+		return true;
+	*status = cmd_finish(cmd_complain(CMD_FAILED, "--allow-system: %s", err.text));
+	return false;
+}
+
+int cmd_guardian_stop(int status)
+{
+	struct err err = { "" };
+
+	return guardian_stop(&err) ? cmd_complain(status ?: CMD_FAILED, "--allow-system: %s", err.text) : status;
 }
 
 int cmd_finish(int status)

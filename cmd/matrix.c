@@ -5,7 +5,6 @@
 
 #include "cmd/cmd.h"
 #include "cmd/matrix.h"
-#include "lab/guardian.h"
 #include "lab/result.h"
 #include "lib/json.h"
 #include "lib/time.h"
@@ -226,14 +225,12 @@ int cmd_matrix(int argc, char **argv)
 	if (status)
 		return status;
 	cmd_catch_signals();
-	if (opt.allow_system && guardian_start(&err)) /* before any thread */
-		return cmd_finish(cmd_complain(CMD_FAILED, "--allow-system: %s", err.text));
+	if (!cmd_guardian_start(opt.allow_system, &status))
+		return status;
 	cmd_progress_init(&progress_line, opt.quiet);
 	ret = matrix_run(&config, &result, &err);
 	cmd_progress_end(&progress_line);
 	if (ret && ret != -EINTR)
 		status = cmd_complain(cmd_status(ret), "%s", err.text);
-	if (guardian_stop(&err))
-		status = cmd_complain(CMD_FAILED, "%s", err.text);
-	return cmd_finish(report(&result, status));
+	return cmd_finish(report(&result, cmd_guardian_stop(status)));
 }

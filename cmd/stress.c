@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "cmd/stress.h"
-#include "lab/guardian.h"
 #include "lab/result.h"
 #include "lab/shard.h"
 #include "lib/alloc.h"
@@ -469,8 +468,8 @@ int cmd_stress(int argc, char **argv)
 	status = configure(&config);
 	if (status)
 		return status;
-	if (opt.allow_system && guardian_start(&err)) /* before any thread */
-		return cmd_finish(cmd_complain(CMD_FAILED, "--allow-system: %s", err.text));
+	if (!cmd_guardian_start(opt.allow_system, &status))
+		return status;
 	cmd_catch_signals();
 	cmd_progress_init(&progress_line, opt.quiet);
 	config.started = started;
@@ -488,8 +487,7 @@ int cmd_stress(int argc, char **argv)
 		status = report(&config, &result, ret, &err);
 	else
 		status = not_run(ret, &err);
-	if (guardian_stop(&err))
-		status = cmd_complain(status ?: CMD_FAILED, "--allow-system: %s", err.text);
+	status = cmd_guardian_stop(status);
 	if (result.stalled) {
 		fflush(NULL);
 		_Exit(status); /* threads are stuck: nothing can be taken down */

@@ -258,6 +258,13 @@ void check_keys(json_t *object, const char *const *keys)
 	CHECK_EQ(json_object_size(object), n);
 }
 
+void check_result_keys(json_t *doc, const char *own)
+{
+	check_keys(doc, WORDS("schema", "version", "command", "engine", "host_mm", "mmu", "cpu", "kernel", "host",
+			      "seed", "status", "elapsed_s", "checked_accesses", "faults", "options", "host_ops",
+			      "violations", "skips", "histograms", own));
+}
+
 /* --- what this machine has -------------------------------------------------------------------- */
 
 bool kvm_or_skip(void)

@@ -9,16 +9,6 @@
 
 #define BYTES (4ull << 20)
 
-static bool have_kvm(void)
-{
-	struct err why = { "" };
-
-	if (!engine_find("kvm")->probe(&why))
-		return true;
-	test_skip("kvm: %s", why.text);
-	return false;
-}
-
 static void config_all(struct stress_config *c, const char *engine, enum host_backing backing)
 {
 	struct plan_ops ops;

@@ -12,16 +12,6 @@
 
 static struct bench_fault_result result;
 
-static bool have_kvm(void)
-{
-	struct err why = { "" };
-
-	if (!engine_find("kvm")->probe(&why))
-		return true;
-	test_skip("kvm: %s", why.text);
-	return false;
-}
-
 static int run(const char *engine, const char *causes, u32 vcpus, const u32 *stop)
 {
 	struct bench_fault_config c;
@@ -43,10 +33,7 @@ static int run(const char *engine, const char *causes, u32 vcpus, const u32 *sto
 
 static void cause_lists(void)
 {
-	static const struct {
-		const char *list;
-		u32 causes;
-	} rows[] = {
+	static const struct list_row rows[] = {
 		{ "cow", BIT(BENCH_COW) },
 		{ "cow,thp,cow", BIT(BENCH_COW) | BIT(BENCH_THP) },
 		{ "all", BENCH_CAUSES_ALL },
@@ -56,15 +43,7 @@ static void cause_lists(void)
 		{ "COW", 0 },
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct err err = { "" };
-		u32 causes = 0;
-		int ret = bench_parse_causes(rows[i].list, &causes, &err);
-
-		CHECK_MSG(ret == (rows[i].causes ? 0 : -EINVAL), "'%s': %d, %s", rows[i].list, ret, err.text);
-		if (!ret)
-			CHECK_EQ(causes, rows[i].causes);
-	}
+	check_lists(rows, ARRAY_SIZE(rows), bench_parse_causes);
 	for (int i = 0; i < BENCH_CAUSE_NR; i++)
 		CHECK_MSG(bench_cause_table[i].name && bench_cause_table[i].summary, "cause %d has a name", i);
 }

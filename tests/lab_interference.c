@@ -10,16 +10,14 @@
 
 static struct interference_result result;
 
-static bool have_kvm(void)
+static bool two_processors(void)
 {
 	struct err why = { "" };
 	struct machine_config config = { .engine = engine_find("kvm"), .vcpus = 1, .bytes = PAGE_SIZE };
 	static struct machine m;
 
-	if (config.engine->probe(&why)) {
-		test_skip("kvm: %s", why.text);
+	if (!have_kvm())
 		return false;
-	}
 	config.image.name = "touch";
 	if (!CHECK(!machine_create(&m, &config, &why)))
 		return false;
@@ -46,10 +44,7 @@ static int run(u32 disturbers, const char *cpus, u32 rounds, const u32 *stop, st
 
 static void disturber_lists(void)
 {
-	static const struct {
-		const char *list;
-		u32 disturbers;
-	} rows[] = {
+	static const struct list_row rows[] = {
 		{ "munmap", BIT(DISTURB_MUNMAP) },
 		{ "ksm,compact", BIT(DISTURB_KSM) | BIT(DISTURB_COMPACT) },
 		{ "all", DISTURB_ALL },
@@ -58,16 +53,7 @@ static void disturber_lists(void)
 		{ "mumap", 0 },
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct err err = { "" };
-		u32 disturbers = 0;
-		int ret = disturber_parse(rows[i].list, &disturbers, &err);
-
-		CHECK_MSG(ret == (rows[i].disturbers ? 0 : -EINVAL), "'%s': %d, %s", rows[i].list, ret, err.text);
-		if (!ret)
-			CHECK_EQ(disturbers, rows[i].disturbers);
-		CHECK_EQ(err.text[0] != 0, ret != 0);
-	}
+	check_lists(rows, ARRAY_SIZE(rows), disturber_parse);
 }
 
 /* Samples, their stalls and its rounds belong together. */
@@ -101,7 +87,7 @@ static void disturbers_at_work(void)
 	struct err err = { "" };
 	int ret;
 
-	if (!have_kvm())
+	if (!two_processors())
 		return;
 	ret = run(disturbers, NULL, 2, NULL, &err);
 	if (CHECK_MSG(!ret, "%s", err.text))
@@ -118,7 +104,7 @@ static void system_ones_are_skipped(void)
 {
 	struct err err = { "" };
 
-	if (!have_kvm())
+	if (!two_processors())
 		return;
 	CHECK_MSG(!run(BIT(DISTURB_KSM) | BIT(DISTURB_COMPACT) | BIT(DISTURB_KHUGEPAGED), NULL, 1, NULL, &err), "%s",
 		  err.text);
@@ -158,7 +144,7 @@ static void system_ones_are_undone(void)
 	char before[512], after[512];
 	struct err err = { "" };
 
-	if (!have_kvm())
+	if (!two_processors())
 		return;
 	if (guardian_start(&err)) {
 		test_skip("%s", err.text);
@@ -178,7 +164,7 @@ static void one_processor(void)
 {
 	struct err err = { "" };
 
-	if (!have_kvm())
+	if (!two_processors())
 		return;
 	CHECK_EQ(run(BIT(DISTURB_MUNMAP), "0", 1, NULL, &err), -EOPNOTSUPP);
 	CHECK_CONTAINS(err.text, "two processors");
@@ -191,7 +177,7 @@ static void told_to_stop(void)
 	struct err err = { "" };
 	u32 stop = 1;
 
-	if (!have_kvm())
+	if (!two_processors())
 		return;
 	CHECK_EQ(run(DISTURB_ALL, NULL, 1, &stop, &err), -EINTR);
 	interference_destroy(&result);

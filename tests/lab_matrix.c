@@ -29,16 +29,6 @@ static const struct matrix_cell *find(enum host_op op, enum host_backing backing
 	return NULL;
 }
 
-static bool have_kvm(void)
-{
-	struct err why = { "" };
-
-	if (!engine_find("kvm")->probe(&why))
-		return true;
-	test_skip("kvm: %s", why.text);
-	return false;
-}
-
 /* What must be there; MATRIX_UNKNOWN: not asserted. Events where userfaultfd works at all. */
 struct row {
 	enum host_op op;

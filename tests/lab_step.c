@@ -4,204 +4,22 @@
  * nothing, whatever step runs and wherever its own steps fall between the host's.
  * And it bites: a guest with a stale translation is found.
  *
- * The host is fake (tests/lab_fake.c) and everything runs on one thread: the guest's
- * steps are taken at points chosen by the test, all combinations for one step, random
- * ones for two steps in a row.
+ * The guest's steps (tests/lab_sim.h) are taken at points chosen by the test, all combinations for one
+ * step of the host, random ones for two in a row.
  */
 #include <string.h>
 
-#include "lab/step.h"
 #include "lib/rng.h"
-#include "tests/lab_suites.h"
+#include "tests/lab_sim.h"
 
-#define MAX_POINTS 200
-#define GUEST_STEPS 4
 #define STRIDE (CHECKING ? 3 : 1) /* the release build tries every one of the four steps' places */
-#define PAGE 1			  /* the guest's; steps cover it and the next one */
-
-/* One guest's protocol: read a stamp, or write and read back. */
-enum guest_kind { GUEST_READS, GUEST_WRITES };
-
-struct sim {
-	struct fake_host fake;
-	struct oracle oracle;
-	struct guest_page_rule rule[FAKE_PAGES];
-	enum guest_kind kind;
-	unsigned int stamp;  /* which stamp it reads */
-	u64 at[GUEST_STEPS]; /* the host's point at or after which the guest takes step i */
-	unsigned int next;   /* the guest's next step */
-	u32 required, announced;
-	u64 seen;
-	u64 written;
-	enum guest_violation_kind found;
-};
-
-static u64 *slot_of(struct sim *s)
-{
-	return &s->fake.data[PAGE][GUEST_WSLOT_OFFSET / sizeof(u64)];
-}
-
-/* Take one step. Return: false when the access fails now, to be repeated. */
-static bool guest_read_step(struct sim *s)
-{
-	switch (s->next) {
-	case 0:
-		s->required = s->rule[PAGE].required;
-		return true;
-	case 1:
-		if (s->fake.access[PAGE] == FAKE_NONE)
-			return false;
-		s->seen = s->fake.data[PAGE][(GUEST_STAMP_OFFSET + s->stamp * GUEST_STAMP_STRIDE) / sizeof(u64)];
-		return true;
-	default:
-		s->announced = s->rule[PAGE].announced;
-		s->found = oracle_judge(PAGE, s->required, s->seen, s->announced);
-		return true;
-	}
-}
-
-static bool guest_write_step(struct sim *s)
-{
-	switch (s->next) {
-	case 0:
-		s->required = s->rule[PAGE].required;
-		return true;
-	case 1:
-		if (s->fake.access[PAGE] != FAKE_WRITE)
-			return false;
-		*slot_of(s) = s->written;
-		return true;
-	case 2:
-		if (s->fake.access[PAGE] == FAKE_NONE)
-			return false;
-		s->seen = *slot_of(s);
-		return true;
-	default:
-		s->announced = s->rule[PAGE].announced;
-		if (s->announced == s->required >> 1 && s->seen != s->written)
-			s->found = GUEST_VIOLATION_LOST;
-		return true;
-	}
-}
-
-static unsigned int guest_steps(const struct sim *s)
-{
-	return s->kind == GUEST_READS ? 3 : 4;
-}
-
-static void guest_acts(struct fake_host *fake)
-{
-	struct sim *s = container_of(fake, struct sim, fake);
-
-	while (s->next < guest_steps(s) && s->at[s->next] <= fake->points) {
-		if (!(s->kind == GUEST_READS ? guest_read_step(s) : guest_write_step(s)))
-			return;
-		s->next++;
-	}
-}
-
-static bool sim_init(struct sim *s, enum host_backing backing)
-{
-	memset(s, 0, sizeof(*s));
-	fake_host_init(&s->fake, backing);
-	return CHECK_EQ(oracle_create(&s->oracle, &s->fake.host, s->rule, FAKE_PAGES, 1, 1, FAKE_PAGES, NULL), 0);
-}
-
-/* The state of the page before: stamped by a step, or left zero by one. */
-static void sim_prepare(struct sim *s, bool stamped)
-{
-	struct plan_step first = { .op = PLAN_REMAP, .first = PAGE, .pages = 2, .restamp = stamped };
-
-	s->fake.hook = NULL;
-	CHECK_EQ(step_run(&s->oracle, &first), 0);
-}
-
-/* Run @n steps with the guest's steps at their points. Return: no violation of any kind. */
-static bool sim_run(struct sim *s, const struct plan_step *steps, int n)
-{
-	s->fake.hook = guest_acts;
-	s->fake.points = 0;
-	s->next = 0;
-	s->found = GUEST_VIOLATION_NONE;
-	s->written++;
-	for (int i = 0; i < n; i++)
-		CHECK_EQ(step_run(&s->oracle, &steps[i]), 0);
-	s->fake.points = MAX_POINTS;
-	guest_acts(&s->fake); /* what is left of the guest comes after it all */
-	return s->next == guest_steps(s) && s->found == GUEST_VIOLATION_NONE && !s->oracle.log.total;
-}
-
-/* The others of lab/op.h, where there are such: on one backing of each kind. */
-static int host_steps(struct plan_step *steps, enum host_backing backing)
-{
-	int n = 0;
-
-	if (backing != HOST_ANONYMOUS && backing != HOST_MEMFD && backing != HOST_MEMFD_PRIVATE)
-		return 0;
-	for (int op = PLAN_BASIC_NR; op < PLAN_HOST_NR; op++) {
-		enum op_contents contents = op_contents((enum host_op)op, backing);
-
-		for (int bits = 0; bits < 4 && contents != OP_IMPOSSIBLE; bits++) {
-			struct plan_step s = { .op = op, .first = PAGE, .pages = 2 };
-
-			s.restamp = bits & 1;
-			s.fresh = bits & 2;
-			if ((s.fresh && op != PLAN_MERGE) || (s.restamp && contents == OP_KEEPS && !s.fresh))
-				continue;
-			steps[n++] = s;
-		}
-	}
-	return n;
-}
-
-/* Every kind of step. */
-static int all_steps(struct plan_step *steps, enum host_backing backing)
-{
-	int n = host_steps(steps, backing);
-
-	for (int op = 0; op < PLAN_BASIC_NR; op++)
-		for (int bits = 0; bits < 8; bits++) {
-			struct plan_step s = { .op = op, .first = PAGE, .pages = 2 };
-
-			s.restamp = bits & 1;
-			s.fresh = bits & 2;
-			s.deny = bits & 4;
-			/* leave out what differs in nothing */
-			if ((s.deny && op != PLAN_MPROTECT) || (s.fresh && op != PLAN_MREMAP) ||
-			    (s.restamp && (op == PLAN_MPROTECT || (op == PLAN_MREMAP && !s.fresh))))
-				continue;
-			steps[n++] = s;
-		}
-	return n;
-}
-
-static bool sim_report(struct sim *s, const struct plan_step *step)
-{
-	return CHECK_MSG(false,
-			 "%s restamp %d fresh %d deny %d: guest at %llu %llu %llu %llu found %d, host %llu violations",
-			 plan_op_name(step->op), step->restamp, step->fresh, step->deny, (unsigned long long)s->at[0],
-			 (unsigned long long)s->at[1], (unsigned long long)s->at[2], (unsigned long long)s->at[3],
-			 (int)s->found, (unsigned long long)s->oracle.log.total);
-}
-
-/* How many points the host passes in @steps. */
-static u64 count_points(struct sim *s, const struct plan_step *steps, int n)
-{
-	s->kind = GUEST_READS;
-	s->at[0] = s->at[1] = s->at[2] = MAX_POINTS;
-	s->fake.hook = NULL;
-	s->fake.points = 0;
-	for (int i = 0; i < n; i++)
-		CHECK_EQ(step_run(&s->oracle, &steps[i]), 0);
-	return s->fake.points;
-}
 
 static bool every_read(struct sim *s, const struct plan_step *step, bool stamped)
 {
 	u64 points;
 
 	sim_prepare(s, stamped);
-	points = count_points(s, step, 1) + 1;
+	points = sim_count_points(s, step, 1) + 1;
 	s->kind = GUEST_READS;
 	for (s->stamp = 0; s->stamp < GUEST_STAMPS; s->stamp += TSAN ? 7 : 3)
 		for (s->at[0] = 0; s->at[0] <= points; s->at[0]++)
@@ -219,7 +37,7 @@ static bool every_write(struct sim *s, const struct plan_step *step, bool stampe
 	u64 points;
 
 	sim_prepare(s, stamped);
-	points = count_points(s, step, 1) + 1;
+	points = sim_count_points(s, step, 1) + 1;
 	s->kind = GUEST_WRITES;
 	for (s->at[0] = 0; s->at[0] <= points; s->at[0]++)
 		for (s->at[1] = s->at[0]; s->at[1] <= points; s->at[1]++)
@@ -234,11 +52,11 @@ static bool every_write(struct sim *s, const struct plan_step *step, bool stampe
 
 static void every_interleaving(bool (*every)(struct sim *s, const struct plan_step *step, bool stamped))
 {
-	struct plan_step steps[64];
+	struct plan_step steps[MAX_STEPS];
 	static struct sim s;
 
 	for (int backing = 0; backing < HOST_BACKING_NR; backing++) {
-		int n = all_steps(steps, backing);
+		int n = sim_all_steps(steps, backing);
 
 		if (!sim_init(&s, backing))
 			return;
@@ -262,13 +80,13 @@ static void writes_are_never_blamed(void)
 
 static void two_steps_in_a_row(void)
 {
-	struct plan_step steps[64], pair[2];
+	struct plan_step steps[MAX_STEPS], pair[2];
 	static struct sim s;
 	struct rng rng;
 
 	rng_seed(&rng, 11);
 	for (int backing = 0; backing < HOST_BACKING_NR; backing++) {
-		int n = all_steps(steps, backing);
+		int n = sim_all_steps(steps, backing);
 
 		if (!sim_init(&s, backing))
 			return;
@@ -356,7 +174,7 @@ static u64 stale_finds(struct stale *t, enum host_backing backing, const struct 
 
 	if (!sim_init(&t->sim, backing))
 		return 0;
-	points = count_points(&t->sim, step, 1);
+	points = sim_count_points(&t->sim, step, 1);
 	oracle_destroy(&t->sim.oracle);
 	for (u64 when = 1; when <= points; when++) {
 		if (!sim_init(&t->sim, backing))
@@ -431,86 +249,6 @@ static void stale_writes_are_found(void)
 			  plan_op_name(cases[i].step.op), host_backing_table[cases[i].backing].name);
 }
 
-/* --- refusals ------------------------------------------------------------------------ */
-
-static void an_operation_the_host_lacks(void)
-{
-	struct plan_step step = { .op = PLAN_REMAP, .first = PAGE, .pages = 2, .restamp = true };
-	static struct sim s;
-
-	if (!sim_init(&s, HOST_ANONYMOUS))
-		return;
-	s.fake.fail_op = "unsupported:remap";
-	CHECK_EQ(step_run(&s.oracle, &step), -EOPNOTSUPP);
-	/* nothing happened, and every stamp is still right */
-	CHECK_EQ(oracle_verify(&s.oracle), 0);
-	CHECK_EQ(s.oracle.log.total, 0);
-	oracle_destroy(&s.oracle);
-}
-
-static void an_operation_that_fails(void)
-{
-	static const char *const ops[] = { "map", "remap", "unmap", "protect", "dontneed", "move_away" };
-	struct plan_step steps[64];
-	int n = all_steps(steps, HOST_SHMEM), failed; /* the basic ones */
-	static struct sim s;
-
-	for (size_t op = 0; op < ARRAY_SIZE(ops); op++) {
-		failed = 0;
-		for (int i = 0; i < n; i++) {
-			if (!sim_init(&s, HOST_ANONYMOUS))
-				return;
-			s.fake.fail_op = ops[op];
-			failed += step_run(&s.oracle, &steps[i]) == -ENOMEM;
-			CHECK_EQ(s.oracle.log.total, 0);
-			oracle_destroy(&s.oracle);
-		}
-		CHECK_MSG(failed > 0, "no step passes the error of %s on", ops[op]);
-	}
-}
-
-/* What the kernel refuses has not happened, and the run goes on: contents and rules agree, whatever was announced. */
-static void what_the_kernel_refuses(void)
-{
-	static const enum host_backing backings[] = { HOST_ANONYMOUS, HOST_MEMFD, HOST_MEMFD_PRIVATE };
-	struct plan_step steps[64];
-	static struct sim s;
-
-	for (size_t b = 0; b < ARRAY_SIZE(backings); b++) {
-		int n = host_steps(steps, backings[b]);
-
-		for (int i = 0; i < n; i++) {
-			if (!sim_init(&s, backings[b]))
-				return;
-			s.fake.fail_op = op_table[steps[i].op].name;
-			CHECK_EQ(step_run(&s.oracle, &steps[i]), STEP_REFUSED);
-			CHECK_CONTAINS(s.oracle.why.text, "the fake host refuses ");
-			CHECK_EQ(oracle_verify(&s.oracle), 0);
-			CHECK_EQ(s.oracle.log.total, 0);
-			s.fake.fail_op = NULL;
-			CHECK_EQ(step_run(&s.oracle, &steps[i]), 0);
-			CHECK_EQ(oracle_verify(&s.oracle), 0);
-			CHECK_EQ(s.oracle.log.total, 0);
-			oracle_destroy(&s.oracle);
-		}
-	}
-}
-
-/* No kernel does it: the reason is in the table. */
-static void what_is_impossible(void)
-{
-	struct plan_step step = { .op = PLAN_PUNCH, .first = PAGE, .pages = 1 };
-	static struct sim s;
-
-	if (!sim_init(&s, HOST_ANONYMOUS))
-		return;
-	CHECK_EQ(step_run(&s.oracle, &step), -EOPNOTSUPP);
-	CHECK_STR(s.oracle.why.text, op_table[PLAN_PUNCH].not_why);
-	CHECK_EQ(oracle_verify(&s.oracle), 0);
-	CHECK_EQ(s.oracle.log.total, 0);
-	oracle_destroy(&s.oracle);
-}
-
 const struct test_case lab_step_tests[] = {
 	TEST(reads_are_never_blamed),
 	TEST(writes_are_never_blamed),
@@ -518,9 +256,5 @@ const struct test_case lab_step_tests[] = {
 	TEST(generations_wrap),
 	TEST(stale_reads_are_found),
 	TEST(stale_writes_are_found),
-	TEST(an_operation_the_host_lacks),
-	TEST(an_operation_that_fails),
-	TEST(what_the_kernel_refuses),
-	TEST(what_is_impossible),
 	TEST_END,
 };

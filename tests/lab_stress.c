@@ -300,16 +300,6 @@ const struct test_case lab_mutant_tests[] = {
 
 /* --- kvm -------------------------------------------------------------------------------- */
 
-static bool have_kvm(void)
-{
-	struct err why = { "" };
-
-	if (!engine_find("kvm")->probe(&why))
-		return true;
-	test_skip("kvm: %s", why.text);
-	return false;
-}
-
 static void kvm_anonymous(void)
 {
 	if (have_kvm())

@@ -6,9 +6,9 @@
 #include "lab/host.h"
 #include "tests/test.h"
 
-extern const struct test_case lab_plan_tests[], lab_oracle_tests[], lab_step_tests[], lab_host_tests[],
-	lab_result_tests[], lab_stress_tests[], lab_mutant_tests[], lab_kvm_tests[], lab_bench_tests[],
-	lab_bench_notifier_tests[];
+extern const struct test_case lab_plan_tests[], lab_oracle_tests[], lab_step_tests[], lab_step_refused_tests[],
+	lab_host_tests[], lab_result_tests[], lab_stress_tests[], lab_mutant_tests[], lab_kvm_tests[],
+	lab_bench_tests[], lab_bench_notifier_tests[];
 extern const struct test_case lab_guardian_tests[], lab_host_ops_tests[];
 extern const struct test_case lab_all_ops_tests[], lab_compare_tests[], lab_compare_stats_tests[];
 extern const struct test_case lab_watch_tests[], lab_uffd_tests[];
@@ -40,5 +40,18 @@ struct fake_host {
 };
 
 void fake_host_init(struct fake_host *fake, enum host_backing backing);
+
+/* --- lab_env.c --------------------------------------------------------------------- */
+
+/* Does engine kvm run here? Otherwise the test has been skipped with the reason. */
+bool have_kvm(void);
+
+/* Words as an option takes them, and what they mean; 0: they are refused, with text. */
+struct list_row {
+	const char *list;
+	u32 set;
+};
+
+void check_lists(const struct list_row *rows, size_t nr, int (*parse)(const char *list, u32 *set, struct err *err));
 
 #endif /* TESTS_LAB_SUITES_H */

@@ -8,6 +8,7 @@ int main(int argc, char **argv)
 		{ "plan", lab_plan_tests, NULL, NULL },
 		{ "oracle", lab_oracle_tests, NULL, NULL },
 		{ "step", lab_step_tests, NULL, NULL },
+		{ "step_refused", lab_step_refused_tests, NULL, NULL },
 		{ "host", lab_host_tests, NULL, NULL },
 		{ "result", lab_result_tests, NULL, NULL },
 		{ "stress", lab_stress_tests, NULL, NULL },

@@ -18,16 +18,6 @@ static void config_small(struct stress_config *c, const char *engine, u32 ops)
 	c->audit_every = 16;
 }
 
-static bool have_kvm(void)
-{
-	struct err why = { "" };
-
-	if (!engine_find("kvm")->probe(&why))
-		return true;
-	test_skip("kvm: %s", why.text);
-	return false;
-}
-
 static void expect_clean(const struct stress_config *c, struct stress_result *r, const char *what)
 {
 	struct err err = { "" };
