@@ -61,9 +61,7 @@ static const struct option_spec options[] = {
 		   "with -u MISSING: the KVM selftest to compare with (default: not compared)"),
 	CMD_OPTION(0, "clock", "UNIT", OPTION_STRING, &opt.clock,
 		   "what samples are in: ns (default), or instructions, on an emulator whose TSC counts them"),
-	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
-		   .no_env = true),
-	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
+	CMD_RESULT_OPTIONS,
 };
 
 const struct command_spec cmd_bench_fault_spec = {

@@ -22,9 +22,7 @@ static const struct option_spec options[] = {
 		   .max = FIGURE_ROUNDS_MAX),
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "the largest range that is mirrored (default 64M)",
 		   .min = PAGE_SIZE, .max = INVALIDATE_BYTES_MAX),
-	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
-		   .no_env = true),
-	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
+	CMD_RESULT_OPTIONS,
 };
 
 const struct command_spec cmd_bench_invalidate_spec = {

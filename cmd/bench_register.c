@@ -31,9 +31,7 @@ static const struct option_spec options[] = {
 		   .min = 0, .max = 100000),
 	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "of the moments of the signals (default: random)", .min = 0,
 		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
-	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
-		   .no_env = true),
-	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
+	CMD_RESULT_OPTIONS,
 };
 
 const struct command_spec cmd_bench_register_spec = {

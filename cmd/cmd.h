@@ -87,6 +87,12 @@ extern FILE *cmd_out;
 			"as well; scripts/linux-guest fetches the kernel. --accel auto is then tcg where KVM has no "  \
 			"nested paging")
 
+/* The last rows of the commands that measure. */
+#define CMD_RESULT_OPTIONS                                                                                             \
+	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",      \
+		   .no_env = true),                                                                                    \
+		CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true)
+
 /* --- common.c ----------------------------------------------------------------- */
 
 /*

@@ -34,9 +34,7 @@ static const struct option_spec options[] = {
 	CMD_OPTION(0, "tap", NULL, OPTION_FLAG, &opt.tap, "TAP version 13 instead of the table", .no_env = true),
 	CMD_OPTION(0, "html", "FILE", OPTION_STRING, &opt.html, "write the table as one HTML page to FILE",
 		   .no_env = true),
-	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
-		   .no_env = true),
-	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
+	CMD_RESULT_OPTIONS,
 };
 
 const struct command_spec cmd_matrix_spec = {

@@ -104,9 +104,7 @@ static const struct option_spec options[] = {
 		   "report who makes no progress for so long (default 20s; engine qemu 120s, with --linux 600s)",
 		   .min = NSEC_PER_SEC, .max = CMD_TIME_MAX),
 	CMD_OPTION(0, "no-trace", NULL, OPTION_FLAG, &opt.no_trace, "keep no trace events to print with a violation"),
-	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
-		   .no_env = true),
-	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
+	CMD_RESULT_OPTIONS,
 };
 
 const struct command_spec cmd_stress_spec = {
