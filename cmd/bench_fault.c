@@ -35,7 +35,8 @@ static const struct option_spec options[] = {
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes,
 		   "guest memory (default 64M); for one fault per sample at most 16M per vCPU"),
 	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing,
-		   "what backs it: anonymous (default) or memfd; with engine qemu memfd (default) or file_shared"),
+		   "what backs it: anonymous (default) or another of `tain list backings`; with engine qemu memfd "
+		   "(default) or file_shared"),
 	CMD_QEMU_OPTIONS,
 	CMD_OPTION(0, "cause", "LIST", OPTION_STRING, &opt.causes,
 		   "why accesses fault, separated by commas; `tain list causes` names them (default all, on soft those "

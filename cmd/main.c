@@ -54,10 +54,17 @@ static int unknown(const char *name)
 			    near ? ", did you mean '" : "", near ?: "", near ? "'?" : "");
 }
 
+/* `tain help bench fault` is `tain bench fault --help`: the words move down, and room for one more is left. */
+static int help_of(const struct command *c, int argc, char **argv)
+{
+	memmove(argv - 1, argv, (size_t)argc * sizeof(*argv));
+	argv[argc - 1] = (char *)"--help";
+	return c->main(argc + 1, argv - 1);
+}
+
 static int dispatch(int argc, char **argv)
 {
 	const struct command *c;
-	char *help_argv[] = { NULL, (char *)"--help", NULL };
 
 	if (argc < 2) {
 		help(stderr);
@@ -71,8 +78,7 @@ static int dispatch(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "help")) {
 		c = find(argv[2]);
-		help_argv[0] = argv[2];
-		return c ? c->main(2, help_argv) : unknown(argv[2]);
+		return c ? help_of(c, argc - 2, argv + 2) : unknown(argv[2]);
 	}
 	c = find(argv[1]);
 	return c ? c->main(argc - 1, argv + 1) : unknown(argv[1]);

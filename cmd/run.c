@@ -26,7 +26,8 @@ static const struct option_spec options[] = {
 		   .max = GUEST_MAX_VCPUS),
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory (default 64M)"),
 	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing,
-		   "what backs it: anonymous (default) or memfd; with engine qemu memfd (default) or file_shared"),
+		   "what backs it: anonymous (default) or another of `tain list backings`; with engine qemu memfd "
+		   "(default) or file_shared"),
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns,
 		   "end the guest after so long, with exit status 124 (default: no limit)", .min = 1,
 		   .max = CMD_TIME_MAX),

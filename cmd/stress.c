@@ -71,7 +71,7 @@ static const struct option_spec options[] = {
 		"be the I-th of K runs that share a --seed: with a seed of its own that follows from it, and a K-th of "
 		"the operations of -i, or of the steps of --plan (docs/fleet.md)"),
 	CMD_OPTION('d', "delay", "US", OPTION_U64, &opt.delay_us,
-		   "microseconds between host operations (default 20 on soft, 100 on kvm)", .min = 0, .max = 60000000,
+		   "microseconds between host operations (default 20 on soft, else 100)", .min = 0, .max = 60000000,
 		   .given = &opt.delay_given),
 	CMD_OPTION('w', "write-percent", "N", OPTION_UINT, &opt.write_percent,
 		   "share of guest accesses that write (default 25)", .min = 0, .max = 100, .given = &opt.writes_given),
@@ -348,6 +348,27 @@ static int take_shard(struct stress_config *c)
 	return CMD_OK;
 }
 
+/* Each file once: a second document would take the place of the first. Return: 0 or the exit status. */
+static int check_files(void)
+{
+	static const char *const names[] = { "json", "save-plan", "shrink" };
+	const char *const paths[] = { opt.json, opt.save_plan, opt.shrink };
+	int status = CMD_OK;
+
+	for (size_t i = 1; i < ARRAY_SIZE(paths) && !status; i++) {
+		if (!paths[i])
+			continue;
+		if (!strcmp(paths[i], "-"))
+			return cmd_complain(CMD_MISUSE, "--%s: it goes to a file, - is for --json", names[i]);
+		for (size_t j = 0; j < i; j++)
+			if (paths[j] && !strcmp(paths[i], paths[j]))
+				return cmd_complain(CMD_MISUSE, "--%s and --%s: both name %s", names[j], names[i],
+						    paths[i]);
+		status = cmd_check_output(names[i], paths[i]);
+	}
+	return status;
+}
+
 /* What the words mean. Return: 0 or the exit status after a complaint. */
 static int configure(struct stress_config *c)
 {
@@ -356,11 +377,7 @@ static int configure(struct stress_config *c)
 	int status = cmd_check_json(opt.json), ret;
 	struct plan_ops ops;
 
-	if (opt.save_plan)
-		status = status ?: cmd_check_output("save-plan", opt.save_plan);
-	if (opt.shrink)
-		status = status ?: cmd_check_output("shrink", opt.shrink);
-	status = status ?: take_plan();
+	status = status ?: check_files() ?: take_plan();
 	if (status)
 		return status;
 	ret = plan_parse_ops(opt.ops, &ops, &err);

@@ -89,6 +89,7 @@ static void every_command_helps(void)
 	}
 	check_help(TAIN("bench", "--help"), "tain bench");
 	check_help(TAIN("help", "bench"), "tain bench");
+	check_help(TAIN("help", "bench", "fault"), "tain bench fault");
 }
 
 static void help_wins_over_what_else_is_said(void)

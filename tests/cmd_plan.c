@@ -118,6 +118,9 @@ static void bad_plans_are_one_line(void)
 	check_refused(TAIN("stress", "--save-plan", "no/p.json"), 2,
 		      "--save-plan: cannot write to no: No such file or directory");
 	check_refused(TAIN("stress", "--shrink", ""), 2, "--shrink: an empty file name");
+	check_refused(TAIN("stress", "--save-plan", "-"), 2, "--save-plan: it goes to a file, - is for --json");
+	check_refused(TAIN("stress", "--save-plan", "x", "--json", "x"), 2, "--json and --save-plan: both name x");
+	check_refused(TAIN("stress", "--shrink", "x", "--save-plan", "x"), 2, "--save-plan and --shrink: both name x");
 	snprintf(text, sizeof(text), "%s{\"op\":\"remap\",\"first\":9,\"pages\":9}]}", head);
 	tain_write_file("p.json", text, strlen(text));
 	check_plan_refused(TAIN("stress", "--plan", "p.json", "--ops", "remap"), "--ops: a plan of --plan has its own");
