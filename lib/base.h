@@ -44,6 +44,7 @@ typedef int64_t s64;
 #define align_up(x, a) align_down((x) + ((__typeof__(x))(a)-1), a)
 #define is_aligned(x, a) (((x) & ((__typeof__(x))(a)-1)) == 0)
 #define cacheline_aligned __attribute__((aligned(CACHELINE)))
+#define link_hidden __attribute__((visibility("hidden"))) /* of data on a hot path: no look into the GOT */
 #define must_check __attribute__((warn_unused_result))
 #define format_printf(fmt, first) __attribute__((format(printf, fmt, first)))
 /* For memory whose history the thread sanitizer has wrong: say why. */

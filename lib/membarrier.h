@@ -9,8 +9,9 @@
  *   smp_mb_light()           smp_mb_heavy()
  *   read y                   read x
  *
- * One of the two reads sees the other's store. Where the kernel does not offer it, and
- * under TSan, both are full barriers.
+ * One of the two reads sees the other's store. Where the kernel does not offer it, there is
+ * no light side: thread_line stays 0 in every thread, and who finds it so says smp_mb(). Under
+ * TSan both are full barriers.
  */
 #ifndef LIB_MEMBARRIER_H
 #define LIB_MEMBARRIER_H
@@ -20,12 +21,13 @@
 
 extern bool membarrier_works; /* constant after the program's start */
 
+/* Context: thread_line is not 0. */
 static inline void smp_mb_light(void)
 {
-	if (likely(membarrier_works))
-		barrier();
-	else
+	if (TSAN)
 		smp_mb();
+	else
+		barrier();
 }
 
 /* Context: any; a system call and an interrupt to each processor that runs a thread of ours, a few microseconds. */

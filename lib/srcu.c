@@ -38,8 +38,8 @@
 #include "lib/srcu.h"
 
 #define POLL_SPINS 200
-#define POLL_MIN_NS 20000
-#define POLL_MAX_NS 1000000
+#define POLL_MIN_NS 20000ull
+#define POLL_MAX_NS 1000000ull
 
 static void srcu_domain_synchronize(struct grace_domain *domain)
 {
@@ -48,17 +48,31 @@ static void srcu_domain_synchronize(struct grace_domain *domain)
 
 int init_srcu_struct_class(struct srcu_struct *ss, struct lock_class *class)
 {
-	ss->slots = mem_alloc_aligned(CACHELINE, THREAD_MAX * sizeof(*ss->slots));
+	static_assert(sizeof(*ss->slots) == CACHELINE, "thread_line is an offset in slots");
+	ss->slots = mem_alloc_aligned(CACHELINE, (THREAD_MAX + 1) * sizeof(*ss->slots));
 	if (!ss->slots)
 		return -ENOMEM;
+	ss->slots[0].ticket = ~0ull;
 	ss->ticket = 1;
 	lock_map_init(&ss->map, class);
 	grace_domain_init(&ss->callbacks, &srcu_worker, srcu_domain_synchronize);
 	return 0;
 }
 
-/* Return: the ticket older than which none may be left. */
-static u64 start_waiting(struct srcu_struct *ss, const struct lock_site *site)
+u64 srcu_read_lock_slow(struct srcu_struct *ss, u64 ticket)
+{
+	u64 line = thread_own_line();
+	struct srcu_slot *slot = srcu_slot_at(ss, line);
+
+	if (slot->ticket)
+		slot->nested++;
+	else
+		WRITE_ONCE(slot->ticket, ticket);
+	smp_mb(); /* B, whether or not there is a lighter one */
+	return line;
+}
+
+u64 srcu_advance_site(struct srcu_struct *ss, const struct lock_site *site)
 {
 	u64 mine;
 
@@ -72,6 +86,16 @@ static u64 start_waiting(struct srcu_struct *ss, const struct lock_site *site)
 	return mine;
 }
 
+void srcu_poll(u32 *turn)
+{
+	u32 n = (*turn)++;
+
+	if (n < POLL_SPINS)
+		cpu_relax();
+	else
+		thread_sleep_ns(min(POLL_MIN_NS << min(n - POLL_SPINS, 16u), POLL_MAX_NS));
+}
+
 static bool slot_is_old(const struct srcu_slot *slot, u64 mine)
 {
 	u64 ticket = smp_load_acquire(&slot->ticket); /* pairs with C */
@@ -79,44 +103,24 @@ static bool slot_is_old(const struct srcu_slot *slot, u64 mine)
 	return ticket && ticket < mine;
 }
 
-/* Readers do not pay for waking us: look again, ever more seldom. */
-static int wait_for_slot(const struct srcu_slot *slot, u64 mine, bool killable)
-{
-	u64 ns = POLL_MIN_NS;
-
-	for (u32 turn = 0; slot_is_old(slot, mine); turn++) {
-		if (killable && thread_signal_pending())
-			return -EINTR;
-		if (turn < POLL_SPINS) {
-			cpu_relax();
-		} else {
-			thread_sleep_ns(ns);
-			ns = min(ns * 2, (u64)POLL_MAX_NS);
-		}
-	}
-	return 0;
-}
-
-static int wait_for_slots(struct srcu_struct *ss, u64 mine, bool killable)
+int srcu_wait(struct srcu_struct *ss, u64 mine, bool killable)
 {
 	u32 high = READ_ONCE(thread_high);
-	int err = 0;
 
-	for (u32 i = 0; i < high && !err; i++)
-		err = wait_for_slot(&ss->slots[i], mine, killable);
-	if (!err)
-		smp_mb(); /* as the kernel's: full. What the readers did is seen by the acquires already */
-	return err;
+	for (u32 i = 1; i <= high; i++)
+		for (u32 turn = 0; slot_is_old(&ss->slots[i], mine); srcu_poll(&turn))
+			if (killable && thread_signal_pending())
+				return -EINTR;
+	smp_mb(); /* as the kernel's: full. What the readers did is seen by the acquires already */
+	return 0;
 }
 
 void synchronize_srcu_site(struct srcu_struct *ss, const struct lock_site *site)
 {
-	(void)wait_for_slots(ss, start_waiting(ss, site), false);
-}
+	int err = srcu_wait(ss, srcu_advance_site(ss, site), false);
 
-int synchronize_srcu_killable_site(struct srcu_struct *ss, const struct lock_site *site)
-{
-	return wait_for_slots(ss, start_waiting(ss, site), true);
+	ASSERT(!err);
+	(void)err;
 }
 
 void call_srcu(struct srcu_struct *ss, struct rcu_head *head, void (*fn)(struct rcu_head *head))
@@ -134,7 +138,7 @@ void cleanup_srcu_struct(struct srcu_struct *ss)
 {
 	if (!ss->slots)
 		return;
-	for (u32 i = 0; i < THREAD_MAX; i++)
+	for (u32 i = 1; i <= THREAD_MAX; i++)
 		if (smp_load_acquire(&ss->slots[i].ticket))
 			BUG("srcu_struct cleaned up under a reader");
 	if (!grace_idle(&ss->callbacks))

@@ -27,7 +27,7 @@ struct srcu_slot {
 
 struct srcu_struct {
 	u64 ticket;		 /* one more per grace period, from 1 */
-	struct srcu_slot *slots; /* THREAD_MAX of them; constant */
+	struct srcu_slot *slots; /* by thread_line; the first looks as if a reader were in it */
 	struct grace_domain callbacks;
 	struct lock_map map; /* held by readers, asked for by who waits for them: the checker sees the deadlock */
 };
@@ -44,30 +44,37 @@ int init_srcu_struct_class(struct srcu_struct *ss, struct lock_class *class);
 /* No reader and no callback may be left (srcu_barrier()). Fine on a zeroed struct. */
 void cleanup_srcu_struct(struct srcu_struct *ss);
 
+static inline struct srcu_slot *srcu_slot_at(const struct srcu_struct *ss, u64 line)
+{
+	return (struct srcu_slot *)((char *)ss->slots + line);
+}
+
+/* Not the outermost reader of its thread, or no thread_line. Return: the line. */
+u64 srcu_read_lock_slow(struct srcu_struct *ss, u64 ticket);
+
 static inline int must_check srcu_read_lock_site(struct srcu_struct *ss, const struct lock_site *site)
 {
-	u32 idx = thread_id();
-	struct srcu_slot *slot = &ss->slots[idx];
-	/* Pairs with the exchange in start_waiting(): who draws a ticket sees what was published before it was made. */
+	u64 line = thread_line;
+	struct srcu_slot *slot = srcu_slot_at(ss, line);
+	/* Pairs with the exchange in srcu_advance(): who draws a ticket sees what was published before it was made. */
 	u64 ticket = smp_load_acquire(&ss->ticket);
 
 	lock_check_acquire(&ss->map.dep, 0, LOCK_READ, site);
 	race_point("srcu_read_lock:sampled"); /* the straggler of lib/srcu.c stands here */
 	if (unlikely(slot->ticket))
-		slot->nested++;
-	else
-		WRITE_ONCE(slot->ticket, ticket);
+		return (int)srcu_read_lock_slow(ss, ticket);
+	WRITE_ONCE(slot->ticket, ticket);
 	/*
-	 * B, pairs with A in start_waiting(): either the updater sees us, or we see what
+	 * B, pairs with A in srcu_advance(): either the updater sees us, or we see what
 	 * it published before. Also keeps the section after the store.
 	 */
 	smp_mb_light();
-	return (int)idx;
+	return (int)line;
 }
 
 static inline void srcu_read_unlock_site(struct srcu_struct *ss, int idx, const struct lock_site *site)
 {
-	struct srcu_slot *slot = &ss->slots[(u32)idx];
+	struct srcu_slot *slot = srcu_slot_at(ss, (u32)idx);
 
 	lock_check_release(&ss->map.dep, LOCK_READ, site);
 	if (unlikely(slot->nested))
@@ -83,10 +90,18 @@ static inline void srcu_read_unlock_site(struct srcu_struct *ss, int idx, const 
 #define srcu_read_lock(ss) srcu_read_lock_site(ss, LOCK_HERE)
 #define srcu_read_unlock(ss, idx) srcu_read_unlock_site(ss, idx, LOCK_HERE)
 
+/* What srcu_read_lock() returned to this thread, for who would have to keep it over a call: a store is dearer. */
+static inline int srcu_read_idx(void)
+{
+	u64 line = thread_line;
+
+	return (int)(likely(line) ? line : thread_own_line());
+}
+
 /* Is this thread in a reader of @ss? Exact in every build. */
 static inline bool srcu_read_lock_held(const struct srcu_struct *ss)
 {
-	return ss->slots[thread_id()].ticket;
+	return thread_self && srcu_slot_at(ss, thread_own_line())->ticket;
 }
 
 #define srcu_dereference(p, ss)                                                                                        \
@@ -102,9 +117,19 @@ static inline bool srcu_read_lock_held(const struct srcu_struct *ss)
 void synchronize_srcu_site(struct srcu_struct *ss, const struct lock_site *site);
 #define synchronize_srcu(ss) synchronize_srcu_site(ss, LOCK_HERE)
 
-/* The same until a signal is pending. Return: 0; -EINTR: some reader may still run. */
-int must_check synchronize_srcu_killable_site(struct srcu_struct *ss, const struct lock_site *site);
-#define synchronize_srcu_killable(ss) synchronize_srcu_killable_site(ss, LOCK_HERE)
+/*
+ * The two halves of synchronize_srcu(), for who keeps readers of his own beside those of
+ * @ss. The first makes a new ticket and passes barrier A: of a reader that does not see what
+ * the caller published, what it stored before its own barrier is seen now. Return: the
+ * ticket; older ones are waited for. The second waits. Return: 0; -EINTR if @killable and a
+ * signal is pending: some reader may still run.
+ */
+u64 must_check srcu_advance_site(struct srcu_struct *ss, const struct lock_site *site);
+#define srcu_advance(ss) srcu_advance_site(ss, LOCK_HERE)
+int must_check srcu_wait(struct srcu_struct *ss, u64 ticket, bool killable);
+
+/* Between two looks at what readers do not pay for telling us: ever more seldom. *@turn: 0 at first. */
+void srcu_poll(u32 *turn);
 
 /*
  * fn(head) after a grace period of @ss, on a thread shared by all srcu_structs: a

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lib/lock.h"
+#include "lib/membarrier.h"
 #include "lib/rcu.h"
 #include "lib/thread.h"
 #include "lib/time.h"
@@ -25,6 +26,7 @@ u32 thread_high;
 u32 thread_signals[THREAD_MAX];
 
 __thread u32 thread_self;
+__thread u64 thread_line;
 static __thread u32 depth; /* thread_enter() calls not left yet */
 static __thread char self_name[THREAD_NAME_BYTES];
 
@@ -69,6 +71,7 @@ static void set_name(char *dst, const char *name)
 static void enter(u32 id, const char *name)
 {
 	thread_self = id + 1;
+	thread_line = membarrier_works || TSAN ? thread_own_line() : 0;
 	depth = 1;
 	set_name(self_name, name);
 	rcu_register_thread();
@@ -83,6 +86,7 @@ static void leave(void)
 		BUG("thread ends inside an RCU reader");
 	rcu_unregister_thread();
 	thread_self = 0;
+	thread_line = 0;
 	depth = 0;
 	self_name[0] = '\0';
 	id_free(id);

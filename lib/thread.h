@@ -56,7 +56,14 @@ void thread_sleep_ns(u64 ns);
 void thread_block_signals(void); /* in a thread that must never run the program's handlers */
 
 extern __thread u32 thread_self; /* id + 1; 0 before thread_enter() */
-extern u32 thread_high;		 /* every id in use, now or before, is below it; only grows */
+/*
+ * For hot paths: (id + 1) * CACHELINE, the offset of the thread's line in an array of
+ * THREAD_MAX + 1 of them; 0 where smp_mb_light() may not be said: before thread_enter(), and
+ * without membarrier(2). So the array's first line is nobody's, and can be made to look as
+ * if it asked for the slow path, which says thread_own_line() and smp_mb().
+ */
+extern __thread u64 thread_line;
+extern u32 thread_high; /* every id in use, now or before, is below it; only grows */
 u32 thread_id_slow(void);
 
 static inline u32 thread_id(void)
@@ -64,6 +71,12 @@ static inline u32 thread_id(void)
 	u32 self = thread_self;
 
 	return likely(self) ? self - 1 : thread_id_slow();
+}
+
+/* In any case. Enters if need be. */
+static inline u64 thread_own_line(void)
+{
+	return (thread_id() + 1ull) * CACHELINE;
 }
 
 /*

@@ -36,7 +36,7 @@ struct trace_room {
 
 #define TRACE_RING_RECORDS 4096
 
-extern u32 trace_on;
+extern u32 trace_on link_hidden;
 
 void trace_set(bool on);
 void trace_record(const struct trace_room *room, u32 event, u64 a, u64 b, u64 c, u64 d);

@@ -13,26 +13,35 @@
  *   unlock                         take_all_locks returns; publish
  *                                  a fault of the newcomer finds the entries cleared
  *
- * By section: every section is an SRCU reader, in a domain of its address space, before
- * it looks at the list; the newcomer publishes itself first and waits for readers after.
+ * By section: every section stands in the slot of its thread (struct mn_slot), before it
+ * looks at the list; the newcomer publishes itself first and waits for slots after. A
+ * section inside another of its thread finds the slot taken: it is an SRCU reader instead,
+ * in a domain of its address space, by the same argument.
  *
  *   section (thread i)                     register
  *   ------------------                     --------
- *   srcu_read_lock: slot[i], barrier B     publish
- *   walk the list: start                   synchronize_srcu: barrier A, then wait for
- *   clear entries                            each slot that an older section holds
+ *   ticket, then slot[i] = this mm         publish
+ *   barrier B                              mine = ++ticket; barrier A
+ *   walk the list: start                   wait for each slot that holds this mm with a
+ *   clear entries                            ticket older than mine
  *   walk the list: end                       (a signal: retract, wait for walkers, -EINTR)
- *   srcu_read_unlock: release              return
+ *   slot[i] = none: release C              return
  *                                          a fault of the newcomer finds the entries cleared
  *
- * A pairs with B (lib/srcu.c), so of the walk and the look at slot[i] at least one sees
- * the other's store. If the walk sees the newcomer, its start is called: nothing missed.
- * If not, the section is an older one, and register returns after it is over: until then
- * the newcomer holds no translation, and what it looks up later is what the section left.
- * Either way no start that matters is missed. An end is only delivered up to
- * range->seen, the youngest subscription on the list when start walked it: births are
- * numbered in the order of publication and the list is in that order, so exactly those
- * at or below it were called. Sections that open later are not waited for, however many.
+ * A pairs with B, so of the walk and the look at slot[i] at least one sees the other's
+ * store. If the walk sees the newcomer, its start is called: nothing missed. If not, the
+ * section is an older one, and register returns after it is over: until then the newcomer
+ * holds no translation, and what it looks up later is what the section left. Either way no
+ * start that matters is missed. An end is only delivered up to range->seen, the youngest
+ * subscription on the list when start walked it: births are numbered in the order of
+ * publication and the list is in that order, so exactly those at or below it were called.
+ *
+ * Sections that open later are not waited for, however many: they draw mine or a later
+ * ticket. One that meets nobody on the list draws none, and is old in any case: it stood in
+ * its slot before A, for after A every section sees the newcomer, until that is gone. The
+ * waiter reads the slot, then the ticket; the section writes the ticket, then the slot. So
+ * a ticket goes with the slot, or with a later section of the thread, and then the one that
+ * is waited for is over.
  */
 #include "notifier/notifier_internal.h"
 
@@ -46,6 +55,30 @@ void mn_mm_write_unlock(struct notifier_mm *mm)
 {
 	if (mm->admission == NOTIFIER_ADMIT_MM_LOCK)
 		mm->ops->unlock_for_write(mm);
+}
+
+static bool slot_is_old(const struct mn_slot *slot, const struct notifier_mm *mm, u64 mine)
+{
+	/* Both pair with C and with the stores of later sections: what the section did is seen when it is over. */
+	uintptr_t word = smp_load_acquire(&slot->word);
+
+	if ((word & ~MN_HEARD) != (uintptr_t)mm)
+		return false;
+	return !(word & MN_HEARD) || smp_load_acquire(&slot->ticket) < mine;
+}
+
+/* Wait for the sections that may not have seen what was published. Return: 0; -EINTR: a signal is pending. */
+static int wait_for_sections(struct notifier_mm *mm)
+{
+	struct srcu_struct *nested = &mm->subscriptions->sections;
+	u64 mine = srcu_advance(nested);
+	u32 high = READ_ONCE(thread_high);
+
+	for (u32 i = 1; i <= high; i++)
+		for (u32 turn = 0; slot_is_old(&mn_slots[i], mm, mine); srcu_poll(&turn))
+			if (thread_signal_pending())
+				return -EINTR;
+	return srcu_wait(nested, mine, true);
 }
 
 static int admit_by_section(struct notifier_mm *mm, const struct mn_newcomer *newcomer)
@@ -62,7 +95,7 @@ static int admit_by_section(struct notifier_mm *mm, const struct mn_newcomer *ne
 	spin_unlock(&subs->lock);
 	race_point("notifier:published");
 	if (!newcomer->careless)
-		err = synchronize_srcu_killable(&subs->sections);
+		err = wait_for_sections(mm);
 	if (!err)
 		return 0;
 	spin_lock(&subs->lock);

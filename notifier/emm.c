@@ -165,7 +165,7 @@ int emm_notifier_register(struct emm_notifier *e, struct notifier_mm *mm, enum e
 
 	if (!e || !mm || !e->callback || (version != EMM_V1 && version != EMM_V3))
 		return -EINVAL;
-	if (mn_in_callback() || mn_in_section(mm))
+	if (mn_in_callback() || mn_in_section())
 		return -EDEADLK;
 	if (!try_cmpxchg(&e->state, &expected, (unsigned int)MN_CHANGING))
 		return -EEXIST;

@@ -70,7 +70,7 @@ static int get_checks(const struct mmu_notifier_ops *ops, struct notifier_mm *mm
 		return -EINVAL;
 	if (ops->arch_invalidate_secondary_tlbs && ops->invalidate_range_start)
 		return -EINVAL;
-	return mn_in_callback() || mn_in_section(mm) ? -EDEADLK : 0;
+	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
 }
 
 int mmu_notifier_get_locked(const struct mmu_notifier_ops *ops, struct notifier_mm *mm,

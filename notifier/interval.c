@@ -150,7 +150,7 @@ static int itree_admit(struct notifier_mm *mm)
 	};
 	int err;
 
-	if (mn_in_callback() || mn_in_section(mm))
+	if (mn_in_callback() || mn_in_section())
 		return -EDEADLK;
 	err = mn_admit(mm, &newcomer);
 	if (!err)
@@ -285,7 +285,7 @@ int mmu_interval_notifier_remove(struct mmu_interval_notifier *subscription)
 
 	if (!subscription)
 		return -EINVAL;
-	if (mn_in_callback() || mn_in_section(NULL))
+	if (mn_in_callback() || mn_in_section())
 		return -EDEADLK;
 	if (!try_cmpxchg(&subscription->state, &expected, (unsigned int)MN_CHANGING))
 		return -EINVAL;
@@ -323,7 +323,7 @@ int mmu_interval_read_begin(struct mmu_interval_notifier *subscription, uint64_t
 
 	if (!subscription || !out || READ_ONCE(subscription->state) != MN_REGISTERED)
 		return -EINVAL;
-	if (mn_in_section(NULL))
+	if (mn_in_section())
 		return -EDEADLK;
 	subs = subscription->mm->subscriptions;
 	/*

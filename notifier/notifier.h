@@ -9,7 +9,9 @@
 #include "lib/atomic.h"
 #include "lib/base.h"
 #include "lib/lock.h"
+#include "lib/race.h"
 #include "lib/srcu.h"
+#include "lib/thread.h"
 #include "tain/notifier.h"
 
 /* How a newcomer is kept from meeting a section half way (rule N3); docs/notifier.md. */
@@ -25,12 +27,12 @@ enum notifier_admission {
 #define MN_ITREE 2u /* those in the tree */
 #define MN_EMM 4u   /* those on the EMM chain */
 #define MN_LISTEN (MN_LIST | MN_ITREE | MN_EMM)
-#define MN_COUNT 8u /* be a reader of subscriptions->sections: admission by section, constant */
+#define MN_COUNT 8u /* let registration find it: admission by section, constant */
 
 /* Private to notifier/ but for the fast paths below. */
 struct mmu_notifier_subscriptions {
 	u32 interested;		     /* written under lock */
-	struct srcu_struct sections; /* section admission: every section is a reader; made with the mm */
+	struct srcu_struct sections; /* section admission: readers are sections that have no slot; made with the mm */
 	struct mmu_notifier *first;  /* written under lock, walked under the notifier SRCU domain */
 	struct emm_notifier *emm;    /* chain; written under lock, walked under the notifier SRCU domain */
 	u32 emm_version;	     /* 0: no chain yet; written under lock */
@@ -67,6 +69,7 @@ struct notifier_mm {
 	const struct notifier_mm_ops *ops;
 	struct mmu_notifier_subscriptions *subscriptions; /* rule N1: published once, freed with the mm */
 	enum notifier_admission admission;		  /* constant */
+	hva_t last;					  /* address; constant */
 	s32 users;					  /* mm_users, atomic */
 	s32 count;					  /* mm_count, atomic */
 };
@@ -96,8 +99,27 @@ static inline bool mm_has_notifiers(const struct notifier_mm *mm)
 #define MN_IN_ITREE 2u
 #define MN_IN_LIST 4u
 #define MN_IN_EMM 8u
-#define MN_COUNTED 16u /* a reader of subscriptions->sections */
-#define MN_QUICK 32u   /* and nothing else: counted, nobody to call */
+#define MN_SLOT 16u    /* it is the one in its thread's slot */
+#define MN_COUNTED 32u /* not in a slot, but a reader of subscriptions->sections */
+#define MN_REFUSED 64u /* somebody cannot start now: closed again before start returns */
+#define MN_QUICK 128u  /* checking builds: in the slot, nobody to call. In a release build these leave 0 */
+
+/*
+ * The section that a thread has open; further ones of the same thread are only counted.
+ * Written by its thread. Slot 0 looks taken: threads without thread_line are only counted.
+ */
+struct mn_slot {
+	uintptr_t word; /* its address space; MN_HEARD: somebody listened. 0: none */
+	u64 ticket;	/* of subs->sections, drawn before; only with MN_HEARD, only by section */
+	u32 more;	/* sections beyond; its thread alone looks */
+} cacheline_aligned;
+#define MN_HEARD 1ul
+extern struct mn_slot mn_slots[THREAD_MAX + 1] link_hidden; /* by thread_line */
+
+static inline struct mn_slot *mn_slot_self(void)
+{
+	return (struct mn_slot *)((char *)mn_slots + thread_line);
+}
 
 int mn_range_start(struct mmu_notifier_range *range);
 void mn_range_end(struct mmu_notifier_range *range);
@@ -107,22 +129,32 @@ bool mn_clear_young(struct notifier_mm *mm, hva_t start, hva_t end);
 bool mn_test_young(struct notifier_mm *mm, hva_t start, hva_t end);
 void mn_secondary_tlbs(struct notifier_mm *mm, hva_t start, hva_t end);
 
-/* A section that nobody wants to hear of: plain loads and stores. Return: false: somebody does. */
-static inline bool mn_quick_start(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
+/*
+ * A section that nobody wants to hear of: two stores, of which it keeps no note; admission.c
+ * has the argument. Return: false: somebody does, or the slot is taken.
+ */
+static inline bool mn_quick_start(const struct notifier_mm *mm, const struct mmu_notifier_subscriptions *subs)
 {
-	range->sections = srcu_read_lock(&subs->sections);
-	if (READ_ONCE(subs->interested) & MN_LISTEN) {
-		srcu_read_unlock(&subs->sections, range->sections);
+	struct mn_slot *slot = mn_slot_self();
+
+	if (unlikely(slot->word))
 		return false;
-	}
-	range->flags = MN_QUICK;
-	return true;
+	WRITE_ONCE(slot->word, (uintptr_t)mm);
+	race_point("notifier:quick_in_slot");
+	smp_mb_light(); /* B, pairs with A in srcu_advance() */
+	if (likely(READ_ONCE(subs->interested) == MN_COUNT))
+		return true;
+	smp_store_release(&slot->word, 0);
+	return false;
 }
 
-static inline void mn_quick_end(struct mmu_notifier_range *range)
+/* Of a section that left no flags: it stands in the slot, or was none, as by mm_lock without subscribers. */
+static inline void mn_quick_end(const struct notifier_mm *mm)
 {
-	range->flags = 0;
-	srcu_read_unlock(&range->mm->subscriptions->sections, range->sections);
+	struct mn_slot *slot = mn_slot_self();
+
+	if (likely(slot->word == (uintptr_t)mm))
+		smp_store_release(&slot->word, 0); /* C, pairs with the acquire in slot_is_old() */
 }
 
 /*
@@ -136,25 +168,31 @@ static inline void mn_quick_end(struct mmu_notifier_range *range)
  */
 static inline int mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
-	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
+	const struct notifier_mm *mm = range->mm;
+	const struct mmu_notifier_subscriptions *subs = READ_ONCE(mm->subscriptions);
 	u32 interested;
 
 	if (CHECKING) /* these check every section */
 		return mn_range_start(range);
-	interested = likely(!subs) ? 0 : READ_ONCE(subs->interested);
-	if (!interested || (interested == MN_COUNT && mn_quick_start(subs, range)))
+	if (!subs)
+		return 0;
+	interested = READ_ONCE(subs->interested);
+	if (likely(interested == MN_COUNT) ? mn_quick_start(mm, subs) : !interested)
 		return 0;
 	return mn_range_start(range);
 }
 
-/* Close it. One that is not open is a checker report, and ignored. */
+/*
+ * Close it. One that is not open is a checker report, and ignored; but for one of an
+ * address space of which the same thread has another open that nobody hears of.
+ */
 static inline void mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 {
-	/* start said whether it is open, whoever came or went since */
-	if (!CHECKING && likely(range->flags == MN_QUICK))
-		mn_quick_end(range);
-	else if (CHECKING || range->flags)
+	/* start said whether somebody hears, whoever came or went since */
+	if (CHECKING || unlikely(range->flags))
 		mn_range_end(range);
+	else
+		mn_quick_end(range->mm);
 }
 
 /*

@@ -36,7 +36,7 @@ enum mn_state {
 	MN_GOT, /* by mmu_notifier_get() */
 };
 
-extern struct srcu_struct mn_srcu;
+extern struct srcu_struct mn_srcu link_hidden;
 
 /*
  * Pseudo-locks (docs/locking.md). The first is "held" by callbacks and asked for by
@@ -45,28 +45,10 @@ extern struct srcu_struct mn_srcu;
  */
 extern struct lock_map mn_callback_map, mn_section_map;
 
-/* Sections that this thread has open, of any mm, and that somebody hears of. No store depends on the one before. */
-struct mn_open {
-	u32 one, more;
-};
-extern __thread struct mn_open mn_open;
-
-static inline void mn_section_enter(void)
+/* Its slot, used or not. Enters the thread if need be. */
+static inline struct mn_slot *mn_slot_own(void)
 {
-	lock_map_acquire_read(&mn_section_map);
-	if (unlikely(mn_open.one))
-		mn_open.more++;
-	else
-		mn_open.one = 1;
-}
-
-static inline void mn_section_leave(void)
-{
-	if (unlikely(mn_open.more))
-		mn_open.more--;
-	else
-		mn_open.one = 0;
-	lock_map_release_read(&mn_section_map);
+	return &mn_slots[thread_id() + 1];
 }
 
 /* Every callback runs inside a reader of mn_srcu: that is how a thread knows that it is in one. */
@@ -95,11 +77,11 @@ static inline void mn_atomic_leave(void)
 }
 
 /*
- * Before what waits for callbacks, or for sections. True: it would wait for its own
- * caller; reported. @mm: NULL if somebody hears of its sections.
+ * Before what waits for callbacks, or for sections. True: it would, or could, wait for its
+ * own caller; reported.
  */
 bool mn_in_callback(void);
-bool mn_in_section(const struct notifier_mm *mm);
+bool mn_in_section(void);
 
 /* Pairs with the store-release in list_add_locked(): who sees the subscription sees it whole. Context: mn_srcu. */
 static inline struct mmu_notifier *mn_first(struct mmu_notifier_subscriptions *subs)

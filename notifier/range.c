@@ -5,11 +5,28 @@
  * Order of start: interval notifiers, the list, the EMM chain; of end: the same. A
  * section that must not block and is refused by one is closed for all that opened
  * it, in any of the three (rule N6), before start returns.
+ *
+ * One that everybody on the list opens, and nobody else, is a matter of nanoseconds, and
+ * those are a matter of stores. So what is seldom leaves by a tail call, and little is kept
+ * over a callback: each register saved is one.
  */
 #include "lib/probe.h"
 #include "notifier/notifier_internal.h"
 
 /* --- the list ------------------------------------------------------------------------------ */
+
+static inline void walk_begin(void)
+{
+	int idx = srcu_read_lock(&mn_srcu);
+
+	ASSERT(idx == srcu_read_idx());
+	(void)idx;
+}
+
+static inline void walk_end(void)
+{
+	srcu_read_unlock(&mn_srcu, srcu_read_idx());
+}
 
 /* Return: 0: opened all the same; -EAGAIN. */
 static __attribute__((noinline, cold)) int start_failed(const struct mmu_notifier *subscription,
@@ -43,31 +60,30 @@ static inline int call_start(struct mmu_notifier *subscription, const struct mmu
 	return likely(!err) ? 0 : start_failed(subscription, range, err);
 }
 
-static inline __attribute__((always_inline)) int call_starts(struct mmu_notifier_subscriptions *subs,
-							     struct mmu_notifier_range *range)
+/* Who cannot go on says so in range->flags: there is no result to carry along. */
+static inline __attribute__((always_inline)) void call_starts(struct mmu_notifier_subscriptions *subs,
+							      struct mmu_notifier_range *range, u32 flags)
 {
-	int idx = srcu_read_lock(&mn_srcu), err = 0;
-	struct mmu_notifier *first;
+	struct mmu_notifier *s;
 
-	first = mn_first(subs);
-	range->seen = first ? first->born : 0;
-	range->flags |= MN_IN_LIST;
-	for (struct mmu_notifier *s = first; s; s = mn_next(s)) {
+	walk_begin();
+	s = mn_first(subs);
+	range->flags = flags | MN_IN_LIST;
+	range->seen = s ? s->born : 0;
+	for (; s; s = mn_next(s)) {
 		/* One that fails does not stop the walk: the others must hear of it (rule N6). */
 		if (s->ops->invalidate_range_start && unlikely(call_start(s, range)))
-			err = -EAGAIN;
+			range->flags |= MN_REFUSED;
 		race_point("notifier:between_starts");
 	}
-	srcu_read_unlock(&mn_srcu, idx);
-	return err;
+	walk_end();
 }
 
 /* rule N7: those whose start was called, less those that left. */
 static inline __attribute__((always_inline)) void call_ends(struct mmu_notifier_subscriptions *subs,
 							    const struct mmu_notifier_range *range)
 {
-	int idx = srcu_read_lock(&mn_srcu);
-
+	walk_begin();
 	for (struct mmu_notifier *s = mn_first(subs); s; s = mn_next(s)) {
 		if (unlikely(s->born > range->seen)) {
 			if (range->mm->admission == NOTIFIER_ADMIT_MM_LOCK)
@@ -84,36 +100,64 @@ static inline __attribute__((always_inline)) void call_ends(struct mmu_notifier_
 			non_block_end();
 		mn_callback_leave();
 	}
-	srcu_read_unlock(&mn_srcu, idx);
+	walk_end();
 }
 
 /* --- a section ------------------------------------------------------------------------------ */
 
-static inline void close_section(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
+/* A section inside another of its thread, or no thread_line; or nobody ever listened, and a checker wants to know. */
+static u32 open_more(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range)
 {
-	if (range->flags & MN_COUNTED)
-		srcu_read_unlock(&subs->sections, range->sections);
+	mn_slot_own()->more++;
+	if (!subs || !(READ_ONCE(subs->interested) & MN_COUNT))
+		return MN_OPEN;
+	range->sections = srcu_read_lock(&subs->sections);
+	return MN_OPEN | MN_COUNTED;
+}
+
+/* Before the list is looked at: registration by section finds it from here on. The slot is free. */
+static inline void open_in_slot(struct mn_slot *slot, struct mmu_notifier_subscriptions *subs,
+				struct mmu_notifier_range *range)
+{
+	/*
+	 * Acquire: pairs with the exchange in srcu_advance(), as in srcu_read_lock(). Release:
+	 * who sees the ticket sees the thread's section before it over.
+	 */
+	smp_store_release(&slot->ticket, smp_load_acquire(&subs->sections.ticket));
+	smp_store_release(&slot->word,
+			  (uintptr_t)range->mm | MN_HEARD); /* who sees it sees its ticket, or a later one */
+	smp_mb_light();					    /* B, pairs with A in srcu_advance() */
+}
+
+static inline __attribute__((always_inline)) void close_section(struct mmu_notifier_subscriptions *subs,
+								struct mmu_notifier_range *range)
+{
+	u32 flags = range->flags;
+
 	range->flags = 0;
-	mn_section_leave();
+	if (likely(flags & MN_SLOT)) {
+		smp_store_release(&mn_slot_self()->word, 0); /* C, pairs with the acquire in slot_is_old() */
+	} else {
+		mn_slot_own()->more--;
+		if (flags & MN_COUNTED)
+			srcu_read_unlock(&subs->sections, range->sections);
+	}
+	lock_map_release_read(&mn_section_map);
 }
 
 /* Beside the list, or instead of it: what only some address spaces have. */
-static __attribute__((noinline)) int call_all_starts(struct mmu_notifier_subscriptions *subs,
-						     struct mmu_notifier_range *range, u32 interested)
+static __attribute__((noinline)) void call_all_starts(struct mmu_notifier_subscriptions *subs,
+						      struct mmu_notifier_range *range, u32 interested)
 {
-	int err = 0;
-
-	if ((interested & MN_EMM) && !range->blockable)
-		return -EAGAIN; /* EMM knows no callback that may not block (rule E5) */
-	if (interested & MN_ITREE)
-		err = mn_itree_start(subs, range);
-	if (err)
-		return err;
+	/* EMM knows no callback that may not block (rule E5). */
+	if (((interested & MN_EMM) && !range->blockable) || ((interested & MN_ITREE) && mn_itree_start(subs, range))) {
+		range->flags |= MN_REFUSED;
+		return;
+	}
 	if (interested & MN_LIST)
-		err = call_starts(subs, range);
-	if (!err && (interested & MN_EMM))
+		call_starts(subs, range, range->flags);
+	if ((interested & MN_EMM) && !(range->flags & MN_REFUSED))
 		mn_emm_start(subs, range);
-	return err;
 }
 
 /* Nobody else ends it for those who have started: the caller will not (rule N6). */
@@ -129,70 +173,94 @@ static __attribute__((noinline, cold)) int start_unwind(struct mmu_notifier_subs
 	return -EAGAIN;
 }
 
-static __attribute__((noinline)) void call_all_ends(struct mmu_notifier_subscriptions *subs,
-						    struct mmu_notifier_range *range)
-{
-	if (range->flags & MN_IN_ITREE)
-		mn_itree_end(subs);
-	if (range->flags & MN_IN_LIST)
-		call_ends(subs, range);
-	if (range->flags & MN_IN_EMM)
-		mn_emm_end(subs, range);
-	close_section(subs, range);
-}
-
 static __attribute__((noinline, cold)) int bad_range(const struct mmu_notifier_range *range)
 {
 	check_report("a section over %#llx..%#llx", (unsigned long long)range->start, (unsigned long long)range->end);
 	return -EINVAL;
 }
 
+/* What is heard by others than a list, or nested, or the first of its thread. The section is open. */
+static __attribute__((noinline)) int start_by_kind(struct mmu_notifier_subscriptions *subs,
+						   struct mmu_notifier_range *range, u32 flags)
+{
+	range->flags = flags;
+	if (subs)
+		call_all_starts(subs, range, READ_ONCE(subs->interested) & MN_LISTEN);
+	return likely(!(range->flags & MN_REFUSED)) ? 0 : start_unwind(subs, range);
+}
+
+static __attribute__((noinline)) int start_more(struct mmu_notifier_subscriptions *subs,
+						struct mmu_notifier_range *range)
+{
+	u32 flags = open_more(subs, range);
+
+	race_point("notifier:section_counted");
+	return start_by_kind(subs, range, flags);
+}
+
 int mn_range_start(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
-	u32 interested;
-	int err;
+	struct mn_slot *slot;
 
-	/* Without a limit, limit - 1 is the highest address. */
-	if (unlikely(range->start >= range->end || range->end - 1 > range->mm->ops->limit - 1))
+	if (unlikely(range->start >= range->end || range->end - 1 > range->mm->last))
 		return bad_range(range);
-	mn_section_enter();
-	range->flags = MN_OPEN;
+	lock_map_acquire_read(&mn_section_map);
 	mn_trace(START, range->start, range->end, range->event, range->blockable);
 	probe3(invalidate_start, range->start, range->end, range->event);
-	if (!subs)
+	/* In a release build it was tried inline. */
+	if (CHECKING && subs && READ_ONCE(subs->interested) == MN_COUNT && mn_quick_start(range->mm, subs)) {
+		range->flags = MN_QUICK;
 		return 0;
-	if (READ_ONCE(subs->interested) & MN_COUNT) {
-		range->sections = srcu_read_lock(&subs->sections);
-		range->flags = MN_OPEN | MN_COUNTED;
 	}
+	slot = mn_slot_self();
+	if (unlikely((CHECKING && !subs) || slot->word))
+		return start_more(subs, range);
+	open_in_slot(slot, subs, range);
 	race_point("notifier:section_counted");
-	/* To be believed under the locks of a section, or once it is counted: as admission is. */
-	interested = READ_ONCE(subs->interested) & MN_LISTEN;
-	if (!interested)
-		return 0;
-	if (likely(interested == MN_LIST))
-		err = call_starts(subs, range);
-	else
-		err = call_all_starts(subs, range, interested);
-	return likely(!err) ? 0 : start_unwind(subs, range);
+	/* To be believed under the locks of a section, or once it can be found: as admission is. */
+	if (unlikely((READ_ONCE(subs->interested) & MN_LISTEN) != MN_LIST))
+		return start_by_kind(subs, range, MN_OPEN | MN_SLOT);
+	call_starts(subs, range, MN_OPEN | MN_SLOT);
+	return likely(!(range->flags & MN_REFUSED)) ? 0 : start_unwind(range->mm->subscriptions, range);
+}
+
+static __attribute__((noinline)) void end_by_kind(struct mmu_notifier_subscriptions *subs,
+						  struct mmu_notifier_range *range)
+{
+	if (!range->flags) {
+		check_report("the end of a section that is not open");
+		return;
+	}
+	if (CHECKING && (range->flags & MN_QUICK)) {
+		range->flags = 0;
+		mn_quick_end(range->mm);
+		lock_map_release_read(&mn_section_map);
+		return;
+	}
+	if (range->flags & MN_IN_ITREE)
+		mn_itree_end(subs);
+	if ((range->flags & MN_IN_LIST) || (CHECKING && subs && READ_ONCE(subs->first)))
+		call_ends(subs, range);
+	if (range->flags & MN_IN_EMM)
+		mn_emm_end(subs, range);
+	close_section(subs, range);
 }
 
 void mn_range_end(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = READ_ONCE(range->mm->subscriptions);
 
-	if (unlikely(!range->flags)) {
-		check_report("the end of a section that is not open");
+	if (range->flags) {
+		mn_trace(END, range->start, range->end, range->event, 0);
+		probe3(invalidate_end, range->start, range->end, range->event);
+	}
+	if (unlikely(range->flags != (MN_OPEN | MN_SLOT | MN_IN_LIST))) {
+		end_by_kind(subs, range);
 		return;
 	}
-	mn_trace(END, range->start, range->end, range->event, 0);
-	probe3(invalidate_end, range->start, range->end, range->event);
-	if (unlikely(range->flags & (MN_IN_ITREE | MN_IN_EMM))) {
-		call_all_ends(subs, range);
-		return;
-	}
-	if ((range->flags & MN_IN_LIST) || (CHECKING && subs && READ_ONCE(subs->first)))
-		call_ends(subs, range);
-	close_section(subs, range);
+	call_ends(subs, range);
+	range->flags = 0;
+	smp_store_release(&mn_slot_self()->word, 0); /* C, pairs with the acquire in slot_is_old() */
+	lock_map_release_read(&mn_section_map);
 }

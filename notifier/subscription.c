@@ -17,7 +17,7 @@ static bool srcu_ready; /* constant after the program's start */
 
 struct lock_map mn_callback_map = LOCK_MAP_INIT(&callback_class);
 struct lock_map mn_section_map = LOCK_MAP_INIT(&section_class);
-__thread struct mn_open mn_open;
+struct mn_slot mn_slots[THREAD_MAX + 1] = { { .word = MN_HEARD } };
 
 /* One domain for the life of the program: it can be made before any thread asks for it, and never ends. */
 __attribute__((constructor)) static void srcu_make(void)
@@ -37,13 +37,11 @@ bool mn_in_callback(void)
 	return false;
 }
 
-bool mn_in_section(const struct notifier_mm *mm)
+bool mn_in_section(void)
 {
-	bool open = mn_open.one;
+	const struct mn_slot *slot = mn_slot_own();
 
-	if (mm && mm->admission == NOTIFIER_ADMIT_SECTION)
-		open |= srcu_read_lock_held(&mm->subscriptions->sections);
-	if (unlikely(open)) {
+	if (unlikely(slot->word || slot->more)) {
 		check_report("what waits for sections is called in one (mmu_notifier_section)");
 		return true;
 	}
@@ -89,7 +87,14 @@ int notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops, 
 		}
 		subs->interested = MN_COUNT; /* before anybody comes */
 	}
-	*mm = (struct notifier_mm){ .ops = ops, .subscriptions = subs, .admission = admission, .users = 1, .count = 1 };
+	*mm = (struct notifier_mm){
+		.ops = ops,
+		.subscriptions = subs,
+		.admission = admission,
+		.last = ops->limit - 1, /* without a limit the highest there is */
+		.users = 1,
+		.count = 1,
+	};
 	return 0;
 }
 
@@ -215,7 +220,7 @@ static int register_checks(struct mmu_notifier *subscription, struct notifier_mm
 {
 	if (!subscription || !mm || !ops_ok(subscription->ops))
 		return -EINVAL;
-	return mn_in_callback() || mn_in_section(mm) ? -EDEADLK : 0;
+	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
 }
 
 int mmu_notifier_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm)

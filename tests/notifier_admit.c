@@ -13,6 +13,8 @@ struct toy {
 	u32 freed;		  /* the page is */
 	u32 translation;	  /* of the subscriber */
 	enum emm_version version; /* 0: an mmu notifier */
+	struct owner other;	  /* in a section of it, if nested */
+	bool nested;
 };
 
 static int toy_start(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
@@ -39,13 +41,18 @@ static void toy_reclaim(void *arg)
 {
 	struct actor *a = arg;
 	struct toy *t = a->arg;
-	struct mmu_notifier_range range = owner_range(&t->owner, true);
+	struct mmu_notifier_range range = owner_range(&t->owner, true), outer = owner_range(&t->other, true);
 
 	down_read(&t->owner.rmap);
+	if (t->nested)
+		CHECK_EQ(mmu_notifier_invalidate_range_start(&outer), 0);
 	a->result = mmu_notifier_invalidate_range_start(&range);
+	race_point("test:in_section");
 	WRITE_ONCE(t->entry, 0);
 	WRITE_ONCE(t->freed, 1);
 	mmu_notifier_invalidate_range_end(&range);
+	if (t->nested)
+		mmu_notifier_invalidate_range_end(&outer);
 	up_read(&t->owner.rmap);
 	act_done(a);
 }
@@ -163,6 +170,99 @@ static void emm_v1_loses(void)
 {
 	reclaim_meets_register(NOTIFIER_ADMIT_MM_LOCK, EMM_V1, NULL, true);
 	reclaim_meets_register(NOTIFIER_ADMIT_SECTION, EMM_V1, NULL, true);
+}
+
+/*
+ * The same without A: nobody listens, so T1 takes the inline path of a release build, and
+ * stands in its thread's slot; or, inside a section of another address space, it is a
+ * reader of the domain.
+ */
+static void unheard_meets_register(bool nested, const char *mutant_name)
+{
+	struct toy t = { .notifier.ops = &toy_ops, .entry = 1, .nested = nested };
+	struct actor reclaim, comer;
+	struct race_gate gate;
+
+	owner_init_with(&t.owner, NOTIFIER_ADMIT_SECTION);
+	owner_init_with(&t.other, NOTIFIER_ADMIT_SECTION);
+	mutant_set(mutant_name);
+	race_arm(&gate, "test:in_section", 1);
+	REQUIRE(act(&reclaim, toy_reclaim, &t, NULL));
+	race_wait(&gate);
+	REQUIRE(act(&comer, toy_register, &t, NULL));
+	while (mutant_name && !is_done(&comer))
+		thread_yield();
+	while (!mm_has_notifiers(&t.owner.mm))
+		thread_yield();
+	thread_sleep_ns(2000000);
+	CHECK_EQ(is_done(&comer), mutant_name != NULL);
+	race_release(&gate);
+	thread_join(&reclaim.thread);
+	thread_join(&comer.thread);
+	race_disarm(&gate);
+	mutant_set(NULL);
+	CHECK_EQ(t.translation && t.freed, mutant_name != NULL);
+	CHECK_EQ(comer.result, 0);
+	CHECK_EQ(mmu_notifier_unregister(&t.notifier, &t.owner.mm), 0);
+	owner_fini(&t.owner);
+	owner_fini(&t.other);
+}
+
+static void unheard_section_is_waited_for(void)
+{
+	unheard_meets_register(false, NULL);
+	unheard_meets_register(true, NULL);
+}
+
+static void unheard_mutant_n3_no_section_wait(void)
+{
+	unheard_meets_register(false, "n3-no-section-wait");
+	unheard_meets_register(true, "n3-no-section-wait");
+}
+
+/*
+ * Between the slot and the look at who listens.
+ *
+ *   T1 section                          T2 register
+ *   start: slot = this mm
+ *                                       publish B; barrier; slot taken: wait
+ *   somebody listens: out of the slot, and in
+ *     again with a ticket not older than T2's  (may return now: B is told of T1)
+ *   start of B; entry = 0; end of B
+ */
+static void unheard_section_looks_again(void)
+{
+	struct toy t = { .entry = 1 };
+	struct race_gate gate, inside;
+	struct actor reclaim, comer;
+	struct listener b;
+
+	owner_init_with(&t.owner, NOTIFIER_ADMIT_SECTION);
+	listener_init(&b, '-', &listener_ops);
+	race_arm(&gate, "notifier:quick_in_slot", 1);
+	race_arm(&inside, "test:in_section", 1);
+	REQUIRE(act(&reclaim, toy_reclaim, &t, NULL));
+	race_wait(&gate);
+	REQUIRE(act(&comer, do_register, &b.notifier, &t.owner.mm));
+	while (!mm_has_notifiers(&t.owner.mm))
+		thread_yield();
+	thread_sleep_ns(2000000);
+	CHECK(!is_done(&comer));
+	CHECK_EQ(b.starts, 0);
+	race_release(&gate);
+	race_wait(&inside);
+	CHECK_EQ(b.starts, 1);
+	CHECK_EQ(READ_ONCE(t.entry), 1);
+	race_release(&inside);
+	thread_join(&reclaim.thread);
+	thread_join(&comer.thread);
+	race_disarm(&gate);
+	race_disarm(&inside);
+	CHECK_EQ(comer.result, 0);
+	CHECK_EQ(b.ends, 1);
+	CHECK_EQ(b.bad, 0);
+	CHECK_EQ(mmu_notifier_unregister(&b.notifier, &t.owner.mm), 0);
+	owner_fini(&t.owner);
 }
 
 /*
@@ -317,8 +417,9 @@ static void section_stream(void)
 }
 
 /*
- * Sections of one thread that overlap without nesting, and nobody listens (in a release
- * build: the inline path). Registration waits for the last of them.
+ * Sections of one thread that overlap, nested or not, and nobody listens to the first (in a
+ * release build: the inline path). Registration waits for that one, in the slot of the
+ * thread, and not for the second, which hears.
  */
 static void section_overlap(void)
 {
@@ -341,13 +442,17 @@ static void section_overlap(void)
 		/* Opened after it was published: this one hears. */
 		CHECK_EQ(mmu_notifier_invalidate_range_start(&second), 0);
 		CHECK_EQ(a.starts, turn + 1);
-		mmu_notifier_invalidate_range_end(turn == 1 ? &second : &first);
-		if (turn != 1) {
+		if (turn == 1) {
+			mmu_notifier_invalidate_range_end(&second);
 			thread_sleep_ns(1000000);
-			CHECK(!is_done(&comer)); /* the slot is one, and the second holds it */
+			CHECK(!is_done(&comer));
+			mmu_notifier_invalidate_range_end(&first);
+			thread_join(&comer.thread);
+		} else {
+			mmu_notifier_invalidate_range_end(&first);
+			thread_join(&comer.thread);
+			mmu_notifier_invalidate_range_end(&second);
 		}
-		mmu_notifier_invalidate_range_end(turn == 1 ? &first : &second);
-		thread_join(&comer.thread);
 		CHECK_EQ(comer.result, 0);
 		CHECK_EQ(a.ends, turn + 1);
 		CHECK_EQ(mmu_notifier_unregister(&a.notifier, &owner.mm), 0);
@@ -365,6 +470,9 @@ const struct test_case notifier_admit_tests[] = {
 	TEST(mutant_n3_no_section_wait),
 	TEST(mutant_e4_no_mm_lock),
 	TEST(emm_v1_loses),
+	TEST(unheard_section_is_waited_for),
+	TEST(unheard_mutant_n3_no_section_wait),
+	TEST(unheard_section_looks_again),
 	TEST(section_ends_follow_starts),
 	TEST(section_interrupted),
 	TEST(in_a_section),
