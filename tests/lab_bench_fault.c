@@ -8,7 +8,7 @@
 
 #define PAGES 1024ull /* two huge ones */
 #define APART 8
-#define TRIES 5
+#define TRIES 50
 
 static struct bench_fault_result result;
 
