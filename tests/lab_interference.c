@@ -167,7 +167,7 @@ static void one_processor(void)
 
 	if (!two_processors())
 		return;
-	CHECK_EQ(run(BIT(DISTURB_MUNMAP), "0", 1, NULL, &err), -EOPNOTSUPP);
+	CHECK_EQ(run(BIT(DISTURB_MUNMAP), test_cpu(), 1, NULL, &err), -EOPNOTSUPP);
 	CHECK_CONTAINS(err.text, "two processors");
 	CHECK(!result.ran);
 	interference_destroy(&result);

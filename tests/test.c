@@ -5,6 +5,7 @@
 #include <CUnit/Basic.h>
 #include <CUnit/CUnit.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,6 +158,20 @@ void test_skip(const char *fmt, ...)
 	vsnprintf(now.text, sizeof(now.text), fmt, ap);
 	va_end(ap);
 	fprintf(stderr, "SKIPPED %s: %s\n", now.name, now.text);
+}
+
+const char *test_cpu(void)
+{
+	static char text[16];
+	cpu_set_t allowed;
+	int cpu = 0;
+
+	CPU_ZERO(&allowed);
+	sched_getaffinity(0, sizeof(allowed), &allowed);
+	while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &allowed))
+		cpu++;
+	snprintf(text, sizeof(text), "%d", cpu);
+	return text;
 }
 
 static int machine_lock = -1;

@@ -41,6 +41,9 @@ int test_main(const char *room, const struct test_suite *suites, int argc, char 
 /* This test cannot run here: counted and named. Return from the test after it. */
 void test_skip(const char *fmt, ...) format_printf(1, 2);
 
+/* A processor that this program may run on, as options name it. */
+const char *test_cpu(void);
+
 /*
  * Until this test ends no other one of any test program has the machine's switches: for those
  * that change them, and those that look whether they are as before.
