@@ -3,6 +3,7 @@
  * examples/fleet: the scripts and manifests do what docs/fleet.md says. What would start them is played here:
  * Slurm and Kubernetes by their environment variables, srun and ssh by a script that runs what it is given.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,39 +185,52 @@ static void kubernetes(void)
 
 /* --- URIs --------------------------------------------------------------------------------------- */
 
-/* Engine qemu, played by soft: what matters is who is called with which words. */
-static void uris(void)
+/* Does the file hold @part? */
+static bool file_says(const char *path, const char *part)
 {
-	static const char fake[] = "#!/bin/sh\n"
-				   "echo \"$*\" >>words\n"
-				   "case $* in *broken*) echo 'tain: no libvirtd' >&2; exit 4;; esac\n"
-				   "n=$#\nwhile [ $n -gt 0 ]; do n=$((n - 1)); w=$1; shift\n"
-				   "case $w in qemu) w=soft;; --connect) shift; n=$((n - 1)); continue;; esac\n"
-				   "set -- \"$@\" \"$w\"; done\nexec real \"$@\"\n";
+	FILE *file = fopen(path, "re");
+	char text[1024] = "";
+
+	if (!file)
+		return false;
+	text[fread(text, 1, sizeof(text) - 1, file)] = 0;
+	fclose(file);
+	return strstr(text, part);
+}
+
+/* Engine qemu, played by soft: what matters is who is called with which words. */
+static const char fake_tain[] = "#!/bin/sh\n"
+				"echo \"$*\" >>words\n"
+				"case $* in *broken*) echo 'tain: no libvirtd' >&2; exit 4;; esac\n"
+				"n=$#\nwhile [ $n -gt 0 ]; do n=$((n - 1)); w=$1; shift\n"
+				"case $w in qemu) w=soft;; --connect) shift; n=$((n - 1)); continue;; esac\n"
+				"set -- \"$@\" \"$w\"; done\nexec real \"$@\"\n";
+
+static const char *fake_path(void)
+{
 	const char *path = path_variable();
-	const struct tain_run *r;
-	char words[1024] = "", called[64] = "";
-	FILE *file;
 
 	if (rename(tain_path("bin/tain"), tain_path("bin/real")))
 		BUG("rename: %s", strerror(errno));
-	write_script("bin/tain", fake);
+	write_script("bin/tain", fake_tain);
+	return path;
+}
+
+static void uris(void)
+{
+	const char *path = fake_path();
+	const struct tain_run *r;
+
 	r = run_shell(WORDS(path), "examples/fleet/uris.sh",
 		      WORDS("7", "out", "qemu:///system", "qemu+ssh://root@node2:2222/session", "--", "-i", "30",
 			    "--ops", "munmap,remap"));
 	CHECK_MSG(!r->status, "status %d: %s", r->status, r->err.text);
 	check_merged("out/merged.json", 2);
-	file = fopen(tain_path("words"), "re");
-	REQUIRE(file);
-	CHECK_GT(fread(words, 1, sizeof(words) - 1, file), 0);
-	fclose(file);
-	CHECK_CONTAINS(words, "--shard 1/2 -i 30 --ops munmap,remap --json - --connect qemu:///system\n");
-	CHECK_CONTAINS(words, "--shard 2/2 -i 30 --ops munmap,remap --json - --connect qemu:///session\n");
-	file = fopen(tain_path("called"), "re");
-	REQUIRE(file);
-	CHECK_PTR_EQ(fgets(called, sizeof(called), file), called);
-	fclose(file);
-	CHECK_STR(called, "-p 2222 root@node2\n");
+	CHECK(file_says(tain_path("words"),
+			"--shard 1/2 -i 30 --ops munmap,remap --json - --connect qemu:///system\n"));
+	CHECK(file_says(tain_path("words"),
+			"--shard 2/2 -i 30 --ops munmap,remap --json - --connect qemu:///session\n"));
+	CHECK(file_says(tain_path("called"), "-p 2222 root@node2\n"));
 	/* one that fails is named, and its result of the last time is not taken for a new one */
 	r = run_shell(WORDS(path), "examples/fleet/uris.sh",
 		      WORDS("7", "out", "qemu:///system", "broken", "--", "-i", "30"));
@@ -227,6 +241,28 @@ static void uris(void)
 	CHECK_EQ(run_shell(WORDS(path), "examples/fleet/uris.sh", WORDS("7", "out", "--", "-i", "3"))->status, 2);
 }
 
+/* What they found until then is merged; and it is said that they were ended. */
+static void a_signal_ends_the_shards(void)
+{
+	const struct tain_setup setup = {
+		.env = WORDS(fake_path()),
+		.program = tain_tree_file("examples/fleet/uris.sh"),
+	};
+	struct tain_run *r = tain_start(&setup, WORDS("7", "out", "a", "b", "--", "-t", "50s", "-b", "256K"));
+	const char *logs[] = { tain_path("out/shard-1.log"), tain_path("out/shard-2.log") };
+
+	for (u64 start = clock_ns(); clock_ns() - start < 40 * NSEC_PER_SEC; tain_pause(5))
+		if (file_says(logs[0], "1/2 of seed 7\n") && file_says(logs[1], "2/2 of seed 7\n"))
+			break;
+	kill(r->pid, SIGTERM);
+	tain_wait(r);
+	CHECK_EQ(r->status, 1);
+	CHECK_CONTAINS(r->err.text, "tain: warning: 2 of 2 parts were ended by a signal, the first of them "
+				    "out/shard-1.json: what they found counts\n");
+	CHECK_EQ(json_array_size(json_object_get(tain_json_file("out/merged.json"), "parts")), 2);
+}
+
 const struct test_case cmd_fleet_tests[] = {
-	TEST(slurm), TEST(slurm_reads_its_lines), TEST(kubernetes), TEST(uris), TEST_END,
+	TEST(slurm), TEST(slurm_reads_its_lines),    TEST(kubernetes),
+	TEST(uris),  TEST(a_signal_ends_the_shards), TEST_END,
 };

@@ -8,7 +8,8 @@
 #
 # Engine qemu works on the memory of QEMU's process, so tain runs where that is: for qemu+ssh://HOST/PATH on HOST,
 # by the same ssh, with qemu:///PATH. DIR gets shard-I.json, shard-I.log and merged.json. Exit status: tain merge's.
-set -u
+# SIGINT and SIGTERM end the shards; what they found until then is merged, too.
+set -um # -m: each shard in a process group of its own, which a signal reaches once
 
 usage() {
 	sed -n '5p' "$0" | sed 's/^# //' >&2
@@ -31,6 +32,7 @@ mkdir -p "$dir" && rm -f "$dir"/shard-*.json "$dir"/shard-*.log || exit 2
 run() {
 	local index=$1 uri=$2 name=$2 host port=() status
 	shift 2
+	trap : TERM # and then what tain has written
 	local words=(tain stress --engine qemu --seed "$seed" --shard "$index/${#uris[@]}" "$@" --json -)
 	case $uri in
 	qemu+ssh://*/*)
@@ -57,10 +59,13 @@ run() {
 	fi
 }
 
+groups=()
+trap 'kill -TERM "${groups[@]/#/-}" 2>/dev/null' INT TERM
 for i in "${!uris[@]}"; do
 	run $((i + 1)) "${uris[i]}" "$@" &
+	groups+=($!)
 done
-wait
+until wait; do :; done # a signal ends it early
 results=("$dir"/shard-*.json)
 [ -e "${results[0]}" ] || exit 1
 exec tain merge --complete --json "$dir/merged.json" "${results[@]}"
