@@ -7,6 +7,7 @@
 static const struct command benches[] = {
 	{ "fault", &cmd_bench_fault_spec, cmd_bench_fault },
 	{ "interference", &cmd_bench_interference_spec, cmd_bench_interference },
+	{ "outside", &cmd_bench_outside_spec, cmd_bench_outside },
 	{ "register", &cmd_bench_register_spec, cmd_bench_register },
 	{ "invalidate", &cmd_bench_invalidate_spec, cmd_bench_invalidate },
 	{ "figures", &cmd_bench_figures_spec, cmd_bench_figures },
@@ -15,9 +16,10 @@ static const struct command benches[] = {
 const struct command_spec cmd_bench_spec = {
 	.name = "tain bench",
 	.summary = "Measure; `tain bench fault --help` and so on.",
-	.args = "fault|interference|register|invalidate|figures [OPTIONS]",
+	.args = "fault|interference|outside|register|invalidate|figures [OPTIONS]",
 	.description = "fault         what one fault costs, by its cause, as the guest measures it\n"
 		       "interference  which work of the host stalls a vCPU, how long and how often\n"
+		       "outside       what is done to a libvirt domain: how long it takes, what its guest sees\n"
 		       "register      what it costs to subscribe to an address space\n"
 		       "invalidate    what a range section costs\n"
 		       "figures       the project's yardsticks, each against its peer in the same run",

@@ -37,7 +37,7 @@ extern const struct command_spec cmd_run_spec, cmd_stress_spec, cmd_bench_spec, 
 extern const struct command_spec cmd_uffd_check_spec;
 extern const struct command_spec cmd_merge_spec;
 extern const struct command_spec cmd_matrix_spec;
-extern const struct command_spec cmd_bench_interference_spec;
+extern const struct command_spec cmd_bench_interference_spec, cmd_bench_outside_spec;
 extern const struct command_spec cmd_trace_spec;
 
 int cmd_run(int argc, char **argv);
@@ -46,6 +46,7 @@ int cmd_bench(int argc, char **argv);
 int cmd_bench_fault(int argc, char **argv);
 int cmd_bench_figures(int argc, char **argv);
 int cmd_bench_interference(int argc, char **argv);
+int cmd_bench_outside(int argc, char **argv);
 int cmd_bench_register(int argc, char **argv);
 int cmd_bench_invalidate(int argc, char **argv);
 int cmd_compare(int argc, char **argv);

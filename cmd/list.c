@@ -4,6 +4,7 @@
 
 #include "cmd/cmd.h"
 #include "lab/bench.h"
+#include "lab/bench_outside.h"
 #include "lab/host.h"
 #include "lab/interference.h"
 #include "lab/plan.h"
@@ -19,8 +20,8 @@ static const struct option_spec options[] = {
 
 const struct command_spec cmd_list_spec = {
 	.name = "tain list",
-	.summary = "List engines, guests, host operations, backings, causes of faults, disturbers or mutants.",
-	.args = "engines|guests|ops|backings|causes|disturbers|mutants",
+	.summary = "List engines, guests, operations, backings, causes of faults, disturbers or mutants.",
+	.args = "engines|guests|ops|backings|causes|disturbers|outside|mutants",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
 	.min_args = 1,
@@ -80,6 +81,12 @@ static void list_disturbers(void)
 		item(d->name, d->summary);
 }
 
+static void list_outside(void)
+{
+	for (const struct outside_op_info *o = outside_op_table; o->name; o++)
+		item(o->name, o->summary);
+}
+
 static void list_mutants(void)
 {
 	for (const struct mutant_info *m = mutant_table(); m->name; m++) {
@@ -102,9 +109,9 @@ static const struct {
 	const char *name;
 	void (*list)(void);
 } lists[] = {
-	{ "engines", list_engines },   { "guests", list_guests }, { "ops", list_ops },
-	{ "backings", list_backings }, { "causes", list_causes }, { "disturbers", list_disturbers },
-	{ "mutants", list_mutants },
+	{ "engines", list_engines },   { "guests", list_guests },   { "ops", list_ops },
+	{ "backings", list_backings }, { "causes", list_causes },   { "disturbers", list_disturbers },
+	{ "outside", list_outside },   { "mutants", list_mutants },
 };
 
 int cmd_list(int argc, char **argv)

@@ -16,6 +16,7 @@ static const struct command_spec *const specs[] = {
 	&cmd_bench_register_spec,
 	&cmd_bench_invalidate_spec,
 	&cmd_bench_interference_spec,
+	&cmd_bench_outside_spec,
 	&cmd_bench_figures_spec,
 	&cmd_compare_spec,
 	&cmd_merge_spec,

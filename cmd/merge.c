@@ -30,10 +30,11 @@ const struct command_spec cmd_merge_spec = {
 	.summary = "Merge results of one campaign, run in shards or on many machines, into one.",
 	.args = "FILE...",
 	.description = "The files are results that --json wrote, of stress, bench fault, bench interference,\n"
-		       "uffd-check or trace: all of one of them. Counts add up, histograms merge exactly,\n"
-		       "violations and skips keep the part they came from. Times of different engines or MMUs are\n"
-		       "not merged. Merged results merge again. Exit status: 0 no violation in any part, 1 a\n"
-		       "violation or a failure, 2 misuse, 4 nothing ran in any part, 124 a part made no progress.",
+		       "bench outside, uffd-check or trace: all of one of them. Counts add up, histograms\n"
+		       "merge exactly, violations and skips keep the part they came from. Times of different\n"
+		       "engines or MMUs are not merged. Merged results merge again. Exit status: 0 no violation\n"
+		       "in any part, 1 a violation or a failure, 2 misuse, 4 nothing ran in any part, 124 a part\n"
+		       "made no progress.",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
 	.min_args = 1,

@@ -165,8 +165,16 @@ enum guest_touch_order { GUEST_ORDER_SEQUENTIAL, GUEST_ORDER_STRIDE, GUEST_ORDER
 /*
  * CYCLES: what the access took. VALUE: the low half of the word that was read. GAP: from
  * the end of one access to the end of the next, so that no time goes unseen between two.
+ * LONGEST: again and again until the next command is posted; the longest gap alone, in
+ * guest_vcpu.longest, and heartbeat grows with every access.
  */
-enum guest_touch_sample { GUEST_SAMPLE_NONE, GUEST_SAMPLE_CYCLES, GUEST_SAMPLE_VALUE, GUEST_SAMPLE_GAP };
+enum guest_touch_sample {
+	GUEST_SAMPLE_NONE,
+	GUEST_SAMPLE_CYCLES,
+	GUEST_SAMPLE_VALUE,
+	GUEST_SAMPLE_GAP,
+	GUEST_SAMPLE_LONGEST,
+};
 
 struct guest_command {
 	uint64_t first;	 /* first page of DATA */
@@ -194,13 +202,46 @@ struct guest_vcpu {
 	uint64_t heartbeat;	 /* grows while the guest makes progress */
 	uint64_t exit_code;	 /* valid once ended; only guests that booted by themselves write the two */
 	uint64_t ended;
-	uint64_t guest_pad[6];
+	uint64_t longest; /* GUEST_SAMPLE_LONGEST: guest cycles */
+	uint64_t guest_pad[5];
 	/* written by the host */
 	uint64_t posted; /* commands posted; the guest obeys command when posted > done */
 	struct guest_command command;
 	uint64_t host_pad[5];
 	struct guest_violation violation[GUEST_VIOLATION_RING];
 } __attribute__((aligned(4096)));
+
+/*
+ * What a guest that booted by itself does for its machine's owner, as an operating system's
+ * drivers would (guest/rt/agent.c): vCPU 0 looks for a request between two accesses. The
+ * host posts one when the last is done.
+ */
+enum guest_agent_what {
+	GUEST_AGENT_BALLOON, /* wait until the balloon wants `target` pages; give it [first, + pages), or take all back
+			      */
+	GUEST_AGENT_PLUG,    /* memory was plugged in: map it, write to each page and read that back */
+	GUEST_AGENT_UNPLUG,  /* wait until it is asked for, and eject it */
+};
+
+enum guest_agent_result {
+	GUEST_AGENT_OK,
+	GUEST_AGENT_NO_DEVICE,	/* this machine has none */
+	GUEST_AGENT_BAD_DEVICE, /* it is not as it should be */
+	GUEST_AGENT_BAD_MEMORY, /* a page does not hold what was written to it */
+};
+
+struct guest_agent {
+	/* written by the host */
+	uint64_t posted; /* requests; the guest obeys when posted > done */
+	uint64_t first;	 /* page of DATA */
+	uint64_t pages;
+	uint32_t what;	 /* enum guest_agent_what */
+	uint32_t target; /* pages that the balloon is to hold then */
+	/* written by the guest */
+	uint64_t done;
+	uint32_t ready;	 /* 1: somebody looks for requests */
+	uint32_t result; /* enum guest_agent_result, of the last one done */
+};
 
 /* First page of SHARED; offsets are bytes from GUEST_SHARED_GPA. The host writes it before the first run, `stop` later.
  */
@@ -224,6 +265,7 @@ struct guest_shared {
 	uint32_t arg_offset[GUEST_MAX_ARGS]; /* into args */
 	char args[GUEST_ARGS_BYTES];	     /* the guest's own arguments, each NUL terminated; no program name */
 	uint64_t own_checked; /* under Linux: accesses checked to memory that is Linux's own; the guest writes it */
+	struct guest_agent agent;
 } __attribute__((aligned(4096)));
 
 /*

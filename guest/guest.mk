@@ -6,7 +6,8 @@
 GUEST_NAMES := $(shell sed -n 's/^[[:space:]]*X.\([a-z0-9_]*\), .*/\1/p' guest/workloads.h)
 GUEST_ELFS := $(GUEST_NAMES:%=$(B)/guest/%.elf)
 GUEST_OBJ := $(B)/obj/guest
-GUEST_RT_OBJ := $(addprefix $(GUEST_OBJ)/,guest/rt/entry.o guest/rt/boot.o guest/rt/start.o guest/rt/linux_start.o guest/rt/linux.o guest/rt/crt.o guest/rt/mem.o guest/api.o)
+GUEST_RT_OBJ := $(addprefix $(GUEST_OBJ)/,guest/rt/entry.o guest/rt/boot.o guest/rt/start.o guest/rt/linux_start.o guest/rt/linux.o \
+	guest/rt/crt.o guest/rt/mem.o guest/rt/agent.o guest/rt/balloon.o guest/api.o)
 
 # Anything the host's compiler adds by default (PIE, CET, stack protector) has no runtime here; no red zone and no SSE
 # keep a guest's state small. CFLAGS of the host's variants do not apply: there is one guest.

@@ -152,6 +152,7 @@ static void stamp_loop(struct stamper *s)
 	struct guest *g = s->g;
 	uint32_t percent = shared_load(&g->shared->write_percent);
 
+	guest_agent_start(g);
 	while (!guest_stop_asked(g)) {
 		uint64_t page = guest_random_below(&s->random, s->pages), dice = guest_random(&s->random);
 		struct stamp_write *write = &s->writes[page & (STAMP_WRITES - 1)];
@@ -170,6 +171,7 @@ static void stamp_loop(struct stamper *s)
 		}
 		shared_add(&g->vcpu->accesses, checked);
 		shared_add(&g->vcpu->heartbeat, 1);
+		guest_agent_poll(g);
 	}
 }
 

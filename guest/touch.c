@@ -110,6 +110,27 @@ static uint64_t touch_gaps(struct guest *g, const struct guest_command *command,
 	return n;
 }
 
+/* One end to the next, until there is another command: the longest of all. */
+static void touch_longest(struct guest *g, const struct guest_command *command, struct guest_order *order,
+			  uint64_t done)
+{
+	uint64_t longest = 0, page, last = touch_end(), now;
+
+	while (shared_load(&g->vcpu->posted) == done + 1 && !guest_stop_asked(g)) {
+		if (!guest_order_next(order, &page)) {
+			guest_order_init(order, command->order, command->pages, command->stride, command->seed);
+			continue;
+		}
+		touch_page(g, command->first + page, command->write);
+		now = touch_end();
+		longest = now - last > longest ? now - last : longest;
+		last = now;
+		shared_add(&g->vcpu->heartbeat, 1);
+		guest_agent_poll(g);
+	}
+	shared_store(&g->vcpu->longest, longest);
+}
+
 /* What stands there instead of how long it took. Return: how many samples were stored. */
 static uint64_t touch_values(struct guest *g, const struct guest_command *command, struct guest_order *order,
 			     uint32_t *sample, uint64_t room)
@@ -148,7 +169,7 @@ static void touch_command(struct guest *g, struct guest_command *command)
 		command->limit = command->pages;
 }
 
-static void touch_obey(struct guest *g, const struct guest_command *command)
+static void touch_obey(struct guest *g, const struct guest_command *command, uint64_t done)
 {
 	uint32_t *sample = shared_at(g, g->shared->sample_offset);
 	uint64_t room = sample ? g->shared->sample_count : 0, samples = 0, accesses = command->limit, start;
@@ -162,6 +183,8 @@ static void touch_obey(struct guest *g, const struct guest_command *command)
 			samples = touch_values(g, command, &order, sample + g->id * room, room);
 		else if (command->timed == GUEST_SAMPLE_GAP)
 			samples = touch_gaps(g, command, &order, sample + g->id * room, room);
+		else if (command->timed == GUEST_SAMPLE_LONGEST)
+			touch_longest(g, command, &order, done);
 		else if (command->timed)
 			samples = touch_timed(g, command, &order, sample + g->id * room, room);
 		else
@@ -181,14 +204,16 @@ GUEST_MAIN(touch)
 
 	(void)argc;
 	(void)argv;
+	guest_agent_start(g);
 	while (!guest_stop_asked(g)) {
 		if (shared_load(&g->vcpu->posted) == done) {
+			guest_agent_poll(g);
 			guest_pause(g);
 			continue;
 		}
 		touch_command(g, &command);
 		if (!command.quit)
-			touch_obey(g, &command);
+			touch_obey(g, &command, done);
 		shared_add(&g->vcpu->heartbeat, 1);
 		shared_store(&g->vcpu->done, ++done);
 		if (command.quit)

@@ -47,6 +47,30 @@ static inline void *shared_at(const struct guest *g, uint64_t offset)
 	return offset ? (char *)g->shared + offset : NULL;
 }
 
+/* Obey what the host has posted to the agent. Only where the guest booted by itself is there anything to do it with. */
+#ifdef GUEST_NATIVE
+static inline void guest_agent_start(struct guest *g)
+{
+	(void)g;
+}
+
+static inline void guest_agent_poll(struct guest *g)
+{
+	(void)g;
+}
+#else
+void guest_agent_start(struct guest *g);
+void guest_agent_obey(struct guest *g);
+
+static inline void guest_agent_poll(struct guest *g)
+{
+	const struct guest_agent *a = &g->shared->agent;
+
+	if (__builtin_expect(!g->id && shared_load(&a->posted) != a->done, 0))
+		guest_agent_obey(g);
+}
+#endif
+
 /* xorshift64*: small, fast, good enough to pick pages. The state is never zero. */
 static inline uint64_t guest_random(uint64_t *state)
 {

@@ -17,7 +17,8 @@
 #define STATUS_SIGNAL 128
 
 /* What a run of them found can be added to what another one did. */
-static const char *const commands[] = { "stress", "bench fault", "bench interference", "uffd-check", "trace" };
+static const char *const commands[] = { "stress",	 "bench fault", "bench interference",
+					"bench outside", "uffd-check",	"trace" };
 
 /* Of a document, and of a part: who ran where, and how much. */
 static const char *const text_keys[] = { "version", "engine", "host_mm", "mmu", "cpu", "kernel", "host" };

@@ -44,15 +44,21 @@ static const struct {
 	[PLAN_MIGRATE -
 		PLAN_HOST_NR] = { "migrate",
 				  "the VM moves to a second process while it runs, by name only (engine qemu)" },
+	[PLAN_BALLOON - PLAN_HOST_NR] = { "balloon",
+					  "the guest gives its pages away for a moment, by its balloon (engine qemu)" },
+	[PLAN_PLUG - PLAN_HOST_NR] = { "plug", "a memory device is plugged in for a moment; machines pc and q35, by "
+					       "name only (engine qemu)" },
+	[PLAN_RESTORE - PLAN_HOST_NR] = { "restore", "the VM is saved to a file, ended, and restored from it, by name "
+						     "only (engine qemu)" },
 };
 
 /* Against each other; those that take a thousand times as long come the rarer. */
 #define OFTEN 50
 
 static const u8 rare[PLAN_OP_NR] = {
-	[PLAN_TRUNCATE] = 10, [PLAN_PAGEOUT] = 10, [PLAN_COLLAPSE] = 10, [PLAN_COMPACT] = 1,
-	[PLAN_MERGE] = 1,     [PLAN_FORK] = 10,	   [PLAN_MEMSLOT] = 20,	 [PLAN_SLOTMOVE] = 20,
-	[PLAN_DIRTYLOG] = 20, [PLAN_SUSPEND] = 5,  [PLAN_MEMSTATS] = 2,	 [PLAN_MIGRATE] = 1,
+	[PLAN_TRUNCATE] = 10, [PLAN_PAGEOUT] = 10, [PLAN_COLLAPSE] = 10, [PLAN_COMPACT] = 1,   [PLAN_MERGE] = 1,
+	[PLAN_FORK] = 10,     [PLAN_MEMSLOT] = 20, [PLAN_SLOTMOVE] = 20, [PLAN_DIRTYLOG] = 20, [PLAN_SUSPEND] = 5,
+	[PLAN_MEMSTATS] = 2,  [PLAN_MIGRATE] = 1,  [PLAN_BALLOON] = 5,	 [PLAN_PLUG] = 1,      [PLAN_RESTORE] = 1,
 };
 
 const char *plan_op_name(enum plan_op op)

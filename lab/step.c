@@ -241,6 +241,9 @@ static int (*const step_fn[PLAN_OP_NR])(struct oracle *o, const struct plan_step
 	[PLAN_SUSPEND] = step_suspend,
 	[PLAN_MEMSTATS] = step_memstats,
 	[PLAN_MIGRATE] = step_migrate,
+	[PLAN_BALLOON] = step_balloon,
+	[PLAN_PLUG] = step_plug,
+	[PLAN_RESTORE] = step_restore,
 };
 
 static bool plants_itself(enum plan_op op)

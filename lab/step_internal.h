@@ -7,7 +7,7 @@
  *   lab/step_fork.c  a child with a guest of its own
  *   lab/step_vm.c    memslots and dirty logs
  *   lab/step_uffd.c  userfaultfd
- *   lab/step_outside.c  a VM in another process stands still, moves
+ *   lab/step_outside.c  a VM in another process stands still, moves, shrinks, grows
  */
 #ifndef LAB_STEP_INTERNAL_H
 #define LAB_STEP_INTERNAL_H
@@ -72,5 +72,8 @@ int step_uffd_wp(struct oracle *o, const struct plan_step *s);
 int step_suspend(struct oracle *o, const struct plan_step *s);
 int step_memstats(struct oracle *o, const struct plan_step *s);
 int step_migrate(struct oracle *o, const struct plan_step *s);
+int step_balloon(struct oracle *o, const struct plan_step *s);
+int step_plug(struct oracle *o, const struct plan_step *s);
+int step_restore(struct oracle *o, const struct plan_step *s);
 
 #endif /* LAB_STEP_INTERNAL_H */

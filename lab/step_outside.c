@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Steps that are done to a VM in another process: it stands still, is asked, moves. O2, O3: lab/oracle.h. */
+/* Steps that are done to a VM in another process: it stands still, is asked, moves, shrinks, grows. O1 to O3:
+ * lab/oracle.h. */
 #include <string.h>
 
 #include "lab/step_internal.h"
@@ -62,6 +63,56 @@ int step_migrate(struct oracle *o, const struct plan_step *s)
 {
 	(void)s;
 	return control(o, VM_MIGRATE);
+}
+
+/*
+ * Contents are kept (O2), through a file: the process that had them ends before another
+ * reads it. Nothing is written here meanwhile.
+ */
+int step_restore(struct oracle *o, const struct plan_step *s)
+{
+	(void)s;
+	return control(o, VM_RESTORE);
+}
+
+/*
+ * The guest's driver gives pages that the other vCPUs go on using, as a driver never
+ * would: to them it is a hole.
+ *
+ *   announce g+1                g
+ *   inflate                     g or zeros
+ *   require g+1 or zero         zeros; g is stale
+ *   hold                        the same: a touched page is there again
+ *   deflate                     the same
+ *   [stamp g+1, require it]     [zeros or g+1, then g+1]
+ */
+int step_balloon(struct oracle *o, const struct plan_step *s)
+{
+	int ret;
+
+	if (!o->vm)
+		return err_set(&o->why, -EOPNOTSUPP, "there is no VM");
+	oracle_announce(o, s->first, s->pages);
+	ret = vm_balloon(o->vm, s->first, s->pages, &o->why);
+	if (ret == -EOPNOTSUPP)
+		return step_refused(o, s, true, ret);
+	if (ret)
+		return ret;
+	oracle_require(o, s->first, s->pages);
+	hold(s);
+	ret = vm_balloon(o->vm, 0, 0, &o->why);
+	return ret ?: renew(o, s);
+}
+
+/* Contents are kept (O2): memory beside DATA comes, is used, and goes. */
+int step_plug(struct oracle *o, const struct plan_step *s)
+{
+	int ret = control(o, VM_PLUG);
+
+	if (ret)
+		return ret;
+	hold(s);
+	return control(o, VM_UNPLUG);
 }
 
 /* Contents are kept (O2): libvirt asks QEMU and the kernel how much memory it has. */

@@ -325,6 +325,12 @@ static int all_refused(struct stress *s, struct err *err)
 	return why ? err_set(err, -EOPNOTSUPP, "every operation was refused; the first: %s", why->text) : 0;
 }
 
+/* The step under way may be one that takes seconds, and what it asks of the guest is done only while that runs. */
+static u64 last_step_ns(const struct stress *s)
+{
+	return s->config->machine.engine->outside ? max(s->config->stall_ns, LEAVE_NS) : LEAVE_NS;
+}
+
 static int stress_go(struct stress *s, struct err *err)
 {
 	u64 start = clock_ns();
@@ -347,7 +353,7 @@ static int stress_go(struct stress *s, struct err *err)
 	ok = stress_watch(s);
 	ret = ended_early(s, err);
 	WRITE_ONCE(s->stop, 1);
-	ok = stress_wait_host(s, LEAVE_NS) && ok;
+	ok = stress_wait_host(s, last_step_ns(s)) && ok;
 	fill_result(s, start);
 	if (machine_stop(&s->machine, LEAVE_NS, &culprit)) {
 		if (ok)

@@ -31,11 +31,14 @@ void stress_config_init(struct stress_config *config, const struct engine *engin
 /* What tain's mm can do. Memslots come and go by name only: after each the whole mirror has to be made anew. */
 #define OWN_OPS (PLAN_OPS_BASIC | BIT(PLAN_MREMAP_ONTO) | BIT(PLAN_COMPACT) | BIT(PLAN_POPULATE))
 
-/* What can be done to another process's memory, and to a VM in it. A migration takes seconds: by name only. */
-#define OUTSIDE_ALONE (BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS) | BIT(PLAN_MIGRATE))
+/* What can be done to another process's memory, and to a VM in it. What takes seconds only by name. */
+#define OUTSIDE_ALONE                                                                                                  \
+	(BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS) | BIT(PLAN_MIGRATE) | BIT(PLAN_BALLOON) | BIT(PLAN_PLUG) |             \
+	 BIT(PLAN_RESTORE))
 #define OUTSIDE_OPS                                                                                                    \
 	(BIT(PLAN_REMOVE) | BIT(PLAN_PUNCH) | BIT(PLAN_COLD) | BIT(PLAN_PAGEOUT) | BIT(PLAN_COLLAPSE) |                \
-	 BIT(PLAN_SPLIT) | BIT(PLAN_COMPACT) | BIT(PLAN_POPULATE) | BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS))
+	 BIT(PLAN_SPLIT) | BIT(PLAN_COMPACT) | BIT(PLAN_POPULATE) | BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS) |           \
+	 BIT(PLAN_BALLOON))
 
 void stress_limit_ops(struct stress_config *config, const struct plan_ops *ops)
 {

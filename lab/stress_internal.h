@@ -31,12 +31,12 @@ struct stress {
 };
 
 u64 stress_accesses(struct stress *s);
+/* Has every vCPU begun? Firmware may run first, for seconds. */
+bool stress_guests_run(struct stress *s);
 /* A page number for reports from what a guest says it was about to touch. */
 u64 stress_target_page(struct stress *s, u32 vcpu);
 /* @who: a vCPU, or as many as there are: the host's thread. */
 void stress_report_stall(struct stress *s, u32 who);
-/* Has every vCPU had its first turn? */
-bool stress_guests_run(struct stress *s);
 /* Until the time is over, somebody says stop, the host thread ends, or a vCPU does. Return: false on a stall. */
 bool stress_watch(struct stress *s);
 

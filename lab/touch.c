@@ -86,12 +86,13 @@ bool touch_answered(struct touch *t)
 	return true;
 }
 
-int touch_wait(struct touch *t, struct err *err)
+/* Until @come, or it cannot come any more. */
+static int wait_until(struct touch *t, bool (*come)(struct touch *t, u64 arg), u64 arg, struct err *err)
 {
 	u64 start = clock_ns();
 	u64 poll_ns = t->machine.cpus > t->machine.config.vcpus ? POLL_NS : POLL_SHARED_NS;
 
-	while (!touch_answered(t)) {
+	while (!come(t, arg)) {
 		const struct machine_vcpu *failed = machine_failed(&t->machine);
 
 		if (failed)
@@ -104,6 +105,28 @@ int touch_wait(struct touch *t, struct err *err)
 		thread_sleep_ns(poll_ns);
 	}
 	return 0;
+}
+
+static bool answered(struct touch *t, u64 arg)
+{
+	(void)arg;
+	return touch_answered(t);
+}
+
+int touch_wait(struct touch *t, struct err *err)
+{
+	return wait_until(t, answered, 0, err);
+}
+
+/* Two: the first may have been under way. */
+static bool beats_behind(struct touch *t, u64 from)
+{
+	return READ_ONCE(vm_guest_vcpu(t->machine.vm, 0)->heartbeat) >= from + 2;
+}
+
+int touch_goes_on(struct touch *t, struct err *err)
+{
+	return wait_until(t, beats_behind, READ_ONCE(vm_guest_vcpu(t->machine.vm, 0)->heartbeat), err);
 }
 
 const u32 *touch_samples(const struct touch *t, u32 vcpu)

@@ -41,6 +41,8 @@ int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64
 void touch_post(struct touch *t, const struct guest_command *command);
 int touch_wait(struct touch *t, struct err *err);
 bool touch_answered(struct touch *t);
+/* Wait until vCPU 0 has made accesses of a GUEST_SAMPLE_LONGEST since the call. Return: as touch_run(). */
+int touch_goes_on(struct touch *t, struct err *err);
 
 /* The samples of the last command, as the guest wrote them; t->sample_count at most. */
 const u32 *touch_samples(const struct touch *t, u32 vcpu);

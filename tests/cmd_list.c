@@ -18,6 +18,7 @@ static const struct {
 	{ "guests", { "hello", "touch", "stride", "random", "stamp", "counter" } },
 	{ "ops", { "munmap", "remap", "mprotect", "dontneed", "mremap" } },
 	{ "backings", { "anonymous", "memfd" } },
+	{ "outside", { "none", "punch", "suspend", "balloon", "plug", "migrate", "restore" } },
 	{ "mutants", { "k4-no-seq-check", "k4-check-before-lock", "k12-no-flush", "k23-no-wait" } },
 };
 

@@ -8,7 +8,7 @@
 /* Those that need nothing of the machine. */
 #define PLAIN                                                                                                          \
 	(BIT(PLAN_REMOVE) | BIT(PLAN_PUNCH) | BIT(PLAN_COLD) | BIT(PLAN_SPLIT) | BIT(PLAN_POPULATE) |                  \
-	 BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS))
+	 BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS) | BIT(PLAN_BALLOON))
 
 static bool config_outside(struct stress_config *c, const char *accel, u32 ops)
 {
@@ -95,6 +95,70 @@ static void migrate(void)
 	CHECK_GT(r.host_ops[PLAN_PUNCH], 0);
 }
 
+/*
+ * The process that had the pages ends before another reads them from a file; the VM stands
+ * still meanwhile, so that TCG loses nothing. A balloon before it: libvirt must be told what it holds.
+ */
+static void save_and_restore(const char *accel)
+{
+	struct stress_config c;
+	struct stress_result r;
+
+	if (!config_outside(&c, accel, BIT(PLAN_RESTORE) | BIT(PLAN_PUNCH) | BIT(PLAN_BALLOON)))
+		return;
+	c.weight[PLAN_PUNCH] = 5;
+	c.steps = 12;
+	run_clean(&c, &r);
+	CHECK_GT(r.host_ops[PLAN_RESTORE], 0);
+	CHECK_GT(r.host_ops[PLAN_PUNCH], 0);
+}
+
+static void restore_tcg(void)
+{
+	save_and_restore("tcg");
+}
+
+static void restore_kvm(void)
+{
+	if (kvm_here())
+		save_and_restore("kvm");
+}
+
+/* Firmware runs first on these machines. The guest finds zeros in what was plugged in, and then what it wrote. */
+static void memory_is_plugged_in_and_out(void)
+{
+	static const char *const machines[] = { "pc", "q35" };
+	struct stress_config c;
+	struct stress_result r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(machines); i++) {
+		if (!config_outside(&c, "tcg", BIT(PLAN_PLUG) | BIT(PLAN_BALLOON)))
+			return;
+		qemu_config.machine = machines[i];
+		c.steps = 6;
+		run_clean(&c, &r);
+		CHECK_EQ(r.unsupported, 0);
+		CHECK_GT(r.host_ops[PLAN_PLUG], 0);
+		CHECK_GT(r.host_ops[PLAN_BALLOON], 0);
+	}
+	qemu_config.machine = "microvm";
+}
+
+/* Each by its reason: shared memory has nothing for KSM, and microvm no slot for memory. */
+static void what_this_memory_cannot_do_has_its_reason(void)
+{
+	struct stress_config c;
+	struct stress_result r;
+
+	if (!config_outside(&c, "tcg", BIT(PLAN_MERGE) | BIT(PLAN_PLUG) | BIT(PLAN_COLD)))
+		return;
+	c.steps = 30;
+	run_clean(&c, &r);
+	CHECK_EQ(r.unsupported, BIT(PLAN_MERGE) | BIT(PLAN_PLUG));
+	CHECK_STR(r.why[PLAN_MERGE].text, "KSM passes over shared memory and hugetlb pages");
+	CHECK_STR(r.why[PLAN_PLUG].text, "machine microvm has no memory slots: --machine pc or q35");
+}
+
 /* What an outsider cannot do is skipped by name, and nothing has happened. */
 static void what_is_not_possible_is_skipped(void)
 {
@@ -143,6 +207,14 @@ static void a_planted_copy_is_reported(void)
 }
 
 const struct test_case lab_outside_tests[] = {
-	TEST(tcg), TEST(kvm), TEST(migrate), TEST(what_is_not_possible_is_skipped), TEST(a_planted_copy_is_reported),
+	TEST(tcg),
+	TEST(kvm),
+	TEST(migrate),
+	TEST(restore_tcg),
+	TEST(restore_kvm),
+	TEST(memory_is_plugged_in_and_out),
+	TEST(what_this_memory_cannot_do_has_its_reason),
+	TEST(what_is_not_possible_is_skipped),
+	TEST(a_planted_copy_is_reported),
 	TEST_END,
 };

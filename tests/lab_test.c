@@ -35,6 +35,7 @@ int main(int argc, char **argv)
 		{ "matrix", lab_matrix_tests, NULL, NULL },
 		{ "vm_op", lab_vm_op_tests, NULL, NULL },
 		{ "outside", lab_outside_tests, NULL, NULL },
+		{ "bench_outside", lab_bench_outside_tests, NULL, NULL },
 		{ "all_ops", lab_all_ops_tests, NULL, NULL },
 		{ NULL, NULL, NULL, NULL },
 	};

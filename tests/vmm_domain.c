@@ -76,6 +76,55 @@ static void every_domain_is_valid(void)
 	qemu_config.backing = "memfd";
 }
 
+/* libvirt has no schema for a device alone: its place is in a domain that has slots. */
+static void a_memory_device_is_valid_in_a_domain(void)
+{
+	xmlBufferPtr xml, dimm;
+	const char *text, *end;
+	char whole[8192];
+
+	if (!virt_or_skip())
+		return;
+	if (system("command -v virt-xml-validate >/dev/null")) {
+		test_skip("virt-xml-validate is not installed");
+		return;
+	}
+	qemu_config.machine = "q35";
+	xml = make_xml(false, false, 2, "tain-1-2-abcd", "/tmp/x.elf", NULL);
+	dimm = qemu_dimm_xml(16 << 20);
+	REQUIRE(xml && dimm);
+	text = (const char *)virt->xmlBufferContent(xml);
+	end = strstr(text, "</devices>");
+	if (CHECK(end)) {
+		snprintf(whole, sizeof(whole), "%.*s%s%s", (int)(end - text), text,
+			 (const char *)virt->xmlBufferContent(dimm), end);
+		validate(whole);
+	}
+	virt->xmlBufferFree(xml);
+	virt->xmlBufferFree(dimm);
+	qemu_config.machine = "microvm";
+}
+
+static void what_the_balloon_left_is_read_back(void)
+{
+	static const struct {
+		const char *xml;
+		u64 kib;
+	} cases[] = {
+		{ "<domain><memory unit='KiB'>9</memory><currentMemory unit='KiB'>301012</currentMemory></domain>",
+		  301012 },
+		{ "<domain><a><currentMemory>7</currentMemory></a></domain>", 0 },
+		{ "<domain><currentMemory/></domain>", 0 },
+		{ "<domain/>", 0 },
+		{ "nonsense", 0 },
+	};
+
+	if (!virt_or_skip())
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		CHECK_EQ(qemu_current_kib(cases[i].xml), cases[i].kib);
+}
+
 /* What a user's file is called is text, never markup. */
 static void names_are_escaped(void)
 {
@@ -165,6 +214,8 @@ static void nonsense_is_nobodys(void)
 
 const struct test_case vmm_domain_tests[] = {
 	TEST(every_domain_is_valid),
+	TEST(a_memory_device_is_valid_in_a_domain),
+	TEST(what_the_balloon_left_is_read_back),
 	TEST(names_are_escaped),
 	TEST(a_sweep_takes_only_what_is_ours_and_over),
 	TEST(nonsense_is_nobodys),

@@ -103,6 +103,7 @@ struct vm_outside {
 	int ram;	 /* a descriptor of the guest's RAM, which both map */
 	u64 data_offset; /* where DATA begins in it */
 	hva_t data_hva;	 /* and in the other process */
+	bool kvm;	 /* runs its vCPUs; else an emulator does */
 	hva_t own_hva;	 /* there: memory of the Linux that the guest runs under, which uses it */
 	u64 own_bytes;	 /* 0: there is none */
 	u64 downtime_ns; /* of the last migration: how long the vCPUs stood still, as the VMM measured it */
@@ -111,8 +112,12 @@ struct vm_outside {
 enum vm_control {
 	VM_SUSPEND,
 	VM_RESUME,
+	VM_STATUS,  /* ask whether it runs */
 	VM_STATS,   /* ask for the guest's memory statistics */
 	VM_MIGRATE, /* live, to a second process, which is the VM's from then on: vm_outside() answers anew */
+	VM_RESTORE, /* save it to a file, which ends its process, and restore it from there: as VM_MIGRATE */
+	VM_PLUG,    /* plug memory in, which the guest tries out; */
+	VM_UNPLUG,  /* and out again, which the guest agrees to */
 	VM_CONTROL_NR
 };
 
@@ -142,6 +147,7 @@ struct engine {
 	/* See vm_outside() and vm_control(); NULL unless outside. */
 	void (*look_outside)(struct vm *vm, struct vm_outside *to);
 	int (*control)(struct vm *vm, enum vm_control what, struct err *err);
+	int (*balloon)(struct vm *vm, u64 first, u64 pages, struct err *err); /* see vm_balloon() */
 	/* Exact audit of mirror against host; NULL where the engine cannot. Return: mismatches, text of the first in
 	 * err. */
 	u64 (*audit)(struct vm *vm, struct err *err);
@@ -197,6 +203,13 @@ gpa_t vm_data_gpa(const struct vm *vm);
 int vm_outside(struct vm *vm, struct vm_outside *to);
 /* Do something to the whole VM while it runs. Return: 0; -EOPNOTSUPP; -errno with one line in @err. */
 int vm_control(struct vm *vm, enum vm_control what, struct err *err);
+/*
+ * The guest gives @pages of DATA, from page @first on, to the machine's owner through its
+ * balloon, which from then on is all that the balloon holds; 0 pages: it takes all back.
+ * Pages that were given read as zeros. Context: while the guest runs, which has an agent.
+ * Return: as vm_control().
+ */
+int vm_balloon(struct vm *vm, u64 first, u64 pages, struct err *err);
 int vm_load(struct vm *vm, const struct guest_image *image, int argc, char *const argv[], struct err *err);
 struct vcpu *vm_vcpu(struct vm *vm, u32 id);
 u32 vcpu_id(const struct vcpu *vcpu);

@@ -268,7 +268,7 @@ static int qemu_load(struct vm *vm, const struct guest_image *image, struct err 
 			      "%s: no PVH note, so QEMU cannot boot it: link with this tain's libtain-guest.a", name);
 	if (!ret)
 		ret = keep_elf(q, file, bytes, err);
-	ret = ret ?: qemu_domain_start(vm, &q->domain, NULL, err);
+	ret = ret ?: qemu_domain_start(vm, &q->domain, NULL, NULL, err);
 	if (!ret) {
 		ret = give_shared(vm, err);
 		ret = ret ?: qemu_map_memory(vm, &q->domain, err);
@@ -376,12 +376,21 @@ static enum look report_death(struct qemu_vcpu *v)
 	return LOOK_LEAVE;
 }
 
+/* Between a save and its restore no process has the domain, which has not died. */
+static bool died(const struct qemu_vm *q)
+{
+	u32 moves = smp_load_acquire(&q->moves);
+	bool ended = qemu_process_ended(&q->domain);
+
+	return ended && !(moves & 1) && smp_load_acquire(&q->moves) == moves;
+}
+
 /* vCPU 0 stays until every text has come: its machine is off then, or says nothing more. */
 static enum look look(struct qemu_vcpu *v, u64 *ended_at)
 {
 	struct vm *vm = v->vcpu.vm;
 	const struct guest_vcpu *gv = vm_guest_vcpu(vm, v->vcpu.id);
-	bool dead = qemu_process_ended(&to_qemu(vm)->domain); /* before what it has left is read */
+	bool dead = died(to_qemu(vm)); /* before what it has left is read */
 	enum look text = v->vcpu.id ? LOOK_ENDED : read_console(v);
 	struct vcpu_exit exit = { .reason = VCPU_EXIT_DONE };
 
@@ -415,6 +424,8 @@ static int qemu_vcpu_run(struct vcpu *vcpu, vcpu_exit_fn *fn, void *arg, struct 
 	(void)arg;
 	while (!ret && next == LOOK_ON) {
 		poll(p, vcpu->id ? 2 : 3, LOOK_MS);
+		if (smp_load_acquire(&to_qemu(vcpu->vm)->moves) & 1)
+			poll(p, 1, LOOK_MS); /* the others say that QEMU has ended */
 		if (read(v->kick, &kicks, sizeof(kicks)) > 0)
 			next = report(v, &(struct vcpu_exit){ .reason = VCPU_EXIT_KICK });
 		if (next == LOOK_ON)
@@ -443,5 +454,6 @@ const struct engine engine_qemu = {
 	.stats = qemu_stats,
 	.look_outside = qemu_look_outside,
 	.control = qemu_control,
+	.balloon = qemu_balloon,
 	.audit = NULL,
 };

@@ -115,9 +115,9 @@ int qemu_choose_accel(virConnectPtr connection, bool *kvm, struct err *err)
 
 /* --- files that QEMU opens --------------------------------------------------------------------- */
 
-static void file_in(const struct qemu_vm *q, const char *name, char *path, size_t bytes)
+static void file_in(const char *dir, const char *name, char *path, size_t bytes)
 {
-	snprintf(path, bytes, "%s/%s", q->dir, name);
+	snprintf(path, bytes, "%s/%s", dir, name);
 }
 
 int qemu_write_file(const struct qemu_vm *q, const char *name, const void *data, size_t bytes, struct err *err)
@@ -127,7 +127,7 @@ int qemu_write_file(const struct qemu_vm *q, const char *name, const void *data,
 	ssize_t n = 0;
 	int fd, ret = 0;
 
-	file_in(q, name, path, sizeof(path));
+	file_in(q->dir, name, path, sizeof(path));
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	while (fd >= 0 && at < bytes && (n = write(fd, (const char *)data + at, bytes - at)) > 0)
 		at += (size_t)n;
@@ -138,40 +138,48 @@ int qemu_write_file(const struct qemu_vm *q, const char *name, const void *data,
 	return ret;
 }
 
-static void remove_files(struct qemu_vm *q)
+void qemu_remove_dir(char *dir)
 {
-	static const char *const names[] = { "guest.elf", "initramfs", "vmlinuz", "console" };
+	static const char *const names[] = { "guest.elf", "initramfs", "vmlinuz", "console", "saved" };
 	char path[QEMU_DIR_BYTES + 16];
 
-	for (size_t i = 0; q->dir[0] && i < ARRAY_SIZE(names); i++) {
-		file_in(q, names[i], path, sizeof(path));
+	for (size_t i = 0; dir[0] && i < ARRAY_SIZE(names); i++) {
+		file_in(dir, names[i], path, sizeof(path));
 		unlink(path);
 	}
-	if (q->dir[0])
-		rmdir(q->dir);
-	q->dir[0] = '\0';
+	if (dir[0])
+		rmdir(dir);
+	dir[0] = '\0';
+}
+
+int qemu_make_dir(char *dir, struct err *err)
+{
+	struct qemu_owner self;
+	int ret;
+
+	qemu_owner_self(&self);
+	snprintf(dir, QEMU_DIR_BYTES, "/tmp/" QEMU_PREFIX "%llu-%llu-XXXXXX", (unsigned long long)self.pidns,
+		 (unsigned long long)self.pid);
+	if (mkdtemp(dir) && !chmod(dir, 0711))
+		return 0;
+	ret = err_set(err, -errno, "%s: %s", dir, strerror(errno));
+	dir[0] = '\0';
+	return ret;
 }
 
 /* For QEMU, which may be another user: it can read and connect, not list. */
 static int make_files(struct qemu_vm *q, int *listener, struct err *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct qemu_owner self;
-	int ret;
+	int ret = qemu_make_dir(q->dir, err);
 
-	qemu_owner_self(&self);
-	snprintf(q->dir, sizeof(q->dir), "/tmp/" QEMU_PREFIX "%llu-%llu-XXXXXX", (unsigned long long)self.pidns,
-		 (unsigned long long)self.pid);
-	if (!mkdtemp(q->dir) || chmod(q->dir, 0711)) {
-		ret = err_set(err, -errno, "%s: %s", q->dir, strerror(errno));
-		q->dir[0] = '\0';
+	if (ret)
 		return ret;
-	}
 	ret = qemu_config.under_linux ? qemu_linux_files(q, err)
 				      : qemu_write_file(q, "guest.elf", q->elf, q->elf_bytes, err);
 	if (ret)
 		return ret;
-	file_in(q, "console", address.sun_path, sizeof(address.sun_path));
+	file_in(q->dir, "console", address.sun_path, sizeof(address.sun_path));
 	*listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (*listener < 0 || bind(*listener, (struct sockaddr *)&address, sizeof(address)) ||
 	    chmod(address.sun_path, 0666) || listen(*listener, 1))
@@ -248,42 +256,73 @@ static int accept_console(struct qemu_domain *d, int listener, struct err *err)
 	return err_set(err, -EIO, "domain %s: QEMU does not connect to its console", d->name);
 }
 
-int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *extra, struct err *err)
+/* libvirt hears of the balloon a second late, and wants to be told the same at the restore as it knew at the save. */
+static int look_saved(struct qemu_vm *q, const char *saved, struct qemu_xml *xml, struct err *err)
+{
+	char *text = virt->virDomainSaveImageGetXMLDesc(q->connection, saved, 0);
+
+	if (!text)
+		return virt_error(err, saved);
+	xml->current_kib = qemu_current_kib(text);
+	free(text);
+	return 0;
+}
+
+/* A new domain, or the one that was saved at @saved, which keeps its identity and finds its files elsewhere. */
+static int create(struct qemu_vm *q, struct qemu_domain *d, const struct qemu_xml *xml, const char *saved,
+		  struct err *err)
+{
+	xmlBufferPtr buffer = qemu_domain_xml(xml, d);
+	const char *text;
+
+	if (!buffer)
+		return err_set(err, -ENOMEM, "no memory for the domain's description");
+	text = (const char *)virt->xmlBufferContent(buffer);
+	if (!saved)
+		d->handle = virt->virDomainCreateXML(q->connection, text,
+						     VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY);
+	else if (!virt->virDomainRestoreFlags(q->connection, saved, text, VIR_DOMAIN_SAVE_PAUSED))
+		d->handle = virt->virDomainLookupByUUIDString(q->connection, d->uuid);
+	virt->xmlBufferFree(buffer);
+	return d->handle ? 0 : virt_error(err, d->name);
+}
+
+/* What the domain boots, from the files that were made for it. */
+static int create_with_files(struct vm *vm, struct qemu_domain *d, struct qemu_xml *xml, const char *saved,
+			     struct err *err)
 {
 	struct qemu_vm *q = to_qemu(vm);
 	char kernel[QEMU_DIR_BYTES + 16], console[QEMU_DIR_BYTES + 16], initramfs[QEMU_DIR_BYTES + 16];
 	char cmdline[QEMU_CMDLINE_BYTES];
-	struct qemu_xml xml = { .vm = vm, .kernel = kernel, .console = console, .extra = extra };
-	int listener = -1, ret;
-	xmlBufferPtr text;
 
-	name_domain(d);
-	ret = make_files(q, &listener, err);
-	if (!ret) {
-		file_in(q, qemu_config.under_linux ? "vmlinuz" : "guest.elf", kernel, sizeof(kernel));
-		file_in(q, "console", console, sizeof(console));
-		file_in(q, "initramfs", initramfs, sizeof(initramfs));
-		qemu_linux_cmdline(vm, cmdline, sizeof(cmdline));
-		if (qemu_config.under_linux) {
-			xml.initramfs = initramfs;
-			xml.cmdline = cmdline;
-		}
-		text = qemu_domain_xml(&xml, d);
-		if (text) {
-			d->handle = virt->virDomainCreateXML(q->connection, (const char *)virt->xmlBufferContent(text),
-							     VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY);
-			virt->xmlBufferFree(text);
-		}
-		if (!text)
-			ret = err_set(err, -ENOMEM, "no memory for the domain's description");
-		else if (!d->handle)
-			ret = virt_error(err, d->name);
-	}
+	file_in(q->dir, qemu_config.under_linux ? "vmlinuz" : "guest.elf", kernel, sizeof(kernel));
+	file_in(q->dir, "console", console, sizeof(console));
+	file_in(q->dir, "initramfs", initramfs, sizeof(initramfs));
+	qemu_linux_cmdline(vm, cmdline, sizeof(cmdline));
+	xml->kernel = kernel;
+	xml->console = console;
+	xml->initramfs = qemu_config.under_linux ? initramfs : NULL;
+	xml->cmdline = qemu_config.under_linux ? cmdline : NULL;
+	return create(q, d, xml, saved, err);
+}
+
+int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *extra, const char *saved,
+		      struct err *err)
+{
+	struct qemu_vm *q = to_qemu(vm);
+	struct qemu_xml xml = { .vm = vm, .extra = extra };
+	int listener = -1, ret;
+
+	if (!saved)
+		name_domain(d);
+	ret = saved ? look_saved(q, saved, &xml, err) : 0;
+	ret = ret ?: make_files(q, &listener, err);
+	ret = ret ?: create_with_files(vm, d, &xml, saved, err);
 	ret = ret ?: qemu_process_find(d, q->layout.ram_bytes, err);
 	ret = ret ?: accept_console(d, listener, err);
 	if (listener >= 0)
 		close(listener);
-	remove_files(q);
+	qemu_remove_dir(q->dir);
 	if (ret)
 		qemu_domain_end(q, d);
 	return ret;
@@ -362,10 +401,10 @@ static bool left_behind(const char *name, const struct qemu_owner *self, bool ow
 	return pid == self->pid ? own_too : kill((pid_t)pid, 0) && errno == ESRCH;
 }
 
-/* The files for QEMU of a tain that ended in the second between making and removing them. */
+/* The files for QEMU of a tain that ended between making and removing them. */
 static void sweep_files(const struct qemu_owner *self)
 {
-	struct qemu_vm old = { .dir = "" };
+	char old[QEMU_DIR_BYTES];
 	DIR *dir = opendir("/tmp");
 	struct dirent *e;
 	struct stat st;
@@ -373,10 +412,9 @@ static void sweep_files(const struct qemu_owner *self)
 	while (dir && (e = readdir(dir)) != NULL) {
 		if (strlen(e->d_name) > 48 || !left_behind(e->d_name, self, false))
 			continue;
-		snprintf(old.dir, sizeof(old.dir), "/tmp/%.48s", e->d_name);
-		if (!lstat(old.dir, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
-		    (st.st_mode & 0777) == 0711)
-			remove_files(&old);
+		snprintf(old, sizeof(old), "/tmp/%.48s", e->d_name);
+		if (!lstat(old, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 0777) == 0711)
+			qemu_remove_dir(old);
 	}
 	if (dir)
 		closedir(dir);

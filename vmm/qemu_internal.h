@@ -7,6 +7,9 @@
  *   vmm/qemu_process.c  the QEMU process behind a domain, and its memory, through /proc
  *   vmm/qemu_migrate.c  the domain moves to a second QEMU
  *   vmm/qemu_linux.c    a Linux that the guest runs under
+ *   vmm/qemu_save.c     the domain into a file, and back
+ *   vmm/qemu_memory.c   its balloon, and memory that is plugged in and out
+ *   vmm/qemu_monitor.c  QEMU's monitor
  *   vmm/qemu_outside.c  what is done to a running domain from outside
  */
 #ifndef VMM_QEMU_INTERNAL_H
@@ -52,6 +55,7 @@ struct qemu_vm {
 	void *elf; /* what the domain was started with: a second one starts with it too */
 	size_t elf_bytes;
 	u64 downtime_ns; /* of the last migration, as QEMU measured it */
+	u32 moves;	 /* atomic: odd while the domain goes through a file */
 	u32 started;	 /* atomic: the first vCPU that runs lets the domain run */
 	struct vm_identity id;
 };
@@ -67,11 +71,18 @@ static inline struct qemu_vm *to_qemu(const struct vm *vm)
 	return vm->priv;
 }
 
-/* qemu_domain.c. @extra: more words for QEMU's command line, or NULL. On failure nothing is left. */
+/*
+ * qemu_domain.c. @extra: more words for QEMU's command line, or NULL. @saved: the file that the domain whose name
+ * and UUID are in @d was saved to; NULL: a new one. On failure nothing is left.
+ */
 int qemu_connect(virConnectPtr *connection, struct err *err);
 int qemu_choose_accel(virConnectPtr connection, bool *kvm, struct err *err);
-int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *extra, struct err *err);
+int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *extra, const char *saved,
+		      struct err *err);
 void qemu_domain_end(struct qemu_vm *q, struct qemu_domain *d);
+/* A directory for files that QEMU or libvirt opens, which a sweep knows; @dir has QEMU_DIR_BYTES. */
+int qemu_make_dir(char *dir, struct err *err);
+void qemu_remove_dir(char *dir);
 void qemu_sweep(virConnectPtr connection);
 /* The last line that QEMU wrote itself, or "". */
 void qemu_domain_log(const struct qemu_domain *domain, char *line, size_t bytes);
@@ -91,8 +102,15 @@ struct qemu_xml {
 	const char *kernel, *console;
 	const char *initramfs, *cmdline; /* of a Linux, or NULL */
 	const char *const *extra;	 /* more words for QEMU's command line, NULL terminated; may be NULL */
+	u64 current_kib;		 /* what the balloon has left, as libvirt knew it; 0: all */
 };
 xmlBufferPtr qemu_domain_xml(const struct qemu_xml *xml, const struct qemu_domain *domain);
+/* A memory device for virDomainAttachDeviceFlags(). */
+xmlBufferPtr qemu_dimm_xml(u64 bytes);
+/* What a domain's description says of its balloon; 0: nothing. */
+u64 qemu_current_kib(const char *xml);
+/* Can memory be plugged into this machine? */
+bool qemu_has_slots(void);
 #define QEMU_OWNER_NS "urn:tain:owner:1"
 /* Who owns a domain: this process. */
 struct qemu_owner {
@@ -112,6 +130,23 @@ int qemu_control(struct vm *vm, enum vm_control what, struct err *err);
 
 /* qemu_migrate.c. Return: 0: another process has the VM; else the one that had it, or -EIO it has stopped for good. */
 int qemu_migrate(struct vm *vm, struct err *err);
+/* The VM is @next's from now on, and @next the one that had it. Both stand still. */
+int qemu_take_over(struct vm *vm, struct qemu_domain *next, struct err *err);
+
+/* qemu_save.c: see VM_RESTORE. On failure the VM may have ended. */
+int qemu_save_restore(struct vm *vm, struct err *err);
+
+/* qemu_memory.c: see vm_balloon(), VM_PLUG and VM_UNPLUG. */
+int qemu_balloon(struct vm *vm, u64 first, u64 pages, struct err *err);
+int qemu_plug(struct vm *vm, struct err *err);
+int qemu_unplug(struct vm *vm, struct err *err);
+
+/*
+ * qemu_monitor.c: say @command to the monitor. Return: what it returned, for json_decref(); NULL with one line in
+ * @err. qemu_tell() only whether it did.
+ */
+struct json_t *qemu_monitor(const struct qemu_domain *d, const char *command, struct err *err);
+int qemu_tell(const struct qemu_domain *d, const char *command, struct err *err);
 
 /* qemu_process.c. @d->uuid: of a domain that libvirt started. Fills pidfd, pid, ram, hva. */
 int qemu_process_find(struct qemu_domain *d, u64 ram_bytes, struct err *err);

@@ -32,44 +32,14 @@
 #define LOOK_NS (5 * NSEC_PER_MSEC)
 #define DRAIN_NS (20 * NSEC_PER_SEC)
 
-/* Say @command to the monitor. Return: what it returned, for json_decref(); NULL with one line in @err. */
-static json_t *monitor(const struct qemu_domain *d, const char *command, struct err *err)
-{
-	json_t *reply = NULL, *value;
-	char *text = NULL;
-
-	if (virt->virDomainQemuMonitorCommand(d->handle, command, &text, 0)) {
-		virt_error(err, d->name);
-		return NULL;
-	}
-	reply = json_loads(text, 0, NULL);
-	free(text);
-	value = json_object_get(reply, "return");
-	if (value)
-		json_incref(value);
-	else
-		err_set(err, -EIO, "%s: monitor: %.200s", d->name,
-			json_string_value(json_object_get(json_object_get(reply, "error"), "desc")) ?: "no answer");
-	json_decref(reply);
-	return value;
-}
-
-static int tell(const struct qemu_domain *d, const char *command, struct err *err)
-{
-	json_t *value = monitor(d, command, err);
-
-	json_decref(value);
-	return value ? 0 : -EIO;
-}
-
 /* Let it listen. *@port: where. */
 static int listen_for(const struct qemu_domain *d, unsigned int *port, struct err *err)
 {
 	json_t *state;
 	int ret;
 
-	ret = tell(d, "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"tcp:127.0.0.1:0\"}}", err);
-	state = ret ? NULL : monitor(d, "{\"execute\":\"query-migrate\"}", err);
+	ret = qemu_tell(d, "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"tcp:127.0.0.1:0\"}}", err);
+	state = ret ? NULL : qemu_monitor(d, "{\"execute\":\"query-migrate\"}", err);
 	if (!state)
 		return -EIO;
 	*port = (unsigned int)atoi(
@@ -85,24 +55,24 @@ static int send_to(const struct qemu_domain *d, unsigned int port, struct err *e
 	int ret;
 
 	/* Loopback is fast; a guest that writes everywhere may be slowed down until it ends. */
-	ret = tell(d,
-		   "{\"execute\":\"migrate-set-parameters\",\"arguments\":"
-		   "{\"max-bandwidth\":8589934592,\"downtime-limit\":300}}",
-		   err);
+	ret = qemu_tell(d,
+			"{\"execute\":\"migrate-set-parameters\",\"arguments\":"
+			"{\"max-bandwidth\":8589934592,\"downtime-limit\":300}}",
+			err);
 	ret = ret
-		      ?: tell(d,
-			      "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
-			      "[{\"capability\":\"auto-converge\",\"state\":true}]}}",
-			      err);
+		      ?: qemu_tell(d,
+				   "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
+				   "[{\"capability\":\"auto-converge\",\"state\":true}]}}",
+				   err);
 	snprintf(command, sizeof(command), "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"tcp:127.0.0.1:%u\"}}",
 		 port);
-	return ret ?: tell(d, command, err);
+	return ret ?: qemu_tell(d, command, err);
 }
 
 /* Return: 0 completed; -EAGAIN under way; -EIO failed. */
 static int ask(struct qemu_vm *q, struct err *err)
 {
-	json_t *state = monitor(&q->domain, "{\"execute\":\"query-migrate\"}", err);
+	json_t *state = qemu_monitor(&q->domain, "{\"execute\":\"query-migrate\"}", err);
 	const char *status = json_string_value(json_object_get(state, "status"));
 	int ret = -EAGAIN;
 
@@ -127,7 +97,7 @@ static int wait_completed(struct qemu_vm *q, struct err *err)
 	while ((ret = ask(q, err)) == -EAGAIN && clock_ns() - start < MIGRATE_NS)
 		thread_sleep_ns(LOOK_NS);
 	if (ret == -EAGAIN) {
-		tell(&q->domain, "{\"execute\":\"migrate_cancel\"}", NULL);
+		qemu_tell(&q->domain, "{\"execute\":\"migrate_cancel\"}", NULL);
 		err_set(err, -ETIMEDOUT, "migration took longer than %llu s: cancelled",
 			(unsigned long long)(MIGRATE_NS / NSEC_PER_SEC));
 	}
@@ -148,7 +118,7 @@ static void drain_console(const struct qemu_domain *d)
  * Descriptors keep their numbers, which other threads poll on: what they wait for just
  * becomes another. Afterwards @next is the old domain.
  */
-static int take_over(struct vm *vm, struct qemu_domain *next, struct err *err)
+int qemu_take_over(struct vm *vm, struct qemu_domain *next, struct err *err)
 {
 	struct qemu_domain *d = &to_qemu(vm)->domain, old = *d;
 	struct guest_shared *before;
@@ -190,13 +160,13 @@ int qemu_migrate(struct vm *vm, struct err *err)
 	unsigned int port;
 	int ret;
 
-	ret = qemu_domain_start(vm, &next, incoming, err);
+	ret = qemu_domain_start(vm, &next, incoming, NULL, err);
 	if (ret)
 		return ret;
 	ret = listen_for(&next, &port, err);
 	ret = ret ?: send_to(&q->domain, port, err);
 	ret = ret ?: wait_completed(q, err);
-	ret = ret ?: take_over(vm, &next, err);
+	ret = ret ?: qemu_take_over(vm, &next, err);
 	if (!ret && virt->virDomainResume(q->domain.handle))
 		ret = virt_error(err, q->domain.name);
 	qemu_domain_end(q, &next); /* the first; or, if that failed, the second */

@@ -16,6 +16,7 @@ void qemu_look_outside(struct vm *vm, struct vm_outside *to)
 		.data_hva = q->domain.hva + q->layout.data_offset,
 		.own_hva = q->domain.hva,
 		.own_bytes = qemu_config.under_linux ? GUEST_SHARED_GPA : 0,
+		.kvm = q->kvm,
 		.downtime_ns = q->downtime_ns,
 	};
 }
@@ -42,8 +43,16 @@ int qemu_control(struct vm *vm, enum vm_control what, struct err *err)
 		return virt->virDomainSuspend(q->domain.handle) ? virt_error(err, "suspend") : 0;
 	case VM_RESUME:
 		return virt->virDomainResume(q->domain.handle) ? virt_error(err, "resume") : 0;
+	case VM_STATUS:
+		return qemu_tell(&q->domain, "{\"execute\":\"query-status\"}", err);
 	case VM_MIGRATE:
 		return qemu_migrate(vm, err);
+	case VM_RESTORE:
+		return qemu_save_restore(vm, err);
+	case VM_PLUG:
+		return qemu_plug(vm, err);
+	case VM_UNPLUG:
+		return qemu_unplug(vm, err);
 	case VM_STATS:
 		return ask_stats(q, err);
 	default:

@@ -10,6 +10,7 @@
 
 #include "vmm/qemu_internal.h"
 
+#define SLOT_BYTES (256ull << 20) /* room for memory that is plugged in */
 #define QEMU_NS "http://libvirt.org/schemas/domain/qemu/1.0"
 
 static void open_element(xmlTextWriterPtr w, const char *name)
@@ -72,18 +73,72 @@ static void write_owner(xmlTextWriterPtr w)
 	close_element(w);
 }
 
-static void write_memory(xmlTextWriterPtr w, const struct qemu_layout *layout)
+static bool is_microvm(void)
+{
+	return !qemu_config.machine || !strcmp(qemu_config.machine, "microvm");
+}
+
+bool qemu_has_slots(void)
+{
+	return !is_microvm() && !qemu_config.under_linux;
+}
+
+/* The open element's text, with its unit. */
+static void bytes_text(xmlTextWriterPtr w, u64 value)
 {
 	char bytes[24];
 
-	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)layout->ram_bytes);
-	open_element(w, "memory");
+	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)value);
 	attribute(w, "unit", "b");
 	virt->xmlTextWriterWriteString(w, BAD_CAST bytes);
+}
+
+static void write_memory(xmlTextWriterPtr w, const struct qemu_xml *xml)
+{
+	const struct qemu_layout *layout = &to_qemu(xml->vm)->layout;
+	char kib[24];
+
+	if (qemu_has_slots()) {
+		open_element(w, "maxMemory");
+		attribute(w, "slots", "1");
+		bytes_text(w, layout->ram_bytes + SLOT_BYTES);
+		close_element(w);
+	}
+	open_element(w, "memory");
+	bytes_text(w, layout->ram_bytes);
 	close_element(w);
+	if (xml->current_kib) {
+		snprintf(kib, sizeof(kib), "%llu", (unsigned long long)xml->current_kib);
+		element_text(w, "currentMemory", kib);
+	}
 	open_element(w, "memoryBacking");
 	element(w, "source", "type", qemu_config.backing, NULL);
 	element(w, "access", "mode", "shared", NULL);
+	close_element(w);
+}
+
+/* libvirt wants a node for memory that is plugged in. */
+static void write_node(xmlTextWriterPtr w, const struct qemu_xml *xml)
+{
+	char cpus[16], bytes[24];
+
+	snprintf(cpus, sizeof(cpus), "0-%u", xml->vm->config.vcpus - 1);
+	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)to_qemu(xml->vm)->layout.ram_bytes);
+	open_element(w, "numa");
+	element(w, "cell", "id", "0", "cpus", cpus, "memory", bytes, "unit", "b", "memAccess", "shared", NULL);
+	close_element(w);
+}
+
+static void write_cpu(xmlTextWriterPtr w, const struct qemu_xml *xml)
+{
+	bool kvm = to_qemu(xml->vm)->kvm;
+
+	open_element(w, "cpu");
+	attribute(w, "mode", kvm ? "host-passthrough" : "maximum");
+	if (kvm) /* QEMU refuses it where KVM's says what the processor does not have. */
+		element(w, "feature", "policy", "disable", "name", "arch-capabilities", NULL);
+	if (qemu_has_slots())
+		write_node(w, xml);
 	close_element(w);
 }
 
@@ -105,21 +160,15 @@ static void write_machine(xmlTextWriterPtr w, const struct qemu_xml *xml)
 	if (xml->cmdline)
 		element_text(w, "cmdline", xml->cmdline);
 	close_element(w);
-	if (xml->cmdline) { /* without, Linux finds one processor */
+	if (xml->cmdline || qemu_has_slots()) {
 		open_element(w, "features");
-		element(w, "acpi", NULL);
-		element(w, "apic", NULL);
+		element(w, "acpi",
+			NULL); /* memory that is plugged in is found by its registers; Linux finds processors */
+		if (xml->cmdline)
+			element(w, "apic", NULL);
 		close_element(w);
 	}
-	if (to_qemu(xml->vm)->kvm) {
-		open_element(w, "cpu");
-		attribute(w, "mode", "host-passthrough");
-		/* QEMU refuses it where KVM's says what the processor does not have. */
-		element(w, "feature", "policy", "disable", "name", "arch-capabilities", NULL);
-		close_element(w);
-	} else {
-		element(w, "cpu", "mode", "maximum", NULL);
-	}
+	write_cpu(w, xml);
 	element_text(w, "on_poweroff", "destroy");
 	element_text(w, "on_reboot", "destroy");
 	element_text(w, "on_crash", "destroy");
@@ -142,6 +191,9 @@ static void write_devices(xmlTextWriterPtr w, const struct qemu_xml *xml)
 	open_element(w, "qemu:commandline");
 	element(w, "qemu:arg", "value", "-device", NULL);
 	element(w, "qemu:arg", "value", "isa-debug-exit,iobase=0xf4,iosize=4", NULL);
+	/* microvm has no PCI, and libvirt no other place for a balloon on x86. */
+	element(w, "qemu:arg", "value", "-device", NULL);
+	element(w, "qemu:arg", "value", is_microvm() ? "virtio-balloon-device" : "virtio-balloon-pci,addr=0x1e", NULL);
 	for (const char *const *word = xml->extra; word && *word; word++)
 		element(w, "qemu:arg", "value", *word, NULL);
 	close_element(w);
@@ -165,9 +217,34 @@ xmlBufferPtr qemu_domain_xml(const struct qemu_xml *xml, const struct qemu_domai
 	element_text(w, "name", domain->name);
 	element_text(w, "uuid", domain->uuid);
 	write_owner(w);
-	write_memory(w, &q->layout);
+	write_memory(w, xml);
 	write_machine(w, xml);
 	write_devices(w, xml);
+	close_element(w);
+	virt->xmlTextWriterEndDocument(w);
+	virt->xmlFreeTextWriter(w);
+	return buffer;
+}
+
+xmlBufferPtr qemu_dimm_xml(u64 bytes)
+{
+	xmlBufferPtr buffer = virt->xmlBufferCreate();
+	xmlTextWriterPtr w = buffer ? virt->xmlNewTextWriterMemory(buffer, 0) : NULL;
+
+	if (!w) {
+		if (buffer)
+			virt->xmlBufferFree(buffer);
+		return NULL;
+	}
+	open_element(w, "memory");
+	attribute(w, "model", "dimm");
+	attribute(w, "access", "shared");
+	open_element(w, "target");
+	open_element(w, "size");
+	bytes_text(w, bytes);
+	close_element(w);
+	element_text(w, "node", "0");
+	close_element(w);
 	close_element(w);
 	virt->xmlTextWriterEndDocument(w);
 	virt->xmlFreeTextWriter(w);
@@ -221,6 +298,21 @@ static u64 number_of(xmlNodePtr node, const char *name)
 	if (text)
 		sscanf((const char *)text, "%llu", &value);
 	free(text);
+	return value;
+}
+
+u64 qemu_current_kib(const char *xml)
+{
+	xmlDocPtr doc =
+		virt->xmlReadMemory(xml, (int)strlen(xml), "saved", NULL, XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+	xmlNodePtr node = doc ? virt->xmlDocGetRootElement(doc) : NULL;
+	unsigned long long value = 0;
+
+	for (node = node ? node->children : NULL; node; node = node->next)
+		if (!strcmp((const char *)node->name, "currentMemory") && node->children && node->children->content)
+			sscanf((const char *)node->children->content, "%llu", &value);
+	if (doc)
+		virt->xmlFreeDoc(doc);
 	return value;
 }
 

@@ -23,8 +23,9 @@
 	X(virConnectOpen) X(virConnectClose) X(virConnectGetType) X(virConnectGetHostname) X(virConnectGetVersion) \
 	X(virConnectGetDomainCapabilities) X(virConnectListAllDomains) X(virConnectIsAlive) \
 	X(virDomainCreateXML) X(virDomainFree) X(virDomainDestroy) X(virDomainLookupByUUIDString) \
-	X(virDomainGetName) X(virDomainGetMetadata) X(virDomainSuspend) X(virDomainResume) X(virDomainMemoryStats) \
-	X(virDomainAttachDeviceFlags) X(virDomainDetachDeviceFlags)
+	X(virDomainGetName) X(virDomainGetXMLDesc) X(virDomainGetMetadata) X(virDomainSuspend) X(virDomainResume) \
+	X(virDomainMemoryStats) X(virDomainAttachDeviceFlags) X(virDomainDetachDeviceFlags) \
+	X(virDomainSetMemoryFlags) X(virDomainSaveFlags) X(virDomainRestoreFlags) X(virDomainSaveImageGetXMLDesc)
 #define VIRT_LIBVIRT_QEMU(X) X(virDomainQemuMonitorCommand)
 #define VIRT_LIBXML2(X) \
 	X(xmlBufferCreate) X(xmlBufferContent) X(xmlBufferFree) X(xmlNewTextWriterMemory) X(xmlFreeTextWriter) \

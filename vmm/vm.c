@@ -279,6 +279,13 @@ int vm_control(struct vm *vm, enum vm_control what, struct err *err)
 	return vm->engine->control(vm, what, err);
 }
 
+int vm_balloon(struct vm *vm, u64 first, u64 pages, struct err *err)
+{
+	if (!vm->engine->balloon)
+		return err_set(err, -EOPNOTSUPP, "engine %s has no balloon", vm->engine->name);
+	return vm->engine->balloon(vm, first, pages, err);
+}
+
 u64 vm_audit(struct vm *vm, struct err *err)
 {
 	return vm->engine->audit ? vm->engine->audit(vm, err) : -1ull;

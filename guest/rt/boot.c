@@ -187,6 +187,7 @@ static void map_all(const struct guest_shared *shared)
 	__builtin_memset((void *)GUEST_PGTABLE_GPA, 0, tables * GUEST_PAGE_SIZE);
 	map(0, GUEST_IMAGE_END, LARGE_ENTRY);
 	map(APIC_GPA, APIC_GPA + LARGE_PAGE, STRONG_ENTRY);
+	map(GUEST_VIRTIO_GPA & -LARGE_PAGE, GUEST_VIRTIO_GPA + GUEST_PAGE_SIZE, STRONG_ENTRY);
 	map((uint64_t)(uintptr_t)shared, shared_end, LARGE_ENTRY);
 	map(shared->data_base, end, LARGE_ENTRY);
 	boot_tables = GUEST_PGTABLE_GPA;

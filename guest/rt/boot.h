@@ -33,6 +33,18 @@ uint64_t guest_boot(uint32_t magic, uint32_t info);
 /* At CPL3, before anything reads DATA: nobody but this guest has prepared a DATA of its own. */
 void guest_boot_clear(void);
 
+/* Where QEMU's machine microvm has its devices. */
+#define GUEST_VIRTIO_GPA 0xfeb00000ul
+
+/*
+ * balloon.c, at CPL3: find the balloon and get it going; how many pages it is to hold; give
+ * it @pages pages from @gpa on, or take them back; say how many it holds.
+ */
+int guest_balloon_find(void);
+uint32_t guest_balloon_target(void);
+void guest_balloon_move(struct guest *g, int give, uint64_t gpa, uint64_t pages);
+void guest_balloon_holds(uint32_t pages);
+
 /* What api.c stands on where the guest booted by itself. */
 void guest_boot_text(struct guest *g, const char *text, uint64_t bytes);
 void guest_boot_exit(struct guest *g, int code) __attribute__((noreturn));
