@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cmd/cmd.h"
 #include "lab/merge.h"
@@ -201,11 +202,24 @@ static void print_document(json_t *doc)
 
 /* --- the command ------------------------------------------------------------------------ */
 
+/* What is merged must not take the place of a part. Return: 0 or the status after a complaint. */
+static int check_not_a_part(char **path)
+{
+	struct stat to, from;
+
+	if (!opt.json || stat(opt.json, &to))
+		return CMD_OK;
+	for (; *path; path++)
+		if (!stat(*path, &from) && S_ISREG(to.st_mode) && to.st_dev == from.st_dev && to.st_ino == from.st_ino)
+			return cmd_complain(CMD_MISUSE, "--json: %s is one of the files to merge", opt.json);
+	return CMD_OK;
+}
+
 static int load_all(struct merge *m, char **path, struct err *err)
 {
 	int ret = 0;
 
-	for (; *path && !ret; path++) {
+	for (; *path && !ret && !READ_ONCE(cmd_stop); path++) {
 		json_t *doc;
 
 		ret = result_load(*path, &doc, err);
@@ -250,14 +264,15 @@ int cmd_merge(int argc, char **argv)
 
 	if (!cmd_parse(&cmd_merge_spec, argc, argv, &first, &status))
 		return status;
-	status = cmd_check_json(opt.json);
+	status = cmd_check_json(opt.json) ?: check_not_a_part(argv + first);
 	if (status)
 		return status;
+	cmd_catch_signals(); /* half of a document is none */
 	if (merge_init(&m))
 		return cmd_complain(CMD_FAILED, "no memory for a histogram");
-	if (load_all(&m, argv + first, &err))
+	if (load_all(&m, argv + first, &err) && !READ_ONCE(cmd_stop))
 		status = cmd_complain(CMD_MISUSE, "%s", err.text);
-	else
+	else if (!READ_ONCE(cmd_stop))
 		status = report(&m);
 	merge_destroy(&m);
 	return cmd_finish(status);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* tain stress --shard, tain merge: a campaign in parts, what comes of them together, and what is refused. */
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/rng.h"
@@ -173,6 +176,8 @@ static void what_does_not_merge(void)
 	refused(TAIN("merge", "t"), "tain: t is not JSON: line 2: duplicate object key");
 	write_text("t", "{\"schema\": \"tain.result/1\"}");
 	refused(TAIN("merge", "1.json", "t"), "tain: t is no result: it does not say of which command");
+	refused(TAIN("merge", "1.json", "2.json", "--json", "./2.json"),
+		"tain: --json: ./2.json is one of the files to merge");
 	CHECK_EQ(TAIN("merge", "-q", "1.json", "--json", "/dev/full")->status, 2);
 	CHECK_EQ(
 		TAIN_WITH((&(const struct tain_setup){ .out_path = "/dev/full" }), "merge", "1.json", "2.json")->status,
@@ -187,6 +192,28 @@ static void a_file_without_end(void)
 	};
 
 	refused(TAIN_WITH(&setup, "merge", "/dev/stdin"), "tain: /dev/stdin is no result: it has more than 256 MiB");
+}
+
+/* In the middle of the files: it ends without a word, and leaves nothing. */
+static void a_signal_ends_it(void)
+{
+	const char *fifo = tain_path("fifo");
+	struct tain_run *r;
+	int fd = -1;
+
+	if (mkfifo(fifo, 0600))
+		BUG("mkfifo: %s", strerror(errno));
+	r = tain_start(NULL, WORDS("merge", "fifo", "--json", "m.json"));
+	/* there is a reader from the moment that it opens the file */
+	for (u64 start = clock_ns(); fd < 0 && clock_ns() - start < 40 * NSEC_PER_SEC; tain_pause(1))
+		fd = open(fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	CHECK_GE(fd, 0);
+	kill(r->pid, SIGTERM);
+	close(fd);
+	tain_wait(r);
+	CHECK_EQ(r->status, 143);
+	CHECK_STR(r->err.text, "");
+	CHECK_EQ(tain_dir_files(), 1);
 }
 
 /* A result of a run that found something, in the shortest words. */
@@ -293,6 +320,7 @@ const struct test_case cmd_merge_tests[] = {
 	TEST(what_is_missing_is_said),
 	TEST(what_does_not_merge),
 	TEST(a_file_without_end),
+	TEST(a_signal_ends_it),
 	TEST(violations_show),
 	TEST(merged_results_compare),
 	TEST(spoiled_files),
