@@ -159,7 +159,6 @@ struct tain_run *tain_start(const struct tain_setup *setup, const char *const *w
 	int out, err, ret;
 
 	setup = setup ?: &plain;
-	r->limit_ns = setup->limit_ns ?: RUN_NS;
 	r->next = runs;
 	runs = r;
 	name_run(r, setup, words);
@@ -226,7 +225,7 @@ unsigned int tain_count(const char *text, const char *part)
 
 bool tain_expect(struct tain_run *r, const struct tain_text *stream, const char *part, unsigned int n)
 {
-	u64 end = clock_ns() + r->limit_ns;
+	u64 end = clock_ns() + RUN_NS;
 
 	while (tain_count(stream->text, part) < n)
 		if (!pump(r, 50 * NSEC_PER_MSEC) || clock_ns() > end)
@@ -295,7 +294,7 @@ static void collect(struct tain_run *r)
 
 void tain_wait(struct tain_run *r)
 {
-	u64 end = clock_ns() + r->limit_ns;
+	u64 end = clock_ns() + RUN_NS;
 
 	while (pump(r, 200 * NSEC_PER_MSEC))
 		if (clock_ns() > end)

@@ -26,11 +26,10 @@ struct tain_text {
 struct tain_run {
 	char name[256]; /* the command line, for messages */
 	struct tain_text out, err;
-	pid_t pid;    /* 0: over */
-	int status;   /* exit status; 128 + the signal that killed it */
-	bool killed;  /* by a signal, not by exit(128 + n) */
-	u64 limit_ns; /* it ends by then */
-	bool keep;    /* outlives the test that started it */
+	pid_t pid;   /* 0: over */
+	int status;  /* exit status; 128 + the signal that killed it */
+	bool killed; /* by a signal, not by exit(128 + n) */
+	bool keep;   /* outlives the test that started it */
 	struct tain_run *next;
 };
 
@@ -44,7 +43,6 @@ struct tain_setup {
 	bool terminal;		   /* stdout and stderr are a terminal; both are found in out */
 	bool group;		   /* it leads a process group of its own, numbered like its pid */
 	bool err_terminal;	   /* stderr alone is, and is found in err */
-	u64 limit_ns;		   /* how long it may take; 0: as long as any of tain's own guests */
 };
 
 #define WORDS(...) ((const char *const[]){ __VA_ARGS__, NULL })
