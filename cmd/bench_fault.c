@@ -104,6 +104,8 @@ static json_t *document(const struct bench_fault_config *c, struct bench_fault_r
 	json_t *doc = result_new("bench fault", &r->id, c->machine.seed);
 
 	result_counts(doc, r->elapsed_ns, 0, r->faults);
+	if (!r->counted)
+		result_faults_unknown(doc);
 	result_option_u64(doc, "vcpus", opt.vcpus);
 	result_option_u64(doc, "bytes", opt.bytes);
 	result_option_text(doc, "backing", opt.backing);

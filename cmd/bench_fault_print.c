@@ -12,7 +12,7 @@
 
 static const char row_format[] = "  %-22s %9s %7s %7s %7s %7s %8s %9s %10s %10s %9s %9s\n";
 
-static void print_row(const char *name, const struct bench_row *row, u64 overhead)
+static void print_row(const char *name, const struct bench_row *row, u64 overhead, bool counted)
 {
 	double seconds = (double)row->elapsed_ns / 1e9;
 	const struct hist *h = &row->ns;
@@ -22,7 +22,7 @@ static void print_row(const char *name, const struct bench_row *row, u64 overhea
 	fprintf(cmd_out, row_format, name, cmd_count(hist_count(h)), cmd_count(hist_min(h)), cmd_count(p50),
 		cmd_count(p50 > overhead ? p50 - overhead : 0), cmd_count(hist_percentile(h, 90)),
 		cmd_count(hist_percentile(h, 99)), cmd_count(hist_percentile(h, 99.9)),
-		cmd_count(hist_percentile(h, 99.99)), cmd_count(hist_max(h)), cmd_count(row->faults),
+		cmd_count(hist_percentile(h, 99.99)), cmd_count(hist_max(h)), counted ? cmd_count(row->faults) : "-",
 		faulting && seconds > 0 ? cmd_rate((double)row->faults / seconds) : "-");
 }
 
@@ -43,7 +43,7 @@ static void print_accesses(const struct bench_fault_result *r)
 			if (!r->row[cause][order].ran)
 				continue;
 			bench_row_name(name, sizeof(name), cause, order);
-			print_row(name, &r->row[cause][order], overhead_of(r));
+			print_row(name, &r->row[cause][order], overhead_of(r), bench_row_counted(r, cause));
 		}
 }
 
@@ -62,7 +62,7 @@ static void print_fault(const struct bench_fault_result *r, enum bench_cause cau
 		cmd_count(hist_percentile(h, 50)), cmd_count(hist_percentile(h, 90)), cmd_count(hist_percentile(h, 99)),
 		cmd_count(hist_percentile(h, 99.9)), cmd_count(hist_max(h)),
 		shares.host_known ? cmd_count(shares.host) : "-", shares.host_known ? cmd_count(shares.mmu) : "-",
-		cmd_count(row->faults));
+		bench_row_counted(r, cause) ? cmd_count(row->faults) : "-");
 }
 
 static void print_faults(const struct bench_fault_result *r)
@@ -181,7 +181,8 @@ static void add_shares(json_t *doc, const struct bench_fault_result *r)
 		json_object_set_new(one, "host", s.host_known ? json_integer((json_int_t)s.host) : json_null());
 		json_object_set_new(one, "mmu", s.host_known ? json_integer((json_int_t)s.mmu) : json_null());
 		json_object_set_new(one, "samples", json_integer((json_int_t)row->accesses));
-		json_object_set_new(one, "faults", json_integer((json_int_t)row->faults));
+		json_object_set_new(one, "faults",
+				    bench_row_counted(r, cause) ? json_integer((json_int_t)row->faults) : json_null());
 		json_object_set_new(one, "host_faults", json_integer((json_int_t)r->host[cause].faults));
 		json_object_set_new(one, "traced", traced(&r->traced[cause]));
 		json_object_set_new(all, bench_cause_table[cause].name, one);

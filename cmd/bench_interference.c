@@ -167,7 +167,7 @@ static json_t *side_json(const struct interference_side *s)
 	json_object_set_new(o, "stalls", json_integer((json_int_t)s->stalls));
 	json_object_set_new(o, "stalled_ns", json_integer((json_int_t)s->stalled_ns));
 	json_object_set_new(o, "longest_ns", json_integer((json_int_t)hist_max(&s->ns)));
-	json_object_set_new(o, "faults", json_integer((json_int_t)s->faults));
+	json_object_set_new(o, "faults", result.counted ? json_integer((json_int_t)s->faults) : json_null());
 	return o;
 }
 
@@ -200,6 +200,8 @@ static json_t *document(const struct interference_config *c)
 	json_t *doc = result_new("bench interference", &result.id, c->machine.seed), *list = json_array();
 
 	result_counts(doc, result.elapsed_ns, 0, result.faults);
+	if (!result.counted)
+		result_faults_unknown(doc);
 	result_option_u64(doc, "bytes", opt.bytes);
 	result_option_text(doc, "backing", opt.backing);
 	result_option_text(doc, "disturber", opt.disturbers);

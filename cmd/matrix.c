@@ -123,7 +123,7 @@ static json_t *cell(const struct matrix_cell *c)
 	set_known(o, "notifier_ranges", c->ranges);
 	set_known(o, "notifier_pages", c->range_pages);
 	set_known(o, "operation_ns", matrix_has_columns(c) ? (s64)c->op_ns : MATRIX_UNKNOWN);
-	set_known(o, "refault_faults", matrix_has_columns(c) ? (s64)c->faults : MATRIX_UNKNOWN);
+	set_known(o, "refault_faults", matrix_has_columns(c) ? c->faults : MATRIX_UNKNOWN);
 	set_cost(o, "guest_read", &c->read);
 	set_cost(o, "guest_write", &c->write);
 	return o;
@@ -134,6 +134,8 @@ static json_t *document(const struct matrix_result *r)
 	json_t *doc = result_new("matrix", r->ran ? &r->id : NULL, 0), *cells = json_array();
 
 	result_counts(doc, r->elapsed_ns, 0, r->faults);
+	if (!r->counted)
+		result_faults_unknown(doc);
 	result_option_text(doc, "ops", opt.ops);
 	result_option_text(doc, "backings", opt.backings);
 	json_object_set_new(json_object_get(doc, "options"), "allow_system", json_boolean(opt.allow_system));

@@ -166,7 +166,7 @@ static void print_table(const struct stress_result *r)
 		fprintf(cmd_out, "  %-24s %15s   of memory that is the guest's Linux's own\n", "checked beside them",
 			cmd_count(r->own_checked));
 	fprintf(cmd_out, "  %-24s %15s\n", "guest writes", cmd_count(r->writes));
-	fprintf(cmd_out, "  %-24s %15s\n", "second-MMU faults", cmd_count(r->faults));
+	fprintf(cmd_out, "  %-24s %15s\n", "second-MMU faults", r->counted ? cmd_count(r->faults) : "-");
 	fprintf(cmd_out, "  %-24s %15s   found no memory or no right, and repeated\n", "failed accesses",
 		cmd_count(r->retried));
 	fprintf(cmd_out, "  %-24s %15s   %s/s\n", "host operations", cmd_count(r->steps),
@@ -216,6 +216,8 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 	json_t *doc = result_new("stress", &r->id, c->machine.seed);
 
 	result_counts(doc, r->elapsed_ns, r->checked, r->faults);
+	if (!r->counted)
+		result_faults_unknown(doc);
 	result_option_text(doc, "ops", opt.ops);
 	result_option_u64(doc, "vcpus", opt.vcpus);
 	result_option_u64(doc, "bytes", opt.bytes);

@@ -31,6 +31,7 @@ enum bench_cause {
 	BENCH_UNMERGE,	     /* a write to a page that KSM has merged */
 	BENCH_WRITE_PROTECT, /* by a dirty log: the entry alone is read-only */
 	BENCH_MEMSLOT,	     /* the memslot was away for a moment */
+	BENCH_MEMSLOT_MOVE,  /* it was elsewhere in the guest */
 	BENCH_UFFD_MISSING_THREAD,
 	BENCH_UFFD_MISSING_SAME_CPU,
 	BENCH_UFFD_MISSING_VCPU,
@@ -73,7 +74,8 @@ struct bench_row {
 	struct hist ns;	      /* per access, in cycles_unit_name() */
 	struct blocks blocks; /* per pass */
 	u64 accesses;
-	u64 faults;	/* second-MMU faults meanwhile; the host's for the two host rows; of a handler for uffd */
+	u64 faults; /* see bench_row_counted(): of the second MMU; the host's for the two host rows; of a handler for
+		       uffd */
 	u64 elapsed_ns; /* of the accesses */
 };
 
@@ -100,6 +102,7 @@ struct bench_fault_result {
 	bool ran;
 	u64 elapsed_ns;
 	u64 accesses; /* by guests */
+	bool counted; /* those of the second MMU are: faults is known */
 	u64 faults;   /* second-MMU */
 	struct bench_row row[BENCH_CAUSE_NR][BENCH_ORDER_NR];
 	/*
@@ -111,6 +114,9 @@ struct bench_fault_result {
 	char no_trace[240];		/* why there are no events; empty: there are */
 	char skip[BENCH_CAUSE_NR][240]; /* why nothing was measured; empty: something was, or was not asked for */
 };
+
+/* Are the faults of row[cause] known? Those of the second MMU only if somebody counts them. */
+bool bench_row_counted(const struct bench_fault_result *result, enum bench_cause cause);
 
 /* Every cause that the engine has. */
 void bench_fault_config_init(struct bench_fault_config *config, const struct engine *engine);

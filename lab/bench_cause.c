@@ -33,6 +33,8 @@ const struct bench_cause_info bench_cause_table[BENCH_CAUSE_NR + 1] = {
 	[BENCH_UNMERGE] = { "unmerge", "write to a page that KSM has merged", false, true },
 	[BENCH_WRITE_PROTECT] = { "write_protect", "write to a page that a dirty log protects", false, true },
 	[BENCH_MEMSLOT] = { "memslot", "after the memslot was taken away and given back", false, true },
+	[BENCH_MEMSLOT_MOVE] = { "memslot_move", "after the memslot was moved elsewhere in the guest and back", false,
+				 true },
 	[BENCH_UFFD_MISSING_THREAD] = { "uffd_missing_thread", "userfaultfd MISSING, handler on another processor",
 					false, true },
 	[BENCH_UFFD_MISSING_SAME_CPU] = { "uffd_missing_same_cpu", "handler on the vCPU's processor", false, true },
@@ -238,6 +240,14 @@ static int hidden_once(struct bench_run *b, struct err *err)
 	return ret ?: vm_show_range(b->touch.machine.vm, 0, VM_SHOW, err);
 }
 
+static int moved_once(struct bench_run *b, struct err *err)
+{
+	int ret = bench_warm(b, false, err);
+
+	ret = ret ?: vm_show_range(b->touch.machine.vm, 0, VM_MOVE, err);
+	return ret ?: vm_show_range(b->touch.machine.vm, 0, VM_SHOW, err);
+}
+
 /*
  * Frames that were in use a moment ago. A virtual machine may have handed free ones to its
  * own host (free page reporting takes huge ones within seconds), and there the first touch
@@ -285,6 +295,7 @@ static const struct bench_recipe recipes[BENCH_CAUSE_NR] = {
 	[BENCH_UNMERGE] = { HOST_ANONYMOUS, false, NEAR, merged, end_op },
 	[BENCH_WRITE_PROTECT] = { BENCH_RUN, false, NEAR, logged, end_logged },
 	[BENCH_MEMSLOT] = { BENCH_RUN, false, NEAR, hidden_once },
+	[BENCH_MEMSLOT_MOVE] = { BENCH_RUN, false, NEAR, moved_once },
 	[BENCH_UFFD_MISSING_THREAD] = UFFD(MISSING, THREAD, 1),
 	[BENCH_UFFD_MISSING_SAME_CPU] = UFFD(MISSING, SAME_CPU, 1),
 	[BENCH_UFFD_MISSING_VCPU] = UFFD(MISSING, VCPU, 1),

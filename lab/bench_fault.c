@@ -35,6 +35,12 @@ u64 bench_mmu_faults(struct bench_run *b)
 	return b->faults + stats.faults;
 }
 
+bool bench_row_counted(const struct bench_fault_result *r, enum bench_cause cause)
+{
+	return r->counted || cause == BENCH_TAIN_HOST_FAULT || cause == BENCH_HOST_FAULT ||
+	       (bench_cause_table[cause].fault && !bench_recipe(cause)->prepare); /* a handler counts its own */
+}
+
 int bench_warm(struct bench_run *b, bool read, struct err *err)
 {
 	struct guest_command all = { .pages = touch_part(&b->touch), .write = !read };
@@ -67,6 +73,7 @@ static int enter(struct bench_run *b, enum host_backing backing, u64 bytes, stru
 {
 	const struct bench_fault_config *c = b->config;
 	struct machine_config config = c->machine;
+	struct vm_stats stats;
 	int ret;
 
 	if (b->here && b->backing == backing && b->touch.machine.config.bytes == bytes)
@@ -82,6 +89,8 @@ static int enter(struct bench_run *b, enum host_backing backing, u64 bytes, stru
 	b->here = true;
 	thread_pin(machine_host_cpu(&b->touch.machine));
 	if (!b->result->ran) {
+		vm_get_stats(b->touch.machine.vm, &stats);
+		b->result->counted = stats.counted;
 		b->result->id = b->touch.machine.id;
 		b->result->ran = true;
 		if (c->started)

@@ -25,6 +25,7 @@ static u64 mmu_faults(struct interference *b)
 	struct vm_stats stats = { 0 };
 
 	vm_get_stats(b->touch.machine.vm, &stats);
+	b->result->counted = stats.counted;
 	return stats.faults;
 }
 

@@ -82,6 +82,7 @@ struct interference_result {
 	struct machine_identity id;
 	bool ran;
 	u64 elapsed_ns;
+	bool counted; /* all faults here are known */
 	u64 faults;
 	struct interference_row row[DISTURB_NR][INTERFERENCE_GUEST_NR];
 	char skip[DISTURB_NR][240];

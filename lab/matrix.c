@@ -208,8 +208,9 @@ static int time_guest(struct matrix *m, struct err *err)
 	stats(m, &before);
 	ret = matrix_time(&m->touch, false, &m->hist, &c->read, err);
 	stats(m, &after);
-	c->faults = after.faults - before.faults;
-	m->result->faults += c->faults;
+	c->faults = after.counted ? (s64)(after.faults - before.faults) : MATRIX_UNKNOWN;
+	m->result->counted = after.counted;
+	m->result->faults += after.faults - before.faults;
 	ret = ret ?: matrix_see(&m->touch, false, &c->after, err);
 	return ret ?: matrix_time(&m->touch, true, &m->hist, &c->write, err);
 }

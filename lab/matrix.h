@@ -72,7 +72,7 @@ struct matrix_cell {
 	char events_why[120];		/* why they are unknown */
 	u64 op_ns;			/* the operation itself, once */
 	struct matrix_cost read, write; /* guest accesses that were the first to their neighbourhood */
-	u64 faults;			/* second-MMU faults of reading the range */
+	s64 faults;			/* second-MMU faults of reading the range; MATRIX_UNKNOWN */
 };
 
 struct matrix_skip {
@@ -95,6 +95,7 @@ struct matrix_result {
 	struct machine_identity id; /* valid if ran */
 	bool ran;		    /* at least one guest */
 	u64 elapsed_ns;
+	bool counted; /* faults, here and of the cells, are known */
 	u64 faults;
 	u32 nr;
 	u32 states[MATRIX_STATE_NR];

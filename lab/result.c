@@ -85,6 +85,11 @@ void result_counts(json_t *doc, u64 elapsed_ns, u64 checked_accesses, u64 faults
 	json_object_set_new(doc, "faults", integer(faults));
 }
 
+void result_faults_unknown(json_t *doc)
+{
+	json_object_set_new(doc, "faults", json_null());
+}
+
 void result_host_op(json_t *doc, const char *name, u64 count)
 {
 	json_object_set_new(json_object_get(doc, "host_ops"), name, integer(count));

@@ -23,6 +23,8 @@ json_t *result_new(const char *command, const struct machine_identity *id, u64 s
 void result_status(json_t *doc, int status);
 
 void result_counts(json_t *doc, u64 elapsed_ns, u64 checked_accesses, u64 faults);
+/* Nobody counts the faults of this run: null. After result_counts(). */
+void result_faults_unknown(json_t *doc);
 void result_host_op(json_t *doc, const char *name, u64 count);
 void result_skip(json_t *doc, const char *what, const char *why);
 void result_violation(json_t *doc, const struct violation *v);

@@ -248,6 +248,7 @@ static void fill_result(struct stress *s, u64 start)
 	}
 	r->own_checked = READ_ONCE(s->machine.shared->own_checked);
 	vm_get_stats(s->machine.vm, &stats);
+	r->counted = stats.counted;
 	r->faults = stats.faults;
 	r->steps = READ_ONCE(s->steps_done);
 	r->begun = READ_ONCE(s->begun);

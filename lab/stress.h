@@ -47,8 +47,9 @@ struct stress_result {
 	u64 checked;
 	u64 own_checked; /* of memory of the Linux that the guest runs under */
 	u64 writes;
-	u64 faults;
-	u64 retried; /* accesses that found DATA not backed, and were repeated */
+	bool counted; /* faults is known */
+	u64 faults;   /* of the second MMU */
+	u64 retried;  /* accesses that found DATA not backed, and were repeated */
 	u64 steps;
 	u64 begun; /* steps that began: the last of them may not have ended */
 	u64 host_ops[PLAN_OP_NR];

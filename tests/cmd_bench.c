@@ -84,7 +84,8 @@ static void check_faults(json_t *doc, u64 vcpus)
 {
 	static const char *const certain[] = { "host_present", "first_touch", "after_dontneed",
 					       "after_remap",  "zero_page",   "zero_cow",
-					       "cow",	       "after_punch", "memslot" };
+					       "cow",	       "after_punch", "memslot",
+					       "memslot_move" };
 	json_t *histograms = json_object_get(doc, "histograms"), *shares = json_object_get(doc, "shares"), *one;
 	u64 samples = PASSES * ((PAGES / vcpus + 7) / 8) * vcpus;
 	const char *name;

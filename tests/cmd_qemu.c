@@ -220,6 +220,31 @@ static void bench_outside(void)
 	CHECK_EQ(r->status, 4);
 }
 
+/* Nobody tells tain how many faults another process's VM took: that is not 0. */
+static void faults_are_not_known(void)
+{
+	json_t *doc, *shares, *one;
+	const struct tain_run *r;
+	const char *name;
+
+	if (!qemu_or_skip())
+		return;
+	r = TAIN("stress", "-e", "qemu", "--accel", "tcg", "--ops", "punch", "-t", "200ms", "--json", "r.json");
+	CHECK_EQ(r->status, 0);
+	CHECK_CONTAINS(r->out.text, "\n  second-MMU faults                      -\n");
+	CHECK(json_is_null(json_object_get(tain_json_file("r.json"), "faults")));
+	r = TAIN("bench", "fault", "-e", "qemu", "--accel", "tcg", "-b", "1M", "-i", "1", "--cause", "after_punch",
+		 "--json", "r.json");
+	CHECK_EQ(r->status, 0);
+	doc = tain_json_file("r.json");
+	CHECK(json_is_null(json_object_get(doc, "faults")));
+	shares = json_object_get(doc, "shares");
+	CHECK(json_object_get(shares, "after_punch") != NULL);
+	json_object_foreach(shares, name, one)
+		CHECK_MSG(json_is_null(json_object_get(one, "faults")), "%s: its faults are counted", name);
+	CHECK_CONTAINS(r->out.text, "         -\n");
+}
+
 static void refusals(void)
 {
 	static const struct {
@@ -258,6 +283,7 @@ const struct test_case cmd_qemu_tests[] = {
 	TEST(a_killed_tain_leaves_no_restored_domain),
 	TEST(two_at_once),
 	TEST(bench_outside),
+	TEST(faults_are_not_known),
 	TEST(refusals),
 	TEST_END,
 };

@@ -75,7 +75,8 @@ static void check_cause(enum bench_cause cause, bool measured)
 /* Those that need nothing of the machine but its kernel. */
 #define CERTAIN                                                                                                        \
 	(BIT(BENCH_HOST_PRESENT) | BIT(BENCH_FIRST_TOUCH) | BIT(BENCH_AFTER_DONTNEED) | BIT(BENCH_AFTER_REMAP) |       \
-	 BIT(BENCH_ZERO_PAGE) | BIT(BENCH_ZERO_COW) | BIT(BENCH_COW) | BIT(BENCH_AFTER_PUNCH) | BIT(BENCH_MEMSLOT))
+	 BIT(BENCH_ZERO_PAGE) | BIT(BENCH_ZERO_COW) | BIT(BENCH_COW) | BIT(BENCH_AFTER_PUNCH) | BIT(BENCH_MEMSLOT) |   \
+	 BIT(BENCH_MEMSLOT_MOVE))
 
 static void all_causes(void)
 {

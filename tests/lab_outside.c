@@ -56,6 +56,7 @@ static void from_outside(const char *accel, const char *mmu)
 		if (PLAIN & BIT(op))
 			CHECK_MSG(r.host_ops[op], "%s was done", plan_op_name(op));
 	CHECK_STR(r.id.engine, "qemu");
+	CHECK(!r.counted); /* KVM's counters are QEMU's */
 	CHECK_CONTAINS(r.id.mmu, mmu);
 }
 

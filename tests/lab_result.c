@@ -67,6 +67,8 @@ static void counts_ops_skips_options(void)
 	CHECK_STR(json_string_value(json_object_get(skip, "why")), "because");
 	CHECK(json_is_null(json_object_get(json_object_get(doc, "options"), "mutant")));
 	CHECK(json_is_null(json_object_get(json_object_get(doc, "options"), "path")));
+	result_faults_unknown(doc);
+	CHECK(json_is_null(json_object_get(doc, "faults")));
 	CHECK_STR(json_string_value(json_object_get(json_object_get(doc, "options"), "ops")), "all");
 	json_decref(doc);
 }

@@ -67,7 +67,8 @@ struct vm_identity {
 };
 
 struct vm_stats {
-	u64 faults; /* second-MMU faults taken; soft: exact, kvm: pf_taken from KVM_GET_STATS_FD */
+	bool counted; /* somebody counts faults; else what differs between two looks at them means nothing */
+	u64 faults;   /* second-MMU faults taken; soft: exact, kvm: pf_taken from KVM_GET_STATS_FD */
 	u64 retries, zapped, flushes, invalidations; /* 0 where unknown */
 	u64 mapped; /* kvm: pages of 4K that the second MMU maps now, larger ones by their size; 0 where unknown */
 };

@@ -80,10 +80,14 @@ void kvm_stats(struct vm *vm, struct vm_stats *stats)
 	const struct kvm_vm *kvm = to_kvm(vm);
 
 	*stats = (struct vm_stats){
+		.counted = true,
 		.flushes = stat_value(&kvm->flushes),
 		.mapped = stat_value(&kvm->pages_4k) + 512 * stat_value(&kvm->pages_2m),
 	};
-	for (u32 i = 0; i < vm->config.vcpus; i++)
-		if (vm->vcpus[i])
-			stats->faults += stat_value(&to_kvm_vcpu(vm->vcpus[i])->faults);
+	for (u32 i = 0; i < vm->config.vcpus; i++) {
+		if (!vm->vcpus[i])
+			continue;
+		stats->counted &= to_kvm_vcpu(vm->vcpus[i])->faults.fd >= 0;
+		stats->faults += stat_value(&to_kvm_vcpu(vm->vcpus[i])->faults);
+	}
 }

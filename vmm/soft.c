@@ -133,6 +133,7 @@ static void soft_stats(struct vm *vm, struct vm_stats *stats)
 
 	mmu_get_stats(soft_vm(vm)->mmu, &mmu);
 	*stats = (struct vm_stats){
+		.counted = true,
 		.faults = mmu.faults,
 		.retries = mmu.retries,
 		.zapped = mmu.zapped,
