@@ -114,7 +114,8 @@ static void print_counts(json_t *doc)
 	const char *name;
 
 	fprintf(cmd_out, "\n  %-24s %15s\n", "checked accesses", cmd_count(count_of(doc, "checked_accesses")));
-	fprintf(cmd_out, "  %-24s %15s\n", "second-MMU faults", cmd_count(count_of(doc, "faults")));
+	fprintf(cmd_out, "  %-24s %15s\n", "second-MMU faults",
+		json_is_null(json_object_get(doc, "faults")) ? "-" : cmd_count(count_of(doc, "faults")));
 	json_object_foreach(ops, name, count)
 		fprintf(cmd_out, "    %-22.60s %15s\n", name, cmd_count(count_of(ops, name)));
 	fprintf(cmd_out, "  %-24s %15s\n\n", "violations",

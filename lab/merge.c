@@ -67,6 +67,16 @@ int merge_get_count(json_t *object, const char *key, const char *file, u64 *valu
 	return 0;
 }
 
+/* Faults that nobody counted are null. Then *@value is 0, and *@unknown set. */
+static int get_known(json_t *object, const char *key, const char *file, u64 *value, bool *unknown, struct err *err)
+{
+	*value = 0;
+	if (strcmp(key, "faults") || !json_is_null(json_object_get(object, key)))
+		return merge_get_count(object, key, file, value, err);
+	*unknown = true;
+	return 0;
+}
+
 int merge_sum(u64 *to, u64 value, const char *what, const char *file, struct err *err)
 {
 	if (value > INT64_MAX - *to)
@@ -109,6 +119,7 @@ static bool is_one_of(const char *key, const char *const *keys, size_t n)
 static int copy_common(json_t *part, json_t *doc, const char *file, struct err *err)
 {
 	json_t *value, *seconds = json_object_get(doc, "elapsed_s"), *status = json_object_get(doc, "status");
+	bool unknown;
 	u64 count;
 
 	for (size_t i = 0; i < ARRAY_SIZE(text_keys); i++) {
@@ -118,7 +129,7 @@ static int copy_common(json_t *part, json_t *doc, const char *file, struct err *
 		json_object_set(part, text_keys[i], value);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(count_keys); i++) {
-		if (merge_get_count(doc, count_keys[i], file, &count, err))
+		if (get_known(doc, count_keys[i], file, &count, &unknown, err))
 			return -EINVAL;
 		json_object_set(part, count_keys[i], json_object_get(doc, count_keys[i]));
 	}
@@ -149,6 +160,7 @@ static int take_part(struct merge *m, json_t *part, const char *file, struct err
 			       json_string_value(other));
 	json_object_set_new(m->ids, id, json_string(file) ?: json_string("another file"));
 	json_array_append(m->parts, part);
+	m->faults_unknown |= json_is_null(json_object_get(part, "faults"));
 	return merge_sum(&m->checked, (u64)json_integer_value(json_object_get(part, "checked_accesses")),
 			 "checked_accesses", file, err)
 		       ?: merge_sum(&m->faults, (u64)json_integer_value(json_object_get(part, "faults")), "faults",
@@ -191,6 +203,7 @@ static int take_parts(struct merge *m, json_t *doc, const char *file, u64 sample
 	json_t *parts = json_object_get(doc, "parts"), *part, *checked = json_object();
 	u64 sum[3] = { 0 }, said[3] = { 0 }, n;
 	static const char *const keys[] = { "samples", "checked_accesses", "faults" };
+	bool unknown = false, said_unknown = false;
 	char where[160];
 	size_t i;
 	int ret = 0;
@@ -200,16 +213,19 @@ static int take_parts(struct merge *m, json_t *doc, const char *file, u64 sample
 		snprintf(where, sizeof(where), "%.120s: part %zu", file, i);
 		ret = ret ?: copy_common(checked, part, where, err);
 		for (size_t k = 0; k < ARRAY_SIZE(keys) && !ret; k++)
-			ret = merge_get_count(part, keys[k], where, &n, err)
+			ret = get_known(part, keys[k], where, &n, &unknown, err)
 				      ?: merge_sum(&sum[k], n, keys[k], where, err);
 		ret = ret ?: take_part(m, part, file, err);
 	}
 	json_decref(checked);
 	said[0] = samples;
 	for (size_t k = 1; k < ARRAY_SIZE(keys) && !ret; k++)
-		ret = merge_get_count(doc, keys[k], file, &said[k], err);
+		ret = get_known(doc, keys[k], file, &said[k], &said_unknown, err);
+	if (!ret && unknown != said_unknown)
+		ret = err_set(err, -EINVAL, "%s: faults are not counted in %s alone: merge the parts anew", file,
+			      unknown ? "a part" : "the sum");
 	for (size_t k = 0; k < ARRAY_SIZE(keys) && !ret; k++)
-		if (sum[k] != said[k])
+		if (sum[k] != said[k] && !(said_unknown && !strcmp(keys[k], "faults")))
 			ret = err_set(err, -EINVAL, "%s: its parts have %llu %s, it says %llu: merge the parts anew",
 				      file, (unsigned long long)sum[k], keys[k], (unsigned long long)said[k]);
 	return ret;
@@ -392,6 +408,8 @@ json_t *merge_document(const struct merge *m, bool *complete)
 	if (seed)
 		json_object_set(doc, "seed", seed);
 	result_counts(doc, us * NSEC_PER_USEC, m->checked, m->faults);
+	if (m->faults_unknown)
+		result_faults_unknown(doc);
 	json_object_set_new(doc, "options", merge_common_options(m));
 	json_object_set(doc, "host_ops", m->host_ops);
 	json_object_set(doc, "violations", m->violations);

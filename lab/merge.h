@@ -30,11 +30,12 @@ struct merge {
 	json_t *parts;	 /* array: where each came from */
 	json_t *timed;	 /* the first of them that holds times: the others' have to be of the same MMU */
 	u64 checked, faults;
-	json_t *ids;	    /* object: id of a part: its number */
-	json_t *host_ops;   /* object: sums */
-	json_t *violations; /* array, each with its part */
-	json_t *skips;	    /* array, each once, with its parts */
-	json_t *skip_index; /* object: what and why: its place in skips */
+	bool faults_unknown; /* of a part nobody counted them */
+	json_t *ids;	     /* object: id of a part: its number */
+	json_t *host_ops;    /* object: sums */
+	json_t *violations;  /* array, each with its part */
+	json_t *skips;	     /* array, each once, with its parts */
+	json_t *skip_index;  /* object: what and why: its place in skips */
 	struct merge_hist *hist[MERGE_HISTS_MAX];
 	u32 nr_hists;
 	struct hist scratch;

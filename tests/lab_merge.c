@@ -137,6 +137,26 @@ static void counts_add_up(void)
 		json_decref(runs[i]);
 }
 
+/* A part whose faults nobody counted makes the sum unknown, not smaller; merging the sum again keeps that. */
+static void faults_stay_unknown(void)
+{
+	json_t *runs[] = { merge_run(0), merge_run(1) }, *once, *third = merge_run(2), *twice;
+
+	result_faults_unknown(runs[1]);
+	once = merged(runs, 2);
+	CHECK(json_is_null(json_object_get(once, "faults")));
+	CHECK(json_is_integer(json_object_get(json_array_get(json_object_get(once, "parts"), 0), "faults")));
+	CHECK(json_is_null(json_object_get(json_array_get(json_object_get(once, "parts"), 1), "faults")));
+	twice = merged((json_t *[]){ once, third }, 2);
+	CHECK(json_is_null(json_object_get(twice, "faults")));
+	CHECK_EQ(count(twice, "checked_accesses"), 1000 + 1001 + 1002);
+	json_decref(twice);
+	json_decref(once);
+	json_decref(third);
+	json_decref(runs[0]);
+	json_decref(runs[1]);
+}
+
 static void violations_and_skips_keep_their_part(void)
 {
 	json_t *runs[RUNS], *doc, *v, *skips;
@@ -310,6 +330,7 @@ static void the_gravest_outcome_counts(void)
 
 const struct test_case lab_merge_tests[] = {
 	TEST(counts_add_up),
+	TEST(faults_stay_unknown),
 	TEST(violations_and_skips_keep_their_part),
 	TEST(histograms_merge_exactly),
 	TEST(levels_make_no_difference),
