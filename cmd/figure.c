@@ -53,6 +53,8 @@ bool cmd_print_figure(const struct figure *f)
 	}
 	if (compared)
 		print_measured(f->peer, f, f->other);
+	if (f->note[0])
+		fprintf(cmd_out, "    %s\n", f->note);
 	if (!f->bound)
 		return true;
 	number(bound, sizeof(bound), f->bound);

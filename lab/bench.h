@@ -159,6 +159,14 @@ struct figures_result {
 /* Return: 0; -EINTR; -errno with one line in @err. What was measured is in @result. */
 int figures_run(const struct figures_config *config, struct figures_result *result, struct err *err);
 
+/*
+ * Where a program's threads run. Waking a thread on another processor may take longer than what it then does, or
+ * shorter than to take turns on one: that is the machine's business. So whatever is compared runs both ways, and its
+ * faster one counts.
+ */
+enum bench_place { BENCH_ANYWHERE, BENCH_ONE_CPU, BENCH_PLACE_NR };
+extern const char *const bench_place_names[BENCH_PLACE_NR]; /* "anywhere", "on one processor" */
+
 /* --- what both use ---------------------------------------------------------------- */
 
 /*
@@ -168,16 +176,18 @@ int figures_run(const struct figures_config *config, struct figures_result *resu
 int bench_linux_faults(u64 bytes, enum bench_order order, u64 seed, struct bench_row *row, struct hist *samples);
 
 /*
- * Run a program with a time limit and give back what it printed.
+ * Run a program with a time limit and give back what it printed. @cpu: the one processor for all its threads;
+ * -1: those allowed. Context: the calling thread is not pinned.
  * Return: 0; -EINTR (told to stop); -errno with one line in @err.
  */
-int bench_peer_output(char *const argv[], char *output, size_t bytes, const u32 *stop, struct err *err);
+int bench_peer_output(char *const argv[], int cpu, char *output, size_t bytes, const u32 *stop, struct err *err);
 
 /*
- * Pages a second of KVM's demand_paging_test with one vCPU, on @bytes. @uffd: its mode,
+ * Pages a second of KVM's demand_paging_test with one vCPU, on @bytes, in one place. @uffd: its mode,
  * "MISSING"; NULL: plain faults. Return: as bench_peer_output(); -EIO: it printed no rate.
  */
-int bench_peer_rate(const char *program, const char *uffd, u64 bytes, const u32 *stop, double *rate, struct err *err);
+int bench_peer_rate(const char *program, const char *uffd, u64 bytes, enum bench_place place, const u32 *stop,
+		    double *rate, struct err *err);
 
 /* Stamps around a host's access, as guest/touch.c takes them around a guest's. */
 static inline u64 bench_stamp_begin(void)

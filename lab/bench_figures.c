@@ -6,6 +6,7 @@
 #include "lab/bench.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lab/bench_uffd.h"
@@ -53,9 +54,9 @@ static const struct figure figure_table[FIGURE_NR] = {
 			      .peer = "demand_paging_test -v 1",
 			      .bound = 5 },
 	[FIGURE_KVM_TWO] = { .name = "kvm: cold guest faults, two vCPUs",
-			     .what = "pages a second, each with half of the memory",
+			     .what = "pages a second, each on a processor of its own with half of the memory",
 			     .unit = "/s",
-			     .peer = "one vCPU",
+			     .peer = "one vCPU, on one processor",
 			     .bound = 1.8 },
 	[FIGURE_KVM_UFFD_16] = { .name = "kvm: uffd MISSING, fault-around 16 pages",
 				 .what = "pages a second, resolved in the faulting thread, every page touched",
@@ -78,7 +79,8 @@ static const struct figure figure_table[FIGURE_NR] = {
 				  .unit = "ns" },
 };
 
-#define TURNS 4 /* of a round; on a busy machine some are disturbed, so the fastest counts, of the peer too */
+#define TURNS 4	     /* of a round; on a busy machine some are disturbed, so the fastest counts, of the peer too */
+#define TWO_TURNS 12 /* both processors have to be undisturbed at a time */
 #define TLB_PAGES 64
 #define TLB_REPEAT 64 /* passes a command: what a command costs itself is no access */
 #define TLB_COMMANDS 500
@@ -88,6 +90,8 @@ struct figures {
 	const struct figures_config *config;
 	struct figures_result *result;
 	u64 done;
+	/* By round, in a figure's unit: tain's own and the peer's in each place. */
+	double own[FIGURE_NR][BENCH_PLACE_NR][FIGURE_ROUNDS_MAX], peer[FIGURE_NR][BENCH_PLACE_NR][FIGURE_ROUNDS_MAX];
 };
 
 static void add(struct figures *f, int which, double value, double other)
@@ -200,10 +204,10 @@ static u64 turn_bytes(const struct figures *f)
 }
 
 /* What is set against the peer: a rate, pages a second. */
-typedef int turn_fn(struct figures *f, u32 n, double *rate, struct err *err);
+typedef int turn_fn(struct figures *f, u32 n, enum bench_place place, double *rate, struct err *err);
 
-/* Memory that is touched for the first time. @n: vCPUs. */
-static int turn_cold(struct figures *f, u32 n, double *rate, struct err *err)
+/* Memory that is touched for the first time. @vcpus: each on a processor of its own, or anywhere. */
+static int touch_cold(struct figures *f, u32 vcpus, bool any_cpu, double *rate, struct err *err)
 {
 	struct guest_command all = { .pages = ~0ull, .write = 1 };
 	struct machine_config config = machine_of(f, "kvm");
@@ -211,8 +215,8 @@ static int turn_cold(struct figures *f, u32 n, double *rate, struct err *err)
 	u64 ns, pages;
 	int ret;
 
-	config.vcpus = n;
-	config.any_cpu = true;
+	config.vcpus = vcpus;
+	config.any_cpu = any_cpu;
 	config.bytes = turn_bytes(f);
 	ret = touch_start(&t, &config, f->config->stop, err);
 	if (ret)
@@ -222,8 +226,15 @@ static int turn_cold(struct figures *f, u32 n, double *rate, struct err *err)
 	return touch_end(&t, ret ? NULL : err) ?: ret;
 }
 
+/* @n: without meaning, one page is one fault. */
+static int turn_cold(struct figures *f, u32 n, enum bench_place place, double *rate, struct err *err)
+{
+	(void)n;
+	return touch_cold(f, 1, place == BENCH_ANYWHERE, rate, err);
+}
+
 /* Memory behind a userfaultfd, resolved in the faulting thread. @n: pages a fault. */
-static int turn_uffd(struct figures *f, u32 n, double *rate, struct err *err)
+static int turn_uffd(struct figures *f, u32 n, enum bench_place place, double *rate, struct err *err)
 {
 	struct bench_uffd_config config = {
 		.machine = machine_of(f, "kvm"),
@@ -238,7 +249,7 @@ static int turn_uffd(struct figures *f, u32 n, double *rate, struct err *err)
 	int ret;
 
 	config.machine.backing = bench_uffd_backing(config.mode);
-	config.machine.any_cpu = true;
+	config.machine.any_cpu = place == BENCH_ANYWHERE;
 	config.machine.bytes = turn_bytes(f);
 	ret = bench_uffd_run(&config, &r, err);
 	*rate = ret ? 0 : (double)r.row.accesses * 1e9 / (double)r.row.elapsed_ns;
@@ -247,47 +258,87 @@ static int turn_uffd(struct figures *f, u32 n, double *rate, struct err *err)
 }
 
 struct turns {
-	double own, peer;
+	double own[BENCH_PLACE_NR], peer[BENCH_PLACE_NR];
 	bool peer_failed; /* what was returned is the peer's */
 };
 
-/* Own turns and the peer's, one after the other: the fastest of each. Without a peer, own ones. */
-static int take_turns(struct figures *f, turn_fn *turn, u32 n, const char *uffd, struct turns *t, struct err *why)
+/* One of tain's and one of the peer's in each place; the fastest so far stay. */
+static int take_turn(struct figures *f, turn_fn *turn, u32 n, const char *uffd, struct turns *t, struct err *why)
 {
 	const struct figures_config *c = f->config;
 	double rate = 0;
 	int ret = 0;
 
-	*t = (struct turns){ 0 };
-	for (int i = 0; i < TURNS && !ret; i++) {
-		ret = turn(f, n, &rate, why);
-		t->own = max(t->own, rate);
+	for (int place = 0; place < BENCH_PLACE_NR && !ret; place++) {
+		ret = turn(f, n, place, &rate, why);
+		t->own[place] = max(t->own[place], ret ? 0 : rate);
 		if (ret || !c->demand_paging_test)
 			continue;
-		ret = bench_peer_rate(c->demand_paging_test, uffd, turn_bytes(f), c->stop, &rate, why);
+		ret = bench_peer_rate(c->demand_paging_test, uffd, turn_bytes(f), place, c->stop, &rate, why);
 		t->peer_failed = ret && ret != -EINTR;
-		t->peer = max(t->peer, ret ? 0 : rate);
+		t->peer[place] = max(t->peer[place], ret ? 0 : rate);
 	}
 	return ret;
+}
+
+/* Rates into the figure's unit; what every place gave is kept for its note. */
+static void add_turns(struct figures *f, int which, const struct turns *t)
+{
+	struct figure *figure = &f->result->figure[which];
+	double own = 0, peer = 0;
+
+	for (int place = 0; place < BENCH_PLACE_NR; place++) {
+		own = max(own, t->own[place]);
+		peer = max(peer, t->peer[place]);
+	}
+	if (!(own > 0) || figure->rounds == FIGURE_ROUNDS_MAX)
+		return;
+	for (int place = 0; place < BENCH_PLACE_NR; place++) {
+		f->own[which][place][figure->rounds] = figure->at_most ? 1e9 / t->own[place] : t->own[place];
+		f->peer[which][place][figure->rounds] =
+			figure->at_most && t->peer[place] > 0 ? 1e9 / t->peer[place] : t->peer[place];
+	}
+	add(f, which, figure->at_most ? 1e9 / own : own, figure->at_most && peer > 0 ? 1e9 / peer : peer);
 }
 
 /* A round of a figure against demand_paging_test; a peer that fails leaves a gap with its reason. */
 static int against(struct figures *f, int which, turn_fn *turn, u32 n, const char *uffd, struct err *err)
 {
-	bool times = f->result->figure[which].at_most;
+	struct turns t = { .peer_failed = false };
 	struct err why = { "" };
-	struct turns t;
-	int ret = take_turns(f, turn, n, uffd, &t, &why);
+	int ret = 0;
 
+	for (int i = 0; i < TURNS && !ret; i++)
+		ret = take_turn(f, turn, n, uffd, &t, &why);
 	if (ret == -EOPNOTSUPP || ret == -EPERM || t.peer_failed)
 		skip(f, which, why.text);
 	else if (ret)
 		return err_set(err, ret, "%s", why.text);
 	if (!f->config->demand_paging_test)
 		skip(f, which, "the peer is not built: scripts/peers builds it, `make bench` runs both");
-	if (t.own > 0)
-		add(f, which, times ? 1e9 / t.own : t.own, times && t.peer > 0 ? 1e9 / t.peer : t.peer);
+	add_turns(f, which, &t);
 	return 0;
+}
+
+/* What each place gave: the figure itself is of the faster one of either. */
+static void note_places(struct figures *f)
+{
+	for (int which = 0; which < FIGURE_NR; which++) {
+		struct figure *figure = &f->result->figure[which];
+		double own[BENCH_PLACE_NR], peer[BENCH_PLACE_NR];
+
+		if (!figure->rounds || figure->skip[0] || !(f->peer[which][BENCH_ANYWHERE][0] > 0))
+			continue;
+		for (int place = 0; place < BENCH_PLACE_NR; place++) {
+			own[place] = figure_median(figure, f->own[which][place]);
+			peer[place] = figure_median(figure, f->peer[which][place]);
+		}
+		snprintf(figure->note, sizeof(figure->note),
+			 "the faster of: %s %.0f, %s %.0f %s; the peer %s %.0f, %s %.0f %s",
+			 bench_place_names[BENCH_ANYWHERE], own[BENCH_ANYWHERE], bench_place_names[BENCH_ONE_CPU],
+			 own[BENCH_ONE_CPU], figure->unit, bench_place_names[BENCH_ANYWHERE], peer[BENCH_ANYWHERE],
+			 bench_place_names[BENCH_ONE_CPU], peer[BENCH_ONE_CPU], figure->unit);
+	}
 }
 
 static int measure_two(struct figures *f, struct err *err)
@@ -300,10 +351,10 @@ static int measure_two(struct figures *f, struct err *err)
 		skip(f, FIGURE_KVM_TWO, "there is one processor");
 		return 0;
 	}
-	for (int i = 0; i < TURNS && !ret; i++) {
-		ret = turn_cold(f, 1, &rate, err);
+	for (int i = 0; i < TWO_TURNS && !ret; i++) {
+		ret = touch_cold(f, 1, false, &rate, err);
 		one = max(one, rate);
-		ret = ret ?: turn_cold(f, 2, &rate, err);
+		ret = ret ?: touch_cold(f, 2, false, &rate, err);
 		two = max(two, rate);
 	}
 	if (!ret)
@@ -374,6 +425,7 @@ int figures_run(const struct figures_config *config, struct figures_result *resu
 	for (u32 round = 0; round < min(config->rounds, (u32)FIGURE_ROUNDS_MAX) && !ret; round++)
 		for (size_t i = 0; i < ARRAY_SIZE(measure) && !ret; i++)
 			ret = tell(&f) ?: measure[i](&f, err);
+	note_places(&f);
 	result->elapsed_ns = clock_ns() - start;
 	return ret;
 }

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -15,11 +16,14 @@
 
 #include "lib/alloc.h"
 #include "lib/rng.h"
+#include "lib/thread.h"
 #include "lib/time.h"
 
 #define PEER_NS (120 * NSEC_PER_SEC)
 
 extern char **environ;
+
+const char *const bench_place_names[BENCH_PLACE_NR] = { "anywhere", "on one processor" };
 
 /* The order of the pages: 0, 1, 2 ..., shuffled for RANDOM. */
 static u32 *page_order(u64 pages, enum bench_order order, u64 seed)
@@ -103,7 +107,7 @@ static int read_output(int fd, char *output, size_t bytes, const u32 *stop)
 	}
 }
 
-int bench_peer_output(char *const argv[], char *output, size_t bytes, const u32 *stop, struct err *err)
+int bench_peer_output(char *const argv[], int cpu, char *output, size_t bytes, const u32 *stop, struct err *err)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
@@ -118,7 +122,9 @@ int bench_peer_output(char *const argv[], char *output, size_t bytes, const u32 
 	posix_spawn_file_actions_adddup2(&actions, fds[1], STDERR_FILENO);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP); /* to end it with all that it starts */
-	ret = -posix_spawnp(&pid, argv[0], &actions, &attr, argv, environ);
+	ret = cpu < 0 ? 0 : thread_pin(cpu);			/* a child inherits it */
+	ret = ret ?: -posix_spawnp(&pid, argv[0], &actions, &attr, argv, environ);
+	thread_pin(-1);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	close(fds[1]);
@@ -139,8 +145,21 @@ int bench_peer_output(char *const argv[], char *output, size_t bytes, const u32 
 	return 0;
 }
 
+static int first_cpu(void)
+{
+	cpu_set_t allowed;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return -1;
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &allowed))
+			return cpu;
+	return -1;
+}
+
 /* It says "Overall demand paging rate:  26035.1 pgs/sec". */
-int bench_peer_rate(const char *program, const char *uffd, u64 bytes, const u32 *stop, double *rate, struct err *err)
+int bench_peer_rate(const char *program, const char *uffd, u64 bytes, enum bench_place place, const u32 *stop,
+		    double *rate, struct err *err)
 {
 	static const char key[] = "demand paging rate:";
 	char size[32], output[4096];
@@ -152,7 +171,7 @@ int bench_peer_rate(const char *program, const char *uffd, u64 bytes, const u32 
 	if (!uffd)
 		argv[5] = NULL;
 	snprintf(size, sizeof(size), "%lluM", (unsigned long long)(bytes >> 20));
-	ret = bench_peer_output(argv, output, sizeof(output), stop, err);
+	ret = bench_peer_output(argv, place == BENCH_ONE_CPU ? first_cpu() : -1, output, sizeof(output), stop, err);
 	if (ret)
 		return ret;
 	at = strstr(output, key);

@@ -186,6 +186,7 @@ void result_figure(json_t *doc, const struct figure *f)
 	json_object_set_new(o, "measure", json_real(figure_measure(f)));
 	json_object_set_new(o, "bound", f->bound ? json_real(f->bound) : json_null());
 	json_object_set_new(o, "at_most", json_boolean(f->at_most));
+	json_object_set_new(o, "note", text_or_null(f->note[0] ? f->note : NULL));
 	json_object_set_new(o, "met", f->skip[0] || !f->rounds ? json_null() : json_boolean(figure_met(f)));
 	json_array_append_new(figures, o);
 	if (f->skip[0])

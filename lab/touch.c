@@ -9,6 +9,8 @@
 #define LEAVE_NS (10 * NSEC_PER_SEC)
 #define POLL_NS (50 * NSEC_PER_USEC) /* seldom enough to disturb no measurement */
 #define POLL_SHARED_NS NSEC_PER_MSEC /* where the caller takes its turn on a vCPU's processor */
+#define POLL_MOST_NS (10 * NSEC_PER_MSEC)
+#define POLL_SHARE 8 /* a long command is looked at seldom: each look may cost a vCPU two switches */
 
 u64 touch_part(const struct touch *t)
 {
@@ -90,7 +92,7 @@ bool touch_answered(struct touch *t)
 static int wait_until(struct touch *t, bool (*come)(struct touch *t, u64 arg), u64 arg, struct err *err)
 {
 	u64 start = clock_ns();
-	u64 poll_ns = t->machine.cpus > t->machine.config.vcpus ? POLL_NS : POLL_SHARED_NS;
+	u64 poll_ns = t->machine.cpus > t->machine.config.vcpus ? POLL_NS : POLL_SHARED_NS, spent;
 
 	while (!come(t, arg)) {
 		const struct machine_vcpu *failed = machine_failed(&t->machine);
@@ -99,10 +101,11 @@ static int wait_until(struct touch *t, bool (*come)(struct touch *t, u64 arg), u
 			return err_set(err, -EIO, "%s", failed->err.text);
 		if (t->stop && READ_ONCE(*t->stop))
 			return err_set(err, -EINTR, "stopped");
-		if (clock_ns() - start > ANSWER_NS)
+		spent = clock_ns() - start;
+		if (spent > ANSWER_NS)
 			return err_set(err, -ETIMEDOUT, "the guest has not finished a command for %llu s",
 				       ANSWER_NS / NSEC_PER_SEC);
-		thread_sleep_ns(poll_ns);
+		thread_sleep_ns(max(poll_ns, min(spent / POLL_SHARE, POLL_MOST_NS)));
 	}
 	return 0;
 }

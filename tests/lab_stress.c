@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Whole runs: no operation makes the oracle complain, on soft and on kvm; every mutant does, on soft. */
+#include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lab/bench.h"
@@ -414,15 +416,26 @@ static void peer_output(void)
 	char *echo[] = { (char *)"sh", (char *)"-c", (char *)"echo rate: 12.5; echo more >&2", NULL };
 	char *fail[] = { (char *)"sh", (char *)"-c", (char *)"echo oh; exit 3", NULL };
 	char *none[] = { (char *)"/nonexistent/program", NULL };
-	char output[64];
+	char *place[] = { (char *)"grep", (char *)"Cpus_allowed_list", (char *)"/proc/self/status", NULL };
+	char output[64], expected[64];
 	struct err err = { "" };
+	cpu_set_t before, after;
+	int cpu;
 
-	CHECK_EQ(bench_peer_output(echo, output, sizeof(output), NULL, &err), 0);
+	CHECK_EQ(bench_peer_output(echo, -1, output, sizeof(output), NULL, &err), 0);
 	CHECK_CONTAINS(output, "rate: 12.5");
 	CHECK_CONTAINS(output, "more");
-	CHECK_EQ(bench_peer_output(fail, output, sizeof(output), NULL, &err), -EIO);
+	CHECK_EQ(bench_peer_output(fail, -1, output, sizeof(output), NULL, &err), -EIO);
 	CHECK_CONTAINS(err.text, "oh");
-	CHECK_EQ(bench_peer_output(none, output, sizeof(output), NULL, &err), -ENOENT);
+	CHECK_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+	for (cpu = 0; cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &before); cpu++)
+		;
+	snprintf(expected, sizeof(expected), "Cpus_allowed_list:\t%d\n", cpu);
+	CHECK_EQ(bench_peer_output(place, cpu, output, sizeof(output), NULL, &err), 0);
+	CHECK_STR(output, expected);
+	CHECK_EQ(sched_getaffinity(0, sizeof(after), &after), 0);
+	CHECK(CPU_EQUAL(&before, &after)); /* the peer was confined, not tain */
+	CHECK_EQ(bench_peer_output(none, -1, output, sizeof(output), NULL, &err), -ENOENT);
 }
 
 const struct test_case lab_bench_tests[] = {
