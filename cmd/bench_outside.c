@@ -171,6 +171,7 @@ static json_t *document(const struct bench_outside_config *c)
 	json_t *doc = result_new("bench outside", &result.id, c->machine.seed);
 
 	result_counts(doc, result.elapsed_ns, 0, 0);
+	result_faults_unknown(doc);
 	result_option_text(doc, "ops", opt.ops);
 	result_option_text(doc, "machine", qemu_config.machine);
 	result_option_u64(doc, "bytes", opt.bytes);

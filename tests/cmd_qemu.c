@@ -208,6 +208,7 @@ static void bench_outside(void)
 	CHECK_CONTAINS(r->out.text, "\n  skipped: plug  ");
 	doc = tain_json_file("r.json");
 	CHECK_STR(json_text(doc, "command"), "bench outside");
+	CHECK(json_is_null(json_object_get(doc, "faults")));
 	CHECK_EQ(json_u64(json_object_get(doc, "host_ops"), "suspend"), 40);
 	hist = json_object_get(doc, "histograms");
 	check_keys(hist, WORDS("stall_none", "gap_none", "after_none", "call_punch", "stall_punch", "gap_punch",
