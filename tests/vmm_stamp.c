@@ -242,7 +242,7 @@ static void no_alarm_under_operations(void)
 	}
 	for (u32 i = 0; i < TEST_SCALE(200000) || !has_checked(&f, 0) || !has_checked(&f, 1); i++) {
 		race_operation(&f, rng_below(&rng, 16), &rng);
-		if (i % 64 == 0)
+		if (i % 512 == 0)
 			thread_yield();
 	}
 	WRITE_ONCE(f.shared->header.stop, 1);
