@@ -376,7 +376,16 @@ static enum look report_death(struct qemu_vcpu *v)
 	return LOOK_LEAVE;
 }
 
-/* Between a save and its restore no process has the domain, which has not died. */
+/*
+ * Between a save and its restore no process has the domain, which has not died.
+ *
+ *   here                        the thread that saves
+ *   moves is even
+ *                               moves is odd; saved, its QEMU ends
+ *   poll: it has ended
+ *                               restored, the pidfd is the new one's; moves is even
+ *   moves is another: that was the old one
+ */
 static bool died(const struct qemu_vm *q)
 {
 	u32 moves = smp_load_acquire(&q->moves);
