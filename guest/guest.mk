@@ -45,6 +45,8 @@ $(B)/obj/guest/test/image.o: guest/test/image.S $(B)/guest/test/probe.elf
 	$(call say,AS,$@)$(CC) -Wa,-I$(B)/guest -c $< -o $@
 
 $(B)/tests/vmm_test $(VARIANTS:%=$(B)/%/tests/vmm_test): $(B)/obj/guest/test/image.o
+# That of the command gives its name to tain.
+$(B)/tests/cmd_test $(VARIANTS:%=$(B)/%/tests/cmd_test): $(B)/guest/test/probe.elf
 
 $(B)/tain-guest.pc: guest/tain-guest.pc.in Makefile FORCE
 	@mkdir -p $(@D)
