@@ -29,7 +29,7 @@ static const char *path_variable(void)
 
 	if (mkdir(tain_path("bin"), 0755) || symlink(tain_program(), tain_path("bin/tain")))
 		BUG("bin: %s", strerror(errno));
-	write_script("bin/srun", "#!/bin/sh\nexec \"$@\"\n");
+	write_script("bin/srun", "#!/bin/sh\n[ \"$1\" = --cpus-per-task=3 ] || exit 99\nshift\nexec \"$@\"\n");
 	/* -p PORT HOST COMMAND: a shell gets the command; who was called is noted */
 	write_script("bin/ssh", "#!/bin/sh\necho \"$1 $2 $3\" >>called\nexec sh -c \"$4\"\n");
 	snprintf(path, sizeof(path), "PATH=%s:%s", tain_path("bin"), getenv("PATH"));
