@@ -34,7 +34,10 @@ static const struct option_spec options[] = {
 const struct command_spec cmd_bench_figures_spec = {
 	.name = "tain bench figures",
 	.summary = "The project's yardsticks, each against its bound or its peer in the same run.",
-	.description = "Exit status: 0 every figure that was measured reaches its bound, 1 one does not.",
+	.description =
+		"What is compared with another program runs anywhere and on one processor, as that program does; the\n"
+		"faster of either counts. Exit status: 0 every figure that was measured reaches its bound, 1 one does "
+		"not.",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
 };
