@@ -4,7 +4,6 @@
 
 #include "cmd/cmd.h"
 #include "lab/bench_outside.h"
-#include "lab/guardian.h"
 #include "lab/result.h"
 #include "lib/time.h"
 
@@ -33,9 +32,7 @@ static const struct option_spec options[] = {
 		   "processors for tain's own threads, such as 0,2 (default: all allowed)"),
 	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "is written into the document (default: random)", .min = 0,
 		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
-	CMD_OPTION(0, "json", "FILE", OPTION_STRING, &opt.json, "write the result to FILE; - is standard output",
-		   .no_env = true),
-	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no progress and no table", .no_env = true),
+	CMD_RESULT_OPTIONS,
 };
 
 const struct command_spec cmd_bench_outside_spec = {
@@ -240,8 +237,8 @@ int cmd_bench_outside(int argc, char **argv)
 	if (status)
 		return status;
 	cmd_catch_signals();
-	if (opt.allow_system && guardian_start(&err)) /* before any thread */
-		return cmd_finish(cmd_complain(CMD_FAILED, "--allow-system: %s", err.text));
+	if (!cmd_guardian_start(opt.allow_system, &status))
+		return status;
 	cmd_progress_init(&progress_line, opt.quiet);
 	ret = bench_outside_run(&config, &result, &err);
 	cmd_progress_end(&progress_line);
@@ -256,7 +253,5 @@ int cmd_bench_outside(int argc, char **argv)
 	if (result.ran)
 		status = cmd_save_json(document(&config), opt.json, status);
 	bench_outside_destroy(&result);
-	if (guardian_stop(&err))
-		status = cmd_complain(status ?: CMD_FAILED, "%s", err.text);
-	return cmd_finish(status);
+	return cmd_finish(cmd_guardian_stop(status));
 }

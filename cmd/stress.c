@@ -5,7 +5,6 @@
 
 #include "cmd/stress.h"
 #include "lab/result.h"
-#include "lab/shard.h"
 #include "lib/alloc.h"
 #include "lib/mutant.h"
 #include "lib/race.h"
@@ -318,59 +317,6 @@ static int set_uffd(struct stress_config *c)
 	return cmd_complain(CMD_MISUSE, "--uffd %s: it is thread or inline", opt.uffd);
 }
 
-/* A part of what was asked for; opt.seed stays the campaign's. Return: 0 or the exit status. */
-static int take_shard(struct stress_config *c)
-{
-	struct err err = { "" };
-	struct shard shard;
-	u64 first = 0;
-
-	if (!opt.shard)
-		return CMD_OK;
-	if (shard_parse(opt.shard, &shard, &err))
-		return cmd_complain(CMD_MISUSE, "--shard: %s", err.text);
-	if (!opt.seed_given)
-		return cmd_complain(CMD_MISUSE, "--shard: needs --seed N, the same for every shard");
-	c->machine.seed = shard_seed(&shard, opt.seed);
-	if (c->list) {
-		c->list_nr = shard_share(&shard, plan_file.nr, &first);
-		c->list += first;
-		if (!c->list_nr)
-			return cmd_complain(CMD_MISUSE, "--shard %s: %s has %s steps; use at most as many shards",
-					    opt.shard, opt.plan, cmd_count(plan_file.nr));
-	}
-	if (opt.steps) {
-		c->steps = shard_share(&shard, opt.steps, &first);
-		if (!c->steps)
-			return cmd_complain(CMD_MISUSE,
-					    "--shard %s: -i %s leaves nothing for it; use at most as many "
-					    "shards",
-					    opt.shard, cmd_count(opt.steps));
-	}
-	return CMD_OK;
-}
-
-/* Each file once: a second document would take the place of the first. Return: 0 or the exit status. */
-static int check_files(void)
-{
-	static const char *const names[] = { "json", "save-plan", "shrink" };
-	const char *const paths[] = { opt.json, opt.save_plan, opt.shrink };
-	int status = CMD_OK;
-
-	for (size_t i = 1; i < ARRAY_SIZE(paths) && !status; i++) {
-		if (!paths[i])
-			continue;
-		if (!strcmp(paths[i], "-"))
-			return cmd_complain(CMD_MISUSE, "--%s: it goes to a file, - is for --json", names[i]);
-		for (size_t j = 0; j < i; j++)
-			if (paths[j] && !strcmp(paths[i], paths[j]))
-				return cmd_complain(CMD_MISUSE, "--%s and --%s: both name %s", names[j], names[i],
-						    paths[i]);
-		status = cmd_check_output(names[i], paths[i]);
-	}
-	return status;
-}
-
 /* What the words mean. Return: 0 or the exit status after a complaint. */
 static int configure(struct stress_config *c)
 {
@@ -379,7 +325,7 @@ static int configure(struct stress_config *c)
 	int status = cmd_check_json(opt.json), ret;
 	struct plan_ops ops;
 
-	status = status ?: check_files() ?: take_plan();
+	status = status ?: stress_check_files(opt.json, opt.save_plan, opt.shrink) ?: take_plan();
 	if (status)
 		return status;
 	ret = plan_parse_ops(opt.ops, &ops, &err);
@@ -420,7 +366,7 @@ static int configure(struct stress_config *c)
 		c->audit_every = opt.audit;
 	if (machine_check(&c->machine, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
-	return take_shard(c);
+	return stress_take_shard(&(struct stress_part){ opt.shard, opt.seed_given, opt.seed, opt.plan }, c);
 }
 
 /* What the run says as a whole. */

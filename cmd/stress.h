@@ -25,4 +25,18 @@ struct stress_files {
 int stress_keep_plan(const struct stress_files *files, const struct stress_config *config,
 		     const struct stress_result *result, char **name, int status);
 
+/* Each file once: a second document would take the place of the first. NULL: none. Return: 0 or the exit status. */
+int stress_check_files(const char *json, const char *save, const char *shrink);
+
+/* --shard, and what it is a part of. */
+struct stress_part {
+	const char *shard; /* NULL: the run is all of it */
+	bool seed_given;
+	u64 seed;	  /* of all shards */
+	const char *plan; /* where the list of steps came from, if there is one */
+};
+
+/* Make @config, which is for all of it, the shard's. Return: 0 or the exit status after a complaint. */
+int stress_take_shard(const struct stress_part *part, struct stress_config *config);
+
 #endif /* CMD_STRESS_H */

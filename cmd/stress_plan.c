@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* tain stress: the steps of a run in a file, and a smaller plan that fails too. */
+/* tain stress: the steps of a run: a shard of them, in a file, and a smaller plan that fails too. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,11 +7,67 @@
 #include <unistd.h>
 
 #include "cmd/stress.h"
+#include "lab/shard.h"
 #include "lab/shrink.h"
 #include "lib/alloc.h"
 #include "lib/time.h"
 
 #define TRIAL_NS (1 * NSEC_PER_SEC)
+
+/* --- what was asked for -------------------------------------------------------------- */
+
+int stress_check_files(const char *json, const char *save, const char *shrink)
+{
+	static const char *const names[] = { "json", "save-plan", "shrink" };
+	const char *const paths[] = { json, save, shrink };
+	int status = CMD_OK;
+
+	for (size_t i = 1; i < ARRAY_SIZE(paths) && !status; i++) {
+		if (!paths[i])
+			continue;
+		if (!strcmp(paths[i], "-"))
+			return cmd_complain(CMD_MISUSE, "--%s: it goes to a file, - is for --json", names[i]);
+		for (size_t j = 0; j < i; j++)
+			if (paths[j] && !strcmp(paths[i], paths[j]))
+				return cmd_complain(CMD_MISUSE, "--%s and --%s: both name %s", names[j], names[i],
+						    paths[i]);
+		status = cmd_check_output(names[i], paths[i]);
+	}
+	return status;
+}
+
+int stress_take_shard(const struct stress_part *part, struct stress_config *c)
+{
+	struct err err = { "" };
+	struct shard shard;
+	u64 first = 0, steps = c->steps, all = c->list_nr;
+
+	if (!part->shard)
+		return CMD_OK;
+	if (shard_parse(part->shard, &shard, &err))
+		return cmd_complain(CMD_MISUSE, "--shard: %s", err.text);
+	if (!part->seed_given)
+		return cmd_complain(CMD_MISUSE, "--shard: needs --seed N, the same for every shard");
+	c->machine.seed = shard_seed(&shard, part->seed);
+	if (c->list) {
+		c->list_nr = shard_share(&shard, all, &first);
+		c->list += first;
+		if (!c->list_nr)
+			return cmd_complain(CMD_MISUSE, "--shard %s: %s has %s steps; use at most as many shards",
+					    part->shard, part->plan, cmd_count(all));
+	}
+	if (steps) {
+		c->steps = shard_share(&shard, steps, &first);
+		if (!c->steps)
+			return cmd_complain(CMD_MISUSE,
+					    "--shard %s: -i %s leaves nothing for it; use at most as many "
+					    "shards",
+					    part->shard, cmd_count(steps));
+	}
+	return CMD_OK;
+}
+
+/* --- what is kept -------------------------------------------------------------------- */
 
 /* Everything but the steps. */
 static void describe(struct plan_file *file, const struct stress_files *files, const struct stress_config *c)
