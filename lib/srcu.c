@@ -68,7 +68,11 @@ u64 srcu_read_lock_slow(struct srcu_struct *ss, u64 ticket)
 		slot->nested++;
 	else
 		WRITE_ONCE(slot->ticket, ticket);
-	smp_mb(); /* B, whether or not there is a lighter one */
+	/* B */
+	if (likely(thread_line))
+		smp_mb_light();
+	else
+		smp_mb();
 	return line;
 }
 

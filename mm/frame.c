@@ -456,3 +456,9 @@ void set_page_accessed(struct page *page)
 {
 	page_set_flag(page, PG_ACCESSED);
 }
+
+void set_pages_accessed(struct frame_arena *arena, pfn_t first, u64 nr, bool dirty)
+{
+	for (u64 i = 0; i < nr; i++)
+		page_set_flag(pfn_to_page(arena, first + i), PG_ACCESSED | (dirty ? PG_DIRTY : 0));
+}

@@ -125,7 +125,7 @@ static inline u32 page_count(const struct page *page)
 
 static inline void page_set_flag(struct page *page, u32 flag)
 {
-	if (!(READ_ONCE(page->flags) & flag))
+	if (~READ_ONCE(page->flags) & flag)
 		fetch_or(&page->flags, flag);
 }
 

@@ -35,6 +35,8 @@ void get_page(struct page *page);
 void put_page(struct page *page);
 void set_page_dirty(struct page *page);
 void set_page_accessed(struct page *page);
+/* Of @nr pages from @first on, and dirty too if @dirty. */
+void set_pages_accessed(struct frame_arena *arena, pfn_t first, u64 nr, bool dirty);
 struct frame_arena *mm_arena(struct mm_struct *mm);
 void *frame_arena_base(struct frame_arena *arena); /* page_address(pfn 0) */
 size_t frame_arena_bytes(struct frame_arena *arena);

@@ -145,6 +145,20 @@ void mmu_kick(struct mmu_vcpu *vcpu)
 	vcpu_request(vcpu, MMU_REQ_KICK);
 }
 
+/*
+ * It was asked before, and has not entered the guest since: it will flush before its next
+ * access, and nobody has to wait. The zap comes before the look at the request: who calls
+ * has changed entries by read-modify-writes, full barriers (table.c). So if the request is
+ * taken off after the look, the flush and the walks that follow see the zap.
+ */
+static bool flush_is_owed(const struct mmu_vcpu *vcpu)
+{
+	if (!(smp_load_acquire(&vcpu->requests) & MMU_REQ_TLB_FLUSH))
+		return false;
+	race_point("flush:owed");
+	return smp_load_acquire(&vcpu->mode) == MMU_OUTSIDE;
+}
+
 static void flush_ask(struct mmu_vcpu *vcpu)
 {
 	u64 ticket = fetch_add(&vcpu->flush_asked, 1) + 1; /* orders the zap before it; pairs with serve_flush() */
@@ -172,25 +186,31 @@ static void flush_wait(struct mmu *mmu, struct mmu_vcpu *vcpu, u64 ticket)
  * Ask everybody, then wait for everybody. A vCPU added meanwhile has an empty TLB
  * and walks tables that were zapped before we looked at the list.
  */
-void mmu_flush_remote_tlbs(struct mmu *mmu)
+void mmu_flush_remote_tlbs_srcu(struct mmu *mmu)
 {
-	int idx = srcu_read_lock(&mmu->srcu);
 	struct mmu_vcpu *vcpu;
 
 	if (mutant(MUTANT_K12_NO_FLUSH))
-		goto out;
+		return;
 	mmu_count(mmu, MMU_NR_FLUSHES);
 	for (vcpu = srcu_dereference(mmu->vcpus, &mmu->srcu); vcpu; vcpu = srcu_dereference(vcpu->next, &mmu->srcu))
-		flush_ask(vcpu);
+		if (!flush_is_owed(vcpu))
+			flush_ask(vcpu);
 	if (mutant(MUTANT_K23_NO_WAIT))
-		goto out;
+		return;
 	for (vcpu = srcu_dereference(mmu->vcpus, &mmu->srcu); vcpu; vcpu = srcu_dereference(vcpu->next, &mmu->srcu)) {
 		u64 ticket = READ_ONCE(vcpu->flush_asked); /* ours or a later one; 0 if it was added just now */
 
 		if (!flush_settled(vcpu, ticket))
 			flush_wait(mmu, vcpu, ticket);
 	}
-out:
+}
+
+void mmu_flush_remote_tlbs(struct mmu *mmu)
+{
+	int idx = srcu_read_lock(&mmu->srcu);
+
+	mmu_flush_remote_tlbs_srcu(mmu);
 	srcu_read_unlock(&mmu->srcu, idx);
 }
 

@@ -15,33 +15,58 @@
  *   clear the entry of p, free p               (the vCPU goes on using it)
  *   end(X): slot found, in_progress-- to -1
  *
- * So a new array is published only while no section is open, under the lock that
- * counts them. Sections overtake a waiting update: with sections open at every
- * moment it waits for ever, and the host goes on. The other way round, a host
- * operation would wait for a slot update, which waits for host operations.
+ * So a new array is published only while no section is open. Sections are many and
+ * updates few: a section is counted by its thread alone, until an update asks to see them.
+ *
+ *   section                                    slot update
+ *   -------                                    -----------
+ *   open[i]++                                  updating = 1
+ *   barrier (B)                                barrier (A)
+ *   updating? open[i]--, and under the         wait for open[i] == 0, each i
+ *     lock: active++                           under the lock: active == 0? publish
+ *   start ... end                              updating = 0, release (C)
+ *   open[i]--, or under the lock: active--
+ *
+ * A and B pair: the update sees the section in open, or the section sees the update and
+ * is counted in active. Who sees the end of an update sees its array, by C. Which of its
+ * counts a thread takes a section off does not matter, their sum is what is waited for:
+ * open[i] never grows while an update counts, and active is looked at last.
+ *
+ * Sections overtake a waiting update: with sections open at every moment it waits for
+ * ever, and the host goes on. The other way round, a host operation would wait for a slot
+ * update, which waits for host operations.
  */
 #include "lib/alloc.h"
+#include "lib/membarrier.h"
+#include "lib/thread.h"
 #include "mmu/mmu_internal.h"
 
 int mmu_slots_init(struct mmu *mmu)
 {
 	mmu->slots = mem_zalloc(sizeof(*mmu->slots));
-	return mmu->slots ? 0 : -ENOMEM;
+	mmu->open = mem_alloc_aligned(CACHELINE, (THREAD_MAX + 1) * sizeof(*mmu->open));
+	return mmu->slots && mmu->open ? 0 : -ENOMEM;
 }
 
 void mmu_slots_destroy(struct mmu *mmu)
 {
 	mem_free(mmu->slots);
+	mem_free(mmu->open);
 }
 
-void mmu_section_enter(struct mmu *mmu)
+static inline struct mmu_open *open_self(const struct mmu *mmu)
+{
+	return (struct mmu_open *)((char *)mmu->open + thread_line);
+}
+
+static __attribute__((noinline)) void section_enter_counted(struct mmu *mmu)
 {
 	spin_lock(&mmu->invalidate_lock);
 	WRITE_ONCE(mmu->active, mmu->active + 1);
 	spin_unlock(&mmu->invalidate_lock);
 }
 
-void mmu_section_leave(struct mmu *mmu)
+static __attribute__((noinline)) void section_leave_counted(struct mmu *mmu)
 {
 	bool last;
 
@@ -51,6 +76,32 @@ void mmu_section_leave(struct mmu *mmu)
 	spin_unlock(&mmu->invalidate_lock);
 	if (last)
 		wake_up_all(&mmu->active_wait);
+}
+
+void mmu_section_enter(struct mmu *mmu)
+{
+	struct mmu_open *open = open_self(mmu);
+
+	if (likely(thread_line)) {
+		WRITE_ONCE(open->nr, open->nr + 1);
+		race_point("mmu_section:open");
+		smp_mb_light();				       /* B */
+		if (likely(!smp_load_acquire(&mmu->updating))) /* pairs with C */
+			return;
+		smp_store_release(&open->nr, open->nr - 1);
+	}
+	section_enter_counted(mmu);
+}
+
+void mmu_section_leave(struct mmu *mmu)
+{
+	struct mmu_open *open = open_self(mmu);
+
+	/* Of the first line, of threads without one, it is 0. Release: pairs with the acquire of the update. */
+	if (likely(open->nr))
+		smp_store_release(&open->nr, open->nr - 1);
+	else
+		section_leave_counted(mmu);
 }
 
 const struct memslot *slot_find(const struct memslots *slots, gfn_t gfn)
@@ -69,36 +120,45 @@ const struct memslot *slot_find(const struct memslots *slots, gfn_t gfn)
 	return low < slots->nr && slots->slot[low].base <= gfn ? &slots->slot[low] : NULL;
 }
 
-bool slot_clip(const struct memslot *slot, hva_t start, hva_t end, gfn_t *first, gfn_t *last_end)
+/* From here on sections are counted in active; wait for those that are not. */
+static void update_begin(struct mmu *mmu)
 {
-	hva_t slot_end = slot->hva + (slot->npages << PAGE_SHIFT);
+	u32 high;
 
-	start = max(start, slot->hva);
-	end = min(end, slot_end);
-	if (start >= end)
-		return false;
-	*first = slot->base + ((start - slot->hva) >> PAGE_SHIFT);
-	*last_end = slot->base + ((align_up(end, PAGE_SIZE) - slot->hva) >> PAGE_SHIFT);
-	return true;
+	WRITE_ONCE(mmu->updating, 1);
+	smp_mb_heavy(); /* A */
+	high = READ_ONCE(thread_high);
+	for (u32 i = 1; i <= high; i++)
+		for (u32 turn = 0; smp_load_acquire(&mmu->open[i].nr); srcu_poll(&turn))
+			;
+}
+
+static void update_end(struct mmu *mmu)
+{
+	smp_store_release(&mmu->updating, 0); /* C, pairs with the acquire in mmu_section_enter() */
 }
 
 /* Publish @new when no section is open, and wait until nobody reads the old array. Return: the old array. */
 static struct memslots *slots_publish(struct mmu *mmu, struct memslots *new)
 {
+	bool wait = !mutant(MUTANT_K3_NO_WAIT_ACTIVE);
 	struct memslots *old;
 
 	lockdep_assert_held(&mmu->slots_lock);
+	if (wait)
+		update_begin(mmu);
 	for (;;) {
-		if (!mutant(MUTANT_K3_NO_WAIT_ACTIVE))
+		if (wait)
 			wait_event(&mmu->active_wait, !READ_ONCE(mmu->active));
 		spin_lock(&mmu->invalidate_lock);
-		if (!mmu->active || mutant(MUTANT_K3_NO_WAIT_ACTIVE))
+		if (!mmu->active || !wait)
 			break;
 		spin_unlock(&mmu->invalidate_lock);
 	}
 	old = mmu->slots;
 	rcu_assign_pointer(mmu->slots, new);
 	spin_unlock(&mmu->invalidate_lock);
+	update_end(mmu);
 	synchronize_srcu(&mmu->srcu);
 	return old;
 }

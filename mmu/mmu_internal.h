@@ -68,6 +68,11 @@ enum mmu_counter {
 	MMU_NR_COUNTERS
 };
 
+/* Sections that a thread has open and that nobody else counts; written by it alone. */
+struct mmu_open {
+	u64 nr;
+} cacheline_aligned;
+
 enum mmu_poisoned { MMU_SOUND, MMU_POISONING, MMU_POISONED };
 
 struct mmu {
@@ -92,7 +97,12 @@ struct mmu {
 	gfn_t range_end;
 	bool released; /* the mm is gone: never map again (rule N8) */
 
-	/* Sections open now, hit or not. Guards `active`, and the pointer `slots` against it (rule K3). */
+	/*
+	 * Sections open now, hit or not (rule K3): those in `open` of their threads, and while
+	 * a slot update counts, in `active`. The lock guards that, and the pointer `slots` against it.
+	 */
+	struct mmu_open *open; /* by thread_line, constant */
+	u32 updating;	       /* a slot update counts: be counted in active; written under slots_lock */
 	struct spinlock invalidate_lock cacheline_aligned;
 	u64 active;
 	struct wait_queue active_wait; /* slot updates wait for active == 0 */
@@ -117,8 +127,19 @@ int mmu_slots_init(struct mmu *mmu);
 void mmu_slots_destroy(struct mmu *mmu);
 /* The slot of @gfn, or NULL. */
 const struct memslot *slot_find(const struct memslots *slots, gfn_t gfn);
-/* Does [*start, *end) of the mm touch the slot? If so clip it and say which gfns that is. */
-bool slot_clip(const struct memslot *slot, hva_t start, hva_t end, gfn_t *first, gfn_t *last_end);
+/* Does [start, end) of the mm touch the slot? If so say which gfns that is. */
+static inline bool slot_clip(const struct memslot *slot, hva_t start, hva_t end, gfn_t *first, gfn_t *last_end)
+{
+	hva_t slot_end = slot->hva + (slot->npages << PAGE_SHIFT);
+
+	start = max(start, slot->hva);
+	end = min(end, slot_end);
+	if (start >= end)
+		return false;
+	*first = slot->base + ((start - slot->hva) >> PAGE_SHIFT);
+	*last_end = slot->base + ((align_up(end, PAGE_SIZE) - slot->hva) >> PAGE_SHIFT);
+	return true;
+}
 /* Sections: count them, so that slots stand still from the first start to the last end (rule K3). */
 void mmu_section_enter(struct mmu *mmu);
 void mmu_section_leave(struct mmu *mmu);
@@ -172,6 +193,8 @@ void zap_slot(struct mmu *mmu, gfn_t start, gfn_t end);
 
 /* --- flush.c ------------------------------------------------------------- */
 
+/* mmu_flush_remote_tlbs(), by a reader of mmu->srcu. */
+void mmu_flush_remote_tlbs_srcu(struct mmu *mmu);
 /* Hold every vCPU outside guest mode until mmu_resume_vcpus_locked(). Context: vcpu_lock held; sleeps. */
 void mmu_pause_vcpus_locked(struct mmu *mmu);
 void mmu_resume_vcpus_locked(struct mmu *mmu);

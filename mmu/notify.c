@@ -17,7 +17,8 @@ struct hva_op {
  * rules K1, K2: a range that hits no slot touches neither lock nor counters. Start
  * and end of a section see the same slots, so both hit or neither (rule K3).
  */
-static void handle_hva_range(struct mmu *mmu, const struct hva_op *op, const struct mmu_notifier_range *range)
+static inline __attribute__((always_inline)) void handle_hva_range(struct mmu *mmu, const struct hva_op *op,
+								   const struct mmu_notifier_range *range)
 {
 	int idx = srcu_read_lock(&mmu->srcu);
 	const struct memslots *slots = mmu_slots(mmu);
@@ -39,7 +40,7 @@ static void handle_hva_range(struct mmu *mmu, const struct hva_op *op, const str
 	if (locked) {
 		race_point("invalidate:after_zap");
 		if (flush)
-			mmu_flush_remote_tlbs(mmu);
+			mmu_flush_remote_tlbs_srcu(mmu);
 		write_unlock(&mmu->lock);
 	}
 	srcu_read_unlock(&mmu->srcu, idx);

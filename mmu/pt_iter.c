@@ -2,7 +2,7 @@
 /* The iterator over the tables of a second MMU. */
 #include "mmu/pt_iter.h"
 
-static void iter_read(struct pt_iter *it)
+static inline void iter_read(struct pt_iter *it)
 {
 	it->gfn = align_down(it->next, pt_pages(it->level));
 	it->sptep = &it->table[it->level][pt_index(it->next, it->level)];
@@ -10,7 +10,7 @@ static void iter_read(struct pt_iter *it)
 	it->old = smp_load_acquire(it->sptep);
 }
 
-static bool step_down(struct pt_iter *it)
+static inline bool step_down(struct pt_iter *it)
 {
 	/* Again, not it->old: the loop's body may have changed it. */
 	u64 spte = smp_load_acquire(it->sptep);
@@ -24,7 +24,7 @@ static bool step_down(struct pt_iter *it)
 }
 
 /* To the next entry of the same table. True as well when that ends the walk. */
-static bool step_side(struct pt_iter *it)
+static inline bool step_side(struct pt_iter *it)
 {
 	gfn_t next = it->gfn + pt_pages(it->level);
 
@@ -39,7 +39,7 @@ static bool step_side(struct pt_iter *it)
 	return true;
 }
 
-static bool step_up(struct pt_iter *it)
+static inline bool step_up(struct pt_iter *it)
 {
 	if (it->level == it->mmu->format->levels)
 		return false;
@@ -48,7 +48,7 @@ static bool step_up(struct pt_iter *it)
 	return true;
 }
 
-void pt_iter_start(struct pt_iter *it, struct mmu *mmu, gfn_t start, gfn_t end)
+static inline void iter_start(struct pt_iter *it, struct mmu *mmu, gfn_t start, gfn_t end)
 {
 	unsigned int root = mmu->format->levels;
 
@@ -65,6 +65,18 @@ void pt_iter_start(struct pt_iter *it, struct mmu *mmu, gfn_t start, gfn_t end)
 		iter_read(it);
 }
 
+void pt_iter_start(struct pt_iter *it, struct mmu *mmu, gfn_t start, gfn_t end)
+{
+	iter_start(it, mmu, start, end);
+}
+
+void pt_iter_start_leaf(struct pt_iter *it, struct mmu *mmu, gfn_t start, gfn_t end)
+{
+	iter_start(it, mmu, start, end);
+	while (it->valid && step_down(it))
+		;
+}
+
 /*
  * After a yield (catalogue 27; mutant k13-iter-advance; test
  * k13_restart_skips_nothing): the loop stood at entry e inside the subtree of
@@ -76,7 +88,7 @@ void pt_iter_start(struct pt_iter *it, struct mmu *mmu, gfn_t start, gfn_t end)
  *   body: r0 is a table, nothing to do   r0's subtree from e on is never visited:
  *   next(): down, ... to e               its leaves survive the zap
  */
-void pt_iter_next(struct pt_iter *it)
+static inline void iter_next(struct pt_iter *it)
 {
 	if (it->yielded) {
 		it->yielded = false;
@@ -93,4 +105,16 @@ void pt_iter_next(struct pt_iter *it)
 			return;
 		}
 	}
+}
+
+void pt_iter_next(struct pt_iter *it)
+{
+	iter_next(it);
+}
+
+void pt_iter_next_leaf(struct pt_iter *it)
+{
+	iter_next(it);
+	while (it->valid && step_down(it))
+		;
 }

@@ -45,6 +45,13 @@ static inline void pt_iter_yielded(struct pt_iter *it)
 	it->yielded_at = it->next;
 }
 
+/* The same without stopping at tables. */
+void pt_iter_start_leaf(struct pt_iter *it, struct mmu *mmu, gfn_t start, gfn_t end);
+void pt_iter_next_leaf(struct pt_iter *it);
+
 #define for_each_spte(it, mmu, start, end) for (pt_iter_start(it, mmu, start, end); (it)->valid; pt_iter_next(it))
+
+#define for_each_leaf_spte(it, mmu, start, end)                                                                        \
+	for (pt_iter_start_leaf(it, mmu, start, end); (it)->valid; pt_iter_next_leaf(it))
 
 #endif /* MMU_PT_ITER_H */

@@ -37,37 +37,34 @@ void table_free_tree(struct mmu *mmu, u64 *table, unsigned int level)
 }
 
 /* A leaf goes: what the processor noted in it is the page's from now on. */
-static void leaf_gone(struct mmu *mmu, u64 old, unsigned int level)
+static inline void leaf_gone(struct mmu *mmu, u64 old, unsigned int level)
 {
-	u64 i;
-
 	mmu_count(mmu, MMU_NR_ZAPPED);
-	if (!spte_accessed(mmu->format, old))
-		return;
-	for (i = 0; i < pt_pages(level); i++) {
-		struct page *page = pfn_to_page(mmu->arena, spte_pfn(mmu->format, old) + i);
-
-		set_page_accessed(page);
-		if (spte_dirty(mmu->format, old))
-			set_page_dirty(page);
-	}
+	if (spte_accessed(mmu->format, old))
+		set_pages_accessed(mmu->arena, spte_pfn(mmu->format, old), pt_pages(level),
+				   spte_dirty(mmu->format, old));
 }
 
 /*
  * The choke point: every entry that anybody but the walking processor writes comes
  * by here, after the write. What it forbids would mean that mmu/ itself is broken.
  */
-static void spte_changed(struct mmu *mmu, gfn_t gfn, unsigned int level, u64 old, u64 new)
+static inline void spte_changed(struct mmu *mmu, gfn_t gfn, unsigned int level, u64 old, u64 new)
 {
 	const struct mmu_format *format = mmu->format;
-	bool was_leaf = spte_leaf(format, old, level);
-	bool is_leaf = spte_leaf(format, new, level);
+	bool was_leaf = spte_leaf(format, old, level), is_leaf;
 
 	mmu_trace(spte, gfn, level, old, new);
 	if (CHECKING && !format->legal(new, level))
 		BUG("illegal entry %#llx at level %u of gfn %#llx", (unsigned long long)new, level,
 		    (unsigned long long)gfn);
+	if (!new) { /* of what follows nothing can be wrong with no entry */
+		if (was_leaf)
+			leaf_gone(mmu, old, level);
+		return;
+	}
 	/* rule K10: from one frame to another only through nothing and a flush. */
+	is_leaf = spte_leaf(format, new, level);
 	if (was_leaf && is_leaf && spte_pfn(format, old) != spte_pfn(format, new))
 		BUG("rule K10: gfn %#llx: present entry %#llx replaced by %#llx", (unsigned long long)gfn,
 		    (unsigned long long)old, (unsigned long long)new);

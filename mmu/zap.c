@@ -40,7 +40,7 @@ bool zap_range_locked(struct mmu *mmu, gfn_t start, gfn_t end, bool may_yield, b
 	struct pt_iter it;
 
 	lockdep_assert_held_write(&mmu->lock);
-	for_each_spte(&it, mmu, start, end)
+	for_each_leaf_spte(&it, mmu, start, end)
 	{
 		if (may_yield && ++visited >= mmu_zap_batch && pt_iter_progressed(&it)) {
 			zap_yield(mmu, &it, &flush);
