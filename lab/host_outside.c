@@ -202,8 +202,10 @@ static int outside_end(struct host *host, struct err *why)
 
 static int outside_read64(struct host *host, u64 off, u64 *value)
 {
+	struct vm_outside o;
+
 	*value = READ_ONCE(*(u64 *)(void *)data_at(host, off));
-	return 0;
+	return !host->vm || vm_outside(host->vm, &o) || !o.lost ? 0 : -EIO;
 }
 
 static int outside_write64(struct host *host, u64 off, u64 value)

@@ -286,7 +286,10 @@ static void look_again(struct stress *s, struct err *err, int *ret)
 	if (found_by_mmu(s, failed))
 		failed = NULL;
 	verify = s->ret ? 0 : oracle_verify(&s->oracle);
-	if (s->ret)
+	/* A machine that has gone is why the host's last step failed. */
+	if (failed && s->config->machine.engine->outside)
+		*ret = err_set(err, failed->ret, "%s", failed->err.text);
+	else if (s->ret)
 		*ret = err_set(err, s->ret, "%s", s->err.text);
 	else if (verify)
 		*ret = err_set(err, verify, "cannot read DATA back: %s", strerror(-verify));

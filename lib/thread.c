@@ -270,6 +270,7 @@ void thread_block_signals(void)
 	sigset_t all;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS); /* the thread's own doing: blocked, it would end the process */
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 }
 

@@ -107,6 +107,7 @@ struct vm_outside {
 	bool kvm;	 /* runs its vCPUs; else an emulator does */
 	hva_t own_hva;	 /* there: memory of the Linux that the guest runs under, which uses it */
 	u64 own_bytes;	 /* 0: there is none */
+	bool lost;	 /* the file behind the guest's memory was cut short: what is mapped is not it any more */
 	u64 downtime_ns; /* of the last migration: how long the vCPUs stood still, as the VMM measured it */
 };
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "lib/alloc.h"
+#include "lib/thread.h"
 #include "lib/time.h"
 #include "vmm/elf.h"
 #include "vmm/kvm_internal.h"
@@ -30,6 +31,7 @@
 #define LOOK_MS 2
 #define OFF_MS 1000
 #define SHORT_GUEST_MS 20000 /* libvirt has seen it end; so it does, however busy the machine is */
+#define LOG_NS (10 * NSEC_PER_SEC)
 #define LAST_WORDS_NS (20 * NSEC_PER_SEC)
 
 struct qemu_config qemu_config = { .accel = "auto", .backing = "memfd" };
@@ -184,6 +186,7 @@ static void qemu_destroy(struct vm *vm)
 	}
 	if (q->connection)
 		virt->virConnectClose(q->connection);
+	qemu_lost_forget(vm);
 	if (vm->shared)
 		munmap(vm->shared, vm->config.shared_bytes);
 	vm->shared = NULL;
@@ -270,6 +273,7 @@ static int qemu_load(struct vm *vm, const struct guest_image *image, struct err 
 		ret = keep_elf(q, file, bytes, err);
 	ret = ret ?: qemu_domain_start(vm, &q->domain, NULL, NULL, err);
 	if (!ret) {
+		qemu_lost_watch(vm);
 		ret = give_shared(vm, err);
 		ret = ret ?: qemu_map_memory(vm, &q->domain, err);
 		if (ret)
@@ -364,13 +368,25 @@ static enum look report(struct qemu_vcpu *v, const struct vcpu_exit *exit)
 	return vcpu_report(&v->vcpu, exit) ? LOOK_ON : LOOK_LEAVE;
 }
 
+static enum look report_loss(struct qemu_vcpu *v)
+{
+	struct vcpu_exit exit = { .reason = VCPU_EXIT_CRASH };
+
+	err_set(&exit.err, -EIO, "the file behind the guest's memory was truncated");
+	report(v, &exit);
+	return LOOK_LEAVE;
+}
+
 static enum look report_death(struct qemu_vcpu *v)
 {
 	const struct qemu_domain *d = &to_qemu(v->vcpu.vm)->domain;
 	struct vcpu_exit exit = { .reason = VCPU_EXIT_CRASH };
+	u64 since = clock_ns();
 	char line[200];
 
-	qemu_domain_log(d, line, sizeof(line));
+	/* What QEMU has said last goes through virtlogd. */
+	while (!qemu_domain_log(d, line, sizeof(line)) && clock_ns() - since < LOG_NS)
+		thread_sleep_ns(LOOK_MS * NSEC_PER_MSEC);
 	err_set(&exit.err, -EIO, "QEMU (%d) ended before its guest%s%s", d->pid, line[0] ? ": " : "", line);
 	report(v, &exit);
 	return LOOK_LEAVE;
@@ -405,6 +421,8 @@ static enum look look(struct qemu_vcpu *v, u64 *ended_at)
 
 	if (text == LOOK_LEAVE)
 		return text;
+	if (qemu_lost(vm))
+		return report_loss(v);
 	if (!smp_load_acquire(&gv->ended)) /* pairs with the store at a guest's end: its exit_code is there */
 		return dead ? report_death(v) : LOOK_ON;
 	if (!*ended_at)

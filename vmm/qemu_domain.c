@@ -65,7 +65,8 @@ int qemu_connect(virConnectPtr *connection, struct err *err)
 		return ret;
 	*connection = virt->virConnectOpen(uri_of());
 	if (!*connection) {
-		snprintf(what, sizeof(what), "%s", uri_of());
+		snprintf(what, sizeof(what), "%s%s", uri_of(),
+			 geteuid() && strstr(uri_of(), "/system") ? ", for root and group libvirt" : "");
 		ret = virt_error(err, what);
 		/* No daemon, no transport: whatever it is called, this machine cannot now. */
 		return ret == -EIO ? -EOPNOTSUPP : ret;
@@ -226,9 +227,10 @@ static void log_path(const struct qemu_domain *d, char *path, size_t bytes)
 	snprintf(path, bytes, "%s/%s.log", dir, d->name);
 }
 
-void qemu_domain_log(const struct qemu_domain *d, char *line, size_t bytes)
+bool qemu_domain_log(const struct qemu_domain *d, char *line, size_t bytes)
 {
 	char path[256], text[512];
+	bool whole = false;
 	FILE *f;
 
 	line[0] = '\0';
@@ -238,9 +240,11 @@ void qemu_domain_log(const struct qemu_domain *d, char *line, size_t bytes)
 		text[strcspn(text, "\n")] = '\0';
 		if (strstr(text, "qemu-system-x86_64: ") || strstr(text, "KVM internal error"))
 			snprintf(line, bytes, "%s", text);
+		whole |= strstr(text, ": shutting down, reason=") != NULL; /* libvirt's, after QEMU's end */
 	}
 	if (f)
 		fclose(f);
+	return whole;
 }
 
 static int accept_console(struct qemu_domain *d, int listener, struct err *err)

@@ -10,6 +10,7 @@
  *   vmm/qemu_save.c     the domain into a file, and back
  *   vmm/qemu_memory.c   its balloon, and memory that is plugged in and out
  *   vmm/qemu_monitor.c  QEMU's monitor
+ *   vmm/qemu_lost.c     the guest's memory has gone
  *   vmm/qemu_outside.c  what is done to a running domain from outside
  */
 #ifndef VMM_QEMU_INTERNAL_H
@@ -56,6 +57,7 @@ struct qemu_vm {
 	size_t elf_bytes;
 	u64 downtime_ns; /* of the last migration, as QEMU measured it */
 	u32 moves;	 /* atomic: odd while the domain goes through a file */
+	u32 lost;	 /* set when the memory's file has been cut short; any thread */
 	u32 started;	 /* atomic: the first vCPU that runs lets the domain run */
 	struct vm_identity id;
 };
@@ -84,8 +86,8 @@ void qemu_domain_end(struct qemu_vm *q, struct qemu_domain *d);
 int qemu_make_dir(char *dir, struct err *err);
 void qemu_remove_dir(char *dir);
 void qemu_sweep(virConnectPtr connection);
-/* The last line that QEMU wrote itself, or "". */
-void qemu_domain_log(const struct qemu_domain *domain, char *line, size_t bytes);
+/* The last line that QEMU wrote itself, or "". Return: will no more come? */
+bool qemu_domain_log(const struct qemu_domain *domain, char *line, size_t bytes);
 
 /* A file for QEMU, which may be another user, in q->dir; whatever is in there goes when QEMU has opened it. */
 int qemu_write_file(const struct qemu_vm *q, const char *name, const void *data, size_t bytes, struct err *err);
@@ -123,6 +125,11 @@ bool qemu_owner_gone(const char *xml);
 
 /* qemu.c: the domain's RAM over SHARED and DATA of this process. */
 int qemu_map_memory(struct vm *vm, const struct qemu_domain *d, struct err *err);
+
+/* qemu_lost.c: from the mapping of the guest's memory on until it goes; has its file been cut short meanwhile? */
+void qemu_lost_watch(struct vm *vm);
+void qemu_lost_forget(const struct vm *vm);
+bool qemu_lost(const struct vm *vm);
 
 /* qemu_outside.c */
 void qemu_look_outside(struct vm *vm, struct vm_outside *to);

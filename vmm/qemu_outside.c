@@ -17,6 +17,7 @@ void qemu_look_outside(struct vm *vm, struct vm_outside *to)
 		.own_hva = q->domain.hva,
 		.own_bytes = qemu_config.under_linux ? GUEST_SHARED_GPA : 0,
 		.kvm = q->kvm,
+		.lost = READ_ONCE(q->lost),
 		.downtime_ns = q->downtime_ns,
 	};
 }

@@ -135,7 +135,8 @@ int qemu_process_find(struct qemu_domain *d, u64 ram_bytes, struct err *err)
 			       geteuid() ? ", or this user may not look: use qemu:///session or root" : "");
 	d->ram = open_inode(d->pid, inode, ram_bytes);
 	if (d->ram < 0)
-		return err_set(err, -EACCES, "domain %s: QEMU (%d) holds its memory, which this user may not open",
+		return err_set(err, -EACCES,
+			       "domain %s: QEMU (%d) holds its memory, which was truncated or is not for this user",
 			       d->name, d->pid);
 	return 0;
 }
