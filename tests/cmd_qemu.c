@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
@@ -20,13 +21,14 @@ static bool qemu_or_skip(void)
 	return false;
 }
 
-/* Is a QEMU running whose domain the tain @pid named, and that has @word on its command line? NULL: any. */
-static bool has_domain_with(pid_t pid, const char *word)
+/* The QEMU that runs, whose domain the tain @pid named, and that has @word on its command line; NULL: any. 0: none. */
+static pid_t qemu_with(pid_t pid, const char *word)
 {
 	char path[300], text[4096], name[32];
 	DIR *dir = opendir("/proc");
 	struct dirent *e;
-	bool found = false, named, has;
+	bool named, has;
+	pid_t found = 0;
 	size_t n;
 	FILE *f;
 
@@ -45,7 +47,8 @@ static bool has_domain_with(pid_t pid, const char *word)
 			named |= !strncmp(text + at, "guest=tain-", 11) && strstr(text + at, name);
 			has |= word && !strcmp(text + at, word);
 		}
-		found = named && has;
+		if (named && has)
+			found = atoi(e->d_name);
 	}
 	closedir(dir);
 	return found;
@@ -53,7 +56,7 @@ static bool has_domain_with(pid_t pid, const char *word)
 
 static bool has_domain(pid_t pid)
 {
-	return has_domain_with(pid, NULL);
+	return qemu_with(pid, NULL) != 0;
 }
 
 /* Its end takes libvirt a moment; the test's watchdog is the limit. */
@@ -163,7 +166,7 @@ static void a_killed_tain_leaves_no_restored_domain(void)
 		return;
 	r = tain_start(NULL, WORDS("stress", "-e", "qemu", "--accel", "tcg", "--ops", "restore", "-d", "60000000"));
 	pid = r->pid;
-	while (!has_domain_with(pid, "-incoming") && !test_failures())
+	while (!qemu_with(pid, "-incoming") && !test_failures())
 		tain_pause(20);
 	kill(pid, SIGKILL);
 	tain_wait(r);
@@ -171,6 +174,77 @@ static void a_killed_tain_leaves_no_restored_domain(void)
 		TAIN("run", "-q", "-e", "qemu", "--accel", "tcg", "hello");
 		tain_pause(20);
 	}
+}
+
+/* With guests and host at work. */
+static struct tain_run *stress_at_work(const char *backing)
+{
+	static const struct tain_setup setup = { .err_terminal = true };
+	struct tain_run *r = tain_start(&setup, WORDS("stress", "-e", "qemu", "--accel", "tcg", "-s", backing, "--ops",
+						      "punch,suspend,memstats", "--time", "1h", "--json", "r.json"));
+
+	tain_expect_work(r);
+	return r;
+}
+
+/* What QEMU said last is part of the line, whoever notices first that it has gone. */
+static void a_qemu_that_dies_under_stress(void)
+{
+	struct tain_run *r;
+	pid_t qemu;
+
+	if (!qemu_or_skip())
+		return;
+	r = stress_at_work("memfd");
+	qemu = qemu_with(r->pid, NULL);
+	if (CHECK(qemu))
+		kill(qemu, SIGTERM);
+	tain_wait(r);
+	CHECK_EQ(r->status, 1);
+	CHECK_CONTAINS(r->err.text, "ended before its guest: ");
+	CHECK_CONTAINS(r->err.text, "terminating on signal 15");
+	CHECK(!has_domain(r->pid));
+}
+
+/* The file that is QEMU's memory, which has a name. */
+static bool truncate_memory(pid_t qemu)
+{
+	char dir[32], path[320], target[512];
+	struct dirent *e;
+	bool done = false;
+	ssize_t n;
+	DIR *d;
+
+	snprintf(dir, sizeof(dir), "/proc/%d/fd", qemu);
+	d = opendir(dir);
+	while (d && !done && (e = readdir(d)) != NULL) {
+		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		n = readlink(path, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = '\0';
+		done = strstr(target, "/ram/") && strstr(target, "-tain-") && !truncate(path, 1 << 20);
+	}
+	if (d)
+		closedir(d);
+	return done;
+}
+
+/* Under tain's own eyes, which are mapped there: a line instead of a SIGBUS, and no violation. */
+static void memory_that_is_truncated(void)
+{
+	struct tain_run *r;
+	json_t *doc;
+
+	if (!qemu_or_skip())
+		return;
+	r = stress_at_work("file_shared");
+	CHECK(truncate_memory(qemu_with(r->pid, NULL)));
+	tain_wait(r);
+	CHECK_EQ(r->status, 1);
+	CHECK_CONTAINS(r->err.text, ": the file behind the guest's memory was truncated");
+	CHECK(!has_domain(r->pid));
+	doc = tain_json_file("r.json");
+	if (doc)
+		CHECK_EQ(json_array_size(json_object_get(doc, "violations")), 0);
 }
 
 static void two_at_once(void)
@@ -282,6 +356,8 @@ const struct test_case cmd_qemu_tests[] = {
 	TEST(a_signal_takes_the_domain_down),
 	TEST(a_killed_tain_leaves_no_domain),
 	TEST(a_killed_tain_leaves_no_restored_domain),
+	TEST(a_qemu_that_dies_under_stress),
+	TEST(memory_that_is_truncated),
 	TEST(two_at_once),
 	TEST(bench_outside),
 	TEST(faults_are_not_known),

@@ -202,6 +202,39 @@ static void a_sweep_takes_only_what_is_ours_and_over(void)
 	virt->virConnectClose(c);
 }
 
+/* Somebody else has a domain of that name: libvirt's words, and which one. */
+static void a_name_that_is_taken(void)
+{
+	static const char *const uuids[] = { "12345678-1234-4234-a234-123456789abc",
+					     "12345678-1234-4234-a234-123456789abd" };
+	virDomainPtr domain[2] = { NULL };
+	struct err err = { "" };
+	virConnectPtr c;
+	char xml[512];
+
+	if (!virt_or_skip())
+		return;
+	c = virt->virConnectOpen("test:///default");
+	REQUIRE(c);
+	for (size_t i = 0; i < ARRAY_SIZE(domain); i++) {
+		snprintf(xml, sizeof(xml),
+			 "<domain type='test'><name>tain-taken</name><uuid>%s</uuid><memory>8192</memory>"
+			 "<os><type>hvm</type></os></domain>",
+			 uuids[i]);
+		domain[i] = virt->virDomainCreateXML(c, xml, 0);
+	}
+	CHECK(domain[0] && !domain[1]);
+	CHECK_LT(virt_error(&err, "tain-taken"), 0);
+	CHECK_CONTAINS(err.text, "tain-taken: ");
+	CHECK_CONTAINS(err.text, "already exists with uuid 12345678-1234-4234-a234-123456789abc");
+	for (size_t i = 0; i < ARRAY_SIZE(domain); i++)
+		if (domain[i]) {
+			CHECK_EQ(virt->virDomainDestroy(domain[i]), 0);
+			virt->virDomainFree(domain[i]);
+		}
+	virt->virConnectClose(c);
+}
+
 static void nonsense_is_nobodys(void)
 {
 	static const char *const texts[] = { "", "<", "<a/>", "<a boot='x' pid='1' start='2'/>", "<a pid='-1'>" };
@@ -218,6 +251,7 @@ const struct test_case vmm_domain_tests[] = {
 	TEST(what_the_balloon_left_is_read_back),
 	TEST(names_are_escaped),
 	TEST(a_sweep_takes_only_what_is_ours_and_over),
+	TEST(a_name_that_is_taken),
 	TEST(nonsense_is_nobodys),
 	TEST_END,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What is done to a running domain as a whole, through libvirt. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +36,18 @@ static int ask_stats(struct qemu_vm *q, struct err *err)
 	return err_set(err, -EIO, "memory statistics: QEMU has no resident memory");
 }
 
-int qemu_control(struct vm *vm, enum vm_control what, struct err *err)
+/* What libvirt said of a call that failed because libvirtd itself is not there any more says so least of all. */
+static int add_gone(struct qemu_vm *q, int ret, struct err *err)
+{
+	char text[sizeof(err->text)];
+
+	if (!ret || !err || virt->virConnectIsAlive(q->connection) == 1)
+		return ret;
+	snprintf(text, sizeof(text), "%s", err->text);
+	return err_set(err, ret, "%.240s; libvirtd has gone, or was restarted", text);
+}
+
+static int control(struct vm *vm, enum vm_control what, struct err *err)
 {
 	struct qemu_vm *q = to_qemu(vm);
 
@@ -59,4 +71,9 @@ int qemu_control(struct vm *vm, enum vm_control what, struct err *err)
 	default:
 		return err_set(err, -EOPNOTSUPP, "engine qemu has no such control");
 	}
+}
+
+int qemu_control(struct vm *vm, enum vm_control what, struct err *err)
+{
+	return add_gone(to_qemu(vm), control(vm, what, err), err);
 }

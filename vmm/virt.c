@@ -107,7 +107,5 @@ int virt_error(struct err *err, const char *what)
 	default:
 		break;
 	}
-	if (e && e->domain == VIR_FROM_RPC && code == -EIO)
-		return err_set(err, code, "%s: libvirtd has gone, or was restarted: %.200s", what, text);
 	return err_set(err, code, "%s: %.200s", what, text);
 }
