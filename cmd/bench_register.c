@@ -117,8 +117,9 @@ static void print_signals(const struct bench_register_config *c, const struct be
 	for (int how = 0; how < REGISTER_VARIANTS; how++)
 		print_signal(register_how_table[how].name, &r->sent[how], &r->handled[how]);
 	print_signal("bare", &r->bare, NULL);
-	fprintf(cmd_out, "  computed: processor time of the registering thread, from the signal's handler on\n"
-			 "  bare: to a thread that only looks for its signal: what this machine takes in any case\n");
+	fprintf(cmd_out,
+		"  computed: processor time of the registering thread, from the signal's handler on\n"
+		"  bare: to a thread that writes to as much memory for as long: what this machine takes in any case\n");
 }
 
 static void print_table(const struct bench_register_config *c, const struct bench_register_result *r)

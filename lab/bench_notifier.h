@@ -72,8 +72,8 @@ struct bench_register_config {
 struct bench_register_result {
 	/* Nanoseconds; a round's value is the fastest of what fits in a few milliseconds. */
 	struct figure cases[REGISTER_COUNTS_MAX][REGISTER_KIND_NR][REGISTER_HOW_NR];
-	struct hist bare;		     /* signals to a thread that only looks for one: the machine's own time */
-	struct hist sent[REGISTER_VARIANTS]; /* from the signal's sending to -EINTR */
+	struct hist bare; /* signals to a thread that writes to as much memory for as long: the machine's own time */
+	struct hist sent[REGISTER_VARIANTS];	/* from the signal's sending to -EINTR */
 	struct hist handled[REGISTER_VARIANTS]; /* from its handler to -EINTR, time of the registering thread */
 	u64 late;				/* signals that came when registration was over */
 	struct figure figure[REGISTER_FIGURE_NR];
@@ -119,7 +119,8 @@ int peer_kvm_create(int kvm, double *ns, struct err *err);
  * Return: 0; -EINTR (told to stop); -errno with one line in @err.
  */
 struct bench_signals {
-	struct mm_struct *mm; /* NULL: nothing is registered, the thread only looks for its signal */
+	struct mm_struct *mm; /* NULL: nothing is registered, the thread writes to memory and looks for its signal */
+	u64 bytes;	      /* of that; a power of two */
 	u32 tries;
 	u64 typical_ns;
 	struct rng *rng;

@@ -21,6 +21,8 @@
 #define SAMPLE_MIN 5
 #define SAMPLE_LONG_NS (50 * NSEC_PER_MSEC) /* ... and then in any case */
 #define ARENA_SLACK (16ull << 20)
+#define BARE_BYTES 128ull /* per VMA: a line of it and one of its lock */
+#define BARE_MAX (128ull << 20)
 
 struct register_run {
 	const struct bench_register_config *config;
@@ -195,13 +197,19 @@ static int one_round(struct register_run *r, bool kvm, double base, struct err *
 	return ret;
 }
 
-/* What a signal takes here in any case; the first variant brings it along. */
-static int bare_signals(struct register_run *r, struct err *err)
+/*
+ * What a signal takes here in any case, at a thread that is as long at it and touches as
+ * much: longer than its slice of the processor, on a busy machine. The first variant
+ * brings it along.
+ */
+static int bare_signals(struct register_run *r, u64 typical_ns, struct err *err)
 {
+	u64 bytes = PAGE_SIZE;
+
 	struct hist computed = { 0 };
 	struct bench_signals s = {
 		.tries = r->config->signals,
-		.typical_ns = NSEC_PER_MSEC,
+		.typical_ns = typical_ns,
 		.rng = &r->rng,
 		.stop = r->config->stop,
 		.sent = &r->result->bare,
@@ -209,6 +217,9 @@ static int bare_signals(struct register_run *r, struct err *err)
 	};
 	int ret = hist_init(&computed);
 
+	while (bytes < r->config->counts[r->count] * BARE_BYTES && bytes < BARE_MAX)
+		bytes *= 2;
+	s.bytes = bytes;
 	ret = ret ?: bench_signals_run(&s, err);
 	hist_destroy(&computed);
 	return ret;
@@ -229,7 +240,7 @@ static int signals(struct register_run *r, enum register_how how, struct err *er
 	int ret = tell(r, "signals");
 
 	if (how == REGISTER_MARKS)
-		ret = ret ?: bare_signals(r, err);
+		ret = ret ?: bare_signals(r, s.typical_ns, err);
 	ret = ret ?: bench_signals_run(&s, err);
 	r->result->late += s.late;
 	return ret;

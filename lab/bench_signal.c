@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "lab/bench_notifier.h"
+#include "lib/alloc.h"
 #include "lib/thread.h"
 #include "lib/time.h"
 #include "mm/mm.h"
@@ -31,6 +32,8 @@
 
 struct registrar {
 	struct mm_struct *mm;
+	u8 *memory; /* these two: without an mm */
+	u64 bytes;
 	struct mmu_notifier subscription;
 	struct thread thread;
 	int tid; /* written before armed */
@@ -64,11 +67,17 @@ static int nothing_start(struct mmu_notifier *subscription, const struct mmu_not
 
 static const struct mmu_notifier_ops nothing_ops = { .invalidate_range_start = nothing_start };
 
-/* The quickest that a thread can end for a signal here. */
-static int look_only(void)
+/* Odd, so that every line has its turn, and no two next to each other are neighbours. */
+#define LOOK_STEP (0x9e3779b1ull * CACHELINE)
+
+/*
+ * The quickest that a thread can end for a signal here which does what mm_lock does: it
+ * writes to objects all over memory, and asks for a signal at each.
+ */
+static int look_only(u8 *memory, u64 bytes)
 {
-	while (!thread_signal_pending())
-		cpu_relax();
+	for (u64 at = 0; !thread_signal_pending(); at = (at + LOOK_STEP) & (bytes - 1))
+		WRITE_ONCE(memory[at], 1);
 	return -EINTR;
 }
 
@@ -84,7 +93,8 @@ static void registrar(void *arg)
 			return;
 		thread_signal_clear();
 		smp_store_release(&r->armed, turn); /* pairs with the acquire in interrupt() */
-		r->ret = r->mm ? mmu_notifier_register(&r->subscription, mm_notifier(r->mm)) : look_only();
+		r->ret = r->mm ? mmu_notifier_register(&r->subscription, mm_notifier(r->mm))
+			       : look_only(r->memory, r->bytes);
 		r->end_ns = clock_ns();
 		r->end_cpu_ns = cpu_ns();
 		if (!r->ret)
@@ -158,20 +168,30 @@ static int interrupt_all(struct bench_signals *s, struct registrar *r, struct er
 int bench_signals_run(struct bench_signals *s, struct err *err)
 {
 	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART }, before;
-	struct registrar r = { .mm = s->mm, .subscription.ops = &nothing_ops };
+	struct registrar r = { .mm = s->mm, .subscription.ops = &nothing_ops, .bytes = s->bytes };
 	int ret;
 
-	if (sigaction(SIGNAL, &action, &before))
-		return err_set(err, -errno, "sigaction: %s", strerror(errno));
+	if (!s->mm) {
+		r.memory = mem_alloc_aligned(PAGE_SIZE, s->bytes);
+		if (!r.memory)
+			return err_set(err, -ENOMEM, "no memory for a thread that looks for its signal");
+	}
+	if (sigaction(SIGNAL, &action, &before)) {
+		ret = err_set(err, -errno, "sigaction: %s", strerror(errno));
+		goto free;
+	}
 	ret = thread_create(&r.thread, "registrar", -1, registrar, &r);
 	if (ret) {
-		sigaction(SIGNAL, &before, NULL);
-		return err_set(err, ret, "cannot start a thread: %s", strerror(-ret));
+		ret = err_set(err, ret, "cannot start a thread: %s", strerror(-ret));
+		goto restore;
 	}
 	ret = interrupt_all(s, &r, err);
 	WRITE_ONCE(r.quit, true);
 	smp_store_release(&r.turn, r.turn + 1);
 	thread_join(&r.thread);
+restore:
 	sigaction(SIGNAL, &before, NULL);
+free:
+	mem_free(r.memory);
 	return ret;
 }
