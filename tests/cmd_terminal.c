@@ -69,6 +69,7 @@ static void a_heartbeat_every_ten_seconds(void)
 	struct tain_run *r;
 
 	if (!heart) { /* this test runs alone */
+		cmd_env_teardown();
 		heartbeat_begin();
 		cmd_env_setup();
 	}
