@@ -201,8 +201,9 @@ static void a_signal_ends_the_command_too(void)
 	FILE *file;
 	int pid = 0;
 
-	while (!(file = fopen(tain_path("pid"), "re"))) /* the test's watchdog is the limit */
+	while (!(file = fopen(tain_path("pid"), "re")) && !tain_has_ended(r)) /* the test's watchdog is the limit */
 		thread_sleep_ns(NSEC_PER_MSEC);
+	REQUIRE(file);
 	CHECK_EQ(fscanf(file, "%d", &pid), 1);
 	fclose(file);
 	kill(r->pid, SIGTERM);

@@ -251,7 +251,7 @@ static void a_signal_ends_the_shards(void)
 	struct tain_run *r = tain_start(&setup, WORDS("7", "out", "a", "b", "--", "-t", "1h", "-b", "256K"));
 	const char *logs[] = { tain_path("out/shard-1.log"), tain_path("out/shard-2.log") };
 
-	while (!file_says(logs[0], "1/2 of seed 7\n") || !file_says(logs[1], "2/2 of seed 7\n"))
+	while ((!file_says(logs[0], "1/2 of seed 7\n") || !file_says(logs[1], "2/2 of seed 7\n")) && !tain_has_ended(r))
 		tain_pause(5); /* the test's watchdog is the limit */
 	kill(r->pid, SIGTERM);
 	tain_wait(r);

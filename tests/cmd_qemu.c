@@ -123,7 +123,7 @@ static struct tain_run *endless(pid_t *pid)
 
 	tain_expect(r, &r->err, "engine qemu", 1);
 	*pid = r->pid;
-	while (!has_domain(*pid) && !test_failures())
+	while (!has_domain(*pid) && !tain_has_ended(r))
 		tain_pause(20);
 	return r;
 }
@@ -166,8 +166,9 @@ static void a_killed_tain_leaves_no_restored_domain(void)
 		return;
 	r = tain_start(NULL, WORDS("stress", "-e", "qemu", "--accel", "tcg", "--ops", "restore", "-d", "60000000"));
 	pid = r->pid;
-	while (!qemu_with(pid, "-incoming") && !test_failures())
+	while (!qemu_with(pid, "-incoming") && !tain_has_ended(r))
 		tain_pause(20);
+	CHECK(!tain_has_ended(r));
 	kill(pid, SIGKILL);
 	tain_wait(r);
 	while (has_domain(pid) && !test_failures()) {

@@ -135,7 +135,7 @@ static void a_signal_ends_the_preparation(void)
 		return;
 	}
 	r = tain_start(NULL, WORDS("stress", "-b", "1G", "-t", "1m"));
-	while (resident_pages(r->pid) < 200 << 8 && !r->out.bytes && !kill(r->pid, 0))
+	while (resident_pages(r->pid) < 200 << 8 && !r->out.bytes && !tain_has_ended(r))
 		tain_pause(10);
 	kill(r->pid, SIGINT);
 	tain_wait(r);
