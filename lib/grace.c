@@ -4,15 +4,6 @@
 #include "lib/lock.h"
 #include "lib/thread.h"
 
-struct grace_worker {
-	const char *name;
-	struct lock_core lock;		    /* guards all below and the queues of the domains */
-	struct grace_domain *first, **last; /* domains with callbacks queued */
-	bool started;
-	struct wait_queue work, done;
-	struct thread thread;
-};
-
 /* Not a struct spinlock: call_rcu() comes from under any lock, and orders none. */
 static void worker_lock(struct grace_worker *worker)
 {
@@ -24,10 +15,10 @@ static void worker_unlock(struct grace_worker *worker)
 	lock_core_unlock(&worker->lock);
 }
 
-struct grace_worker rcu_worker = { .name = "rcu", .last = &rcu_worker.first };
-struct grace_worker srcu_worker = { .name = "srcu", .last = &srcu_worker.first };
+struct grace_worker rcu_worker = GRACE_WORKER_INIT(rcu_worker, "rcu");
+struct grace_worker srcu_worker = GRACE_WORKER_INIT(srcu_worker, "srcu");
 
-static __thread struct grace_worker *self; /* in a worker's thread */
+static __thread struct grace_worker *self; /* the worker that this thread is */
 
 void grace_domain_init(struct grace_domain *domain, struct grace_worker *worker,
 		       void (*synchronize)(struct grace_domain *domain))
@@ -56,36 +47,76 @@ static struct grace_domain *worker_pop(struct grace_worker *worker, struct rcu_h
 	return domain;
 }
 
-static void worker_run(void *arg)
+/* Until nothing is queued. */
+static void worker_drain(struct grace_worker *worker)
 {
-	struct grace_worker *worker = arg;
 	struct grace_domain *domain;
 	struct rcu_head *head, *next;
 	u64 queued;
 
-	self = worker;
-	for (;;) {
-		wait_event(&worker->work, smp_load_acquire(&worker->first));
-		while ((domain = worker_pop(worker, &head, &queued))) {
-			domain->synchronize(domain);
-			for (; head; head = next) {
-				next = head->next; /* the callback frees it */
-				head->func(head);
-			}
-			lockdep_assert_none_held();
-			/* The domain may be gone after this: a barrier saw it done. */
-			smp_store_release(&domain->done, queued);
-			wake_up_all(&worker->done);
+	while ((domain = worker_pop(worker, &head, &queued))) {
+		domain->synchronize(domain);
+		for (; head; head = next) {
+			next = head->next; /* the callback frees it */
+			head->func(head);
 		}
+		lockdep_assert_none_held();
+		/* The domain may be gone after this: a barrier saw it done. */
+		smp_store_release(&domain->done, queued);
+		wake_up_all(&worker->done);
 	}
 }
 
-static void worker_start(struct grace_worker *worker)
+static void worker_run(void *arg)
 {
-	int ret = thread_create(&worker->thread, worker->name, -1, worker_run, worker);
+	struct grace_worker *worker = arg;
 
-	if (ret)
-		BUG("cannot start the %s callback thread: error %d", worker->name, -ret);
+	self = worker;
+	for (;;) {
+		wait_event(&worker->work, smp_load_acquire(&worker->first));
+		worker_drain(worker);
+	}
+}
+
+/*
+ * There is one worker, or none: who finds none starts its thread. Where no thread is to be
+ * had, callbacks stay queued until one is, or until somebody waits for them: that one is
+ * the worker meanwhile.
+ *
+ *   call                        barrier
+ *   ----                        -------
+ *   started = true
+ *                               somebody is the worker: wait
+ *   no thread
+ *   started = false; wake       nobody is: started = true; no thread; run them here
+ */
+static bool worker_start(struct grace_worker *worker)
+{
+	return !thread_create(&worker->thread, worker->name, -1, worker_run, worker);
+}
+
+static void worker_resign(struct grace_worker *worker)
+{
+	worker_lock(worker);
+	WRITE_ONCE(worker->started, false);
+	worker_unlock(worker);
+	wake_up_all(&worker->done);
+}
+
+static bool worker_claim_locked(struct grace_worker *worker)
+{
+	if (worker->started)
+		return false;
+	WRITE_ONCE(worker->started, true);
+	return true;
+}
+
+static void worker_stand_in(struct grace_worker *worker)
+{
+	self = worker;
+	worker_drain(worker);
+	self = NULL;
+	worker_resign(worker);
 }
 
 void grace_call(struct grace_domain *domain, struct rcu_head *head, void (*fn)(struct rcu_head *head))
@@ -104,11 +135,10 @@ void grace_call(struct grace_domain *domain, struct rcu_head *head, void (*fn)(s
 		smp_store_release(worker->last, domain);
 		worker->last = &domain->next;
 	}
-	start = !worker->started;
-	worker->started = true;
+	start = worker_claim_locked(worker);
 	worker_unlock(worker);
-	if (start)
-		worker_start(worker);
+	if (start && !worker_start(worker))
+		worker_resign(worker);
 	wake_up_all(&worker->work);
 }
 
@@ -119,7 +149,16 @@ void grace_barrier(struct grace_domain *domain)
 
 	if (self == worker)
 		BUG("barrier for %s callbacks inside one", worker->name);
-	wait_event(&worker->done, smp_load_acquire(&domain->done) >= queued);
+	while (smp_load_acquire(&domain->done) < queued) {
+		bool start;
+
+		worker_lock(worker);
+		start = worker_claim_locked(worker);
+		worker_unlock(worker);
+		if (start && !worker_start(worker))
+			worker_stand_in(worker);
+		wait_event(&worker->done, smp_load_acquire(&domain->done) >= queued || !READ_ONCE(worker->started));
+	}
 }
 
 bool grace_idle(struct grace_domain *domain)

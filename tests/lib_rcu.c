@@ -2,6 +2,7 @@
 /* Tests of RCU: grace periods, callbacks, and no reader ever in freed memory. */
 #include "lib/alloc.h"
 #include "lib/atomic.h"
+#include "lib/grace.h"
 #include "lib/lock.h"
 #include "lib/rcu.h"
 #include "lib/thread.h"
@@ -180,11 +181,60 @@ static void held_is_exact(void)
 	synchronize_rcu();
 }
 
+static struct completion let_go;
+static u32 runner; /* of the last callback */
+
+static void waiter(void *arg)
+{
+	wait_for_completion(&let_go);
+}
+
+static void note_runner(struct rcu_head *head)
+{
+	runner = thread_id() + 1;
+}
+
+static void no_readers(struct grace_domain *domain)
+{
+}
+
+/* As many threads as there can be: the worker's is one too many, until they have gone. */
+static void callbacks_run_without_a_thread(void)
+{
+	static struct grace_worker worker = GRACE_WORKER_INIT(worker, "test");
+	static struct thread threads[THREAD_MAX];
+	struct rcu_head first, second;
+	struct grace_domain domain;
+	int nr = 0;
+
+	init_completion(&let_go);
+	grace_domain_init(&domain, &worker, no_readers);
+	while (nr < THREAD_MAX && !thread_create(&threads[nr], "waiter", -1, waiter, NULL))
+		nr++;
+	CHECK(nr < THREAD_MAX);
+	runner = 0;
+	grace_call(&domain, &first, note_runner);
+	CHECK_EQ(runner, 0);
+	CHECK(!grace_idle(&domain));
+	grace_call(&domain, &second, note_runner);
+	grace_barrier(&domain);
+	CHECK(grace_idle(&domain));
+	CHECK_EQ(runner, thread_id() + 1);
+	complete_all(&let_go);
+	while (nr)
+		thread_join(&threads[--nr]);
+	grace_call(&domain, &first, note_runner);
+	grace_barrier(&domain);
+	CHECK(grace_idle(&domain));
+	CHECK(runner != thread_id() + 1);
+}
+
 const struct test_case lib_rcu_tests[] = {
 	TEST(held_is_exact),
 	TEST(synchronize_waits_for_the_reader),
 	TEST(barrier_waits_for_all_callbacks_in_order),
 	TEST(callback_may_queue_itself_again),
+	TEST(callbacks_run_without_a_thread),
 	TEST(readers_never_see_freed_memory),
 	TEST_END,
 };
