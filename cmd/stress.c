@@ -42,8 +42,8 @@ static const struct option_spec options[] = {
 		   "(default), those that take long more rarely, on soft none of memslots; "
 		   "munmap=3 comes three times as often as one without a number",
 		   .given = &opt.ops_given),
-	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus, "virtual processors (default 2)", .min = 1,
-		   .max = GUEST_MAX_VCPUS, .given = &opt.vcpus_given),
+	CMD_OPTION('v', "vcpus", "N", OPTION_UINT, &opt.vcpus, "virtual processors (default 2; with --linux 1)",
+		   .min = 1, .max = GUEST_MAX_VCPUS, .given = &opt.vcpus_given),
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "guest memory under test (default 4M)",
 		   .given = &opt.bytes_given),
 	CMD_OPTION(0, "ranges", "N", OPTION_UINT, &opt.ranges,
@@ -344,6 +344,8 @@ static int configure(struct stress_config *c)
 		return status;
 	if (set_uffd(c))
 		return CMD_MISUSE;
+	if (qemu_config.under_linux && !opt.vcpus_given && !opt.plan) /* QEMU's TCG: docs/architecture.md */
+		opt.vcpus = 1;
 	c->machine.vcpus = opt.vcpus;
 	c->machine.ranges = opt.ranges;
 	c->machine.bytes = opt.bytes;

@@ -61,7 +61,11 @@ int step_suspend(struct oracle *o, const struct plan_step *s)
  */
 int step_migrate(struct oracle *o, const struct plan_step *s)
 {
+	struct vm_outside out;
+
 	(void)s;
+	if (o->vm && !vm_outside(o->vm, &out) && !out.kvm)
+		return err_set(&o->why, -EOPNOTSUPP, "under TCG, QEMU 7.2 loses what the guest writes meanwhile");
 	return control(o, VM_MIGRATE);
 }
 

@@ -81,6 +81,14 @@ static void stress_finds_nothing(void)
 	CHECK_GT(json_u64(done, "suspend"), 0);
 }
 
+static void a_machine_without_a_clock(void)
+{
+	if (linux_or_skip())
+		check_refused(TAIN("run", ONE_TCG, "--machine", "microvm", "hello"), 2,
+			      "--linux: in a microvm Linux finds no clock under TCG; give --machine q35, or --accel "
+			      "kvm");
+}
+
 static void no_kernel(void)
 {
 	struct tain_setup setup = { .env = WORDS("XDG_CACHE_HOME=/nowhere") };
@@ -100,6 +108,7 @@ const struct test_case cmd_linux_tests[] = {
 	TEST(a_guest_runs_and_ends),
 	TEST(a_trap_is_told_as_everywhere),
 	TEST(stress_finds_nothing),
+	TEST(a_machine_without_a_clock),
 	TEST(no_kernel),
 	TEST_END,
 };

@@ -92,6 +92,10 @@ static int check_options(struct qemu_layout *layout, const struct vm_config *con
 		qemu_config.machine = qemu_config.under_linux ? "q35" : "microvm";
 	if (strcmp(accel, "auto") && strcmp(accel, "kvm") && strcmp(accel, "tcg"))
 		return err_set(err, -EINVAL, "accelerator '%s'; kvm, tcg or auto are possible", accel);
+	if (qemu_config.under_linux && !strcmp(qemu_config.machine, "microvm") && strcmp(accel, "kvm"))
+		return err_set(err, -EINVAL,
+			       "--linux: in a microvm Linux finds no clock under TCG; give --machine q35, or "
+			       "--accel kvm");
 	ret = qemu_config.under_linux ? qemu_linux_check(err) : 0;
 	return ret ?: lay_out(layout, config, err);
 }

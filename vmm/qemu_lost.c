@@ -21,11 +21,12 @@ static struct mutex lost_mutex = MUTEX_INIT(&lost_class); /* guards who is writt
 static struct vm *vms[MAX_VMS];				  /* read by the handler on any thread */
 static struct sigaction before;
 
-/* Zeros over [@start, + @bytes), should @at be in it. System calls alone. */
-static bool replace(hva_t at, hva_t start, u64 bytes)
+/* Zeros over [@start, + @bytes), should @at be in it; lost before, so that nobody takes them for the guest's. */
+static bool replace(struct vm *vm, hva_t at, hva_t start, u64 bytes)
 {
 	if (!start || at < start || at - start >= bytes)
 		return false;
+	WRITE_ONCE(to_qemu(vm)->lost, 1);
 	return (void *)syscall(SYS_mmap, start, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 			       -1, 0) != MAP_FAILED;
 }
@@ -38,14 +39,15 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
 	(void)context;
 	for (u32 i = 0; i < MAX_VMS; i++) {
 		struct vm *vm = READ_ONCE(vms[i]);
-		bool done = vm && replace(at, (hva_t)(uintptr_t)vm->shared, vm->config.shared_bytes);
+		bool done;
 
-		for (u32 range = 0; vm && !done && range < vm->ranges; range++)
-			done = replace(at, vm->data_hva[range], vm->range_bytes);
-		if (!done)
+		if (!vm)
 			continue;
-		WRITE_ONCE(to_qemu(vm)->lost, 1);
-		return;
+		done = replace(vm, at, (hva_t)(uintptr_t)vm->shared, vm->config.shared_bytes);
+		for (u32 range = 0; !done && range < vm->ranges; range++)
+			done = replace(vm, at, vm->data_hva[range], vm->range_bytes);
+		if (done)
+			return;
 	}
 	sigaction(SIGBUS, &before, NULL); /* somebody else's: it comes again */
 }

@@ -134,7 +134,7 @@ int qemu_take_over(struct vm *vm, struct qemu_domain *next, struct err *err)
 	if (ret)
 		return ret;
 	drain_console(d);
-	old.pidfd = dup(d->pidfd);
+	old.pidfd = fcntl(d->pidfd, F_DUPFD_CLOEXEC, 0);
 	dup3(next->pidfd, d->pidfd, O_CLOEXEC);
 	dup3(next->console, d->console, O_CLOEXEC);
 	dup3(next->ram, d->ram, O_CLOEXEC);
