@@ -170,10 +170,10 @@ int cmd_run(int argc, char **argv)
 	status = configure(&config, argc - first, argv + first);
 	if (status)
 		return status;
+	cmd_catch_signals(); /* now: a domain on its way has files that must not stay */
 	ret = machine_create(&machine, &config, &err);
 	if (ret)
 		return cmd_complain(cmd_status(ret), "%s", err.text);
-	cmd_catch_signals();
 	if (!opt.quiet)
 		cmd_print_identity(stderr, "run", &machine.id, config.seed);
 	status = run(&machine);
