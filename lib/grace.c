@@ -18,8 +18,6 @@ static void worker_unlock(struct grace_worker *worker)
 struct grace_worker rcu_worker = GRACE_WORKER_INIT(rcu_worker, "rcu");
 struct grace_worker srcu_worker = GRACE_WORKER_INIT(srcu_worker, "srcu");
 
-static __thread struct grace_worker *self; /* the worker that this thread is */
-
 void grace_domain_init(struct grace_domain *domain, struct grace_worker *worker,
 		       void (*synchronize)(struct grace_domain *domain))
 {
@@ -47,41 +45,43 @@ static struct grace_domain *worker_pop(struct grace_worker *worker, struct rcu_h
 	return domain;
 }
 
-/* Until nothing is queued. */
-static void worker_drain(struct grace_worker *worker)
+/* The callbacks of one domain. Return: false if none has any. */
+static bool worker_step(struct grace_worker *worker)
 {
 	struct grace_domain *domain;
 	struct rcu_head *head, *next;
 	u64 queued;
 
-	while ((domain = worker_pop(worker, &head, &queued))) {
-		domain->synchronize(domain);
-		for (; head; head = next) {
-			next = head->next; /* the callback frees it */
-			head->func(head);
-		}
-		lockdep_assert_none_held();
-		/* The domain may be gone after this: a barrier saw it done. */
-		smp_store_release(&domain->done, queued);
-		wake_up_all(&worker->done);
+	domain = worker_pop(worker, &head, &queued);
+	if (!domain)
+		return false;
+	domain->synchronize(domain);
+	for (; head; head = next) {
+		next = head->next; /* the callback frees it */
+		head->func(head);
 	}
+	/* The domain may be gone after this: a barrier saw it done. */
+	smp_store_release(&domain->done, queued);
+	wake_up_all(&worker->done);
+	return true;
 }
 
 static void worker_run(void *arg)
 {
 	struct grace_worker *worker = arg;
 
-	self = worker;
+	WRITE_ONCE(worker->runner, thread_id() + 1);
 	for (;;) {
 		wait_event(&worker->work, smp_load_acquire(&worker->first));
-		worker_drain(worker);
+		while (worker_step(worker))
+			lockdep_assert_none_held();
 	}
 }
 
 /*
  * There is one worker, or none: who finds none starts its thread. Where no thread is to be
- * had, callbacks stay queued until one is, or until somebody waits for them: that one is
- * the worker meanwhile.
+ * had, callbacks stay queued until the next call or barrier finds one, or until somebody
+ * waits for them: that one is the worker meanwhile, under its own locks.
  *
  *   call                        barrier
  *   ----                        -------
@@ -95,14 +95,6 @@ static bool worker_start(struct grace_worker *worker)
 	return !thread_create(&worker->thread, worker->name, -1, worker_run, worker);
 }
 
-static void worker_resign(struct grace_worker *worker)
-{
-	worker_lock(worker);
-	WRITE_ONCE(worker->started, false);
-	worker_unlock(worker);
-	wake_up_all(&worker->done);
-}
-
 static bool worker_claim_locked(struct grace_worker *worker)
 {
 	if (worker->started)
@@ -111,12 +103,30 @@ static bool worker_claim_locked(struct grace_worker *worker)
 	return true;
 }
 
-static void worker_stand_in(struct grace_worker *worker)
+static void worker_resign(struct grace_worker *worker)
 {
-	self = worker;
-	worker_drain(worker);
-	self = NULL;
-	worker_resign(worker);
+	worker_lock(worker);
+	WRITE_ONCE(worker->started, false);
+	worker_unlock(worker);
+	wake_up_all(&worker->done);
+}
+
+/* No further than the caller waits for: others may queue callbacks for ever. What they queued finds a thread by now? */
+static void worker_stand_in(struct grace_worker *worker, const struct grace_domain *domain, u64 queued)
+{
+	bool left;
+
+	WRITE_ONCE(worker->runner, thread_id() + 1);
+	while (smp_load_acquire(&domain->done) < queued && worker_step(worker))
+		;
+	WRITE_ONCE(worker->runner, 0);
+	worker_lock(worker);
+	left = worker->first;
+	WRITE_ONCE(worker->started, left);
+	worker_unlock(worker);
+	if (left && !worker_start(worker))
+		worker_resign(worker);
+	wake_up_all(&worker->done);
 }
 
 void grace_call(struct grace_domain *domain, struct rcu_head *head, void (*fn)(struct rcu_head *head))
@@ -147,7 +157,7 @@ void grace_barrier(struct grace_domain *domain)
 	struct grace_worker *worker = domain->worker;
 	u64 queued = READ_ONCE(domain->queued);
 
-	if (self == worker)
+	if (READ_ONCE(worker->runner) == thread_id() + 1)
 		BUG("barrier for %s callbacks inside one", worker->name);
 	while (smp_load_acquire(&domain->done) < queued) {
 		bool start;
@@ -156,7 +166,7 @@ void grace_barrier(struct grace_domain *domain)
 		start = worker_claim_locked(worker);
 		worker_unlock(worker);
 		if (start && !worker_start(worker))
-			worker_stand_in(worker);
+			worker_stand_in(worker, domain, queued);
 		wait_event(&worker->done, smp_load_acquire(&domain->done) >= queued || !READ_ONCE(worker->started));
 	}
 }

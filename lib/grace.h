@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Callbacks after a grace period, for RCU and SRCU alike: a domain queues them, a
- * worker thread waits for the domain's readers and runs them. Private to lib/.
+ * worker waits for the domain's readers and runs them. It is a thread of its own, or where
+ * none is to be had, who waits for the callbacks. Private to lib/.
  */
 #ifndef LIB_GRACE_H
 #define LIB_GRACE_H
@@ -18,6 +19,7 @@ struct grace_worker {
 	struct lock_core lock;		    /* guards all below and the queues of the domains */
 	struct grace_domain *first, **last; /* domains with callbacks queued */
 	bool started;			    /* somebody is the worker */
+	u32 runner;			    /* who: its thread_id() + 1; written by it alone */
 	struct wait_queue work, done;
 	struct thread thread;
 };

@@ -66,7 +66,8 @@ static inline bool rcu_read_lock_held(void)
 /* Wait for every reader that runs now. Context: sleeps; never in a reader. */
 void synchronize_rcu(void);
 
-/* fn(head) after a grace period, on a thread of RCU's own. It must not wait for callbacks. Any context. */
+/* fn(head) after a grace period, on a thread of RCU's own, or where no thread is to be had in rcu_barrier(). It must
+ * not wait for callbacks. Any context. */
 void call_rcu(struct rcu_head *head, void (*fn)(struct rcu_head *head));
 
 /* Wait for all callbacks queued so far. Context: sleeps; never in a reader or callback. */

@@ -56,7 +56,7 @@ static inline int must_check srcu_read_lock_site(struct srcu_struct *ss, const s
 {
 	u64 line = thread_line;
 	struct srcu_slot *slot = srcu_slot_at(ss, line);
-	/* Pairs with the exchange in srcu_advance(): who draws a ticket sees what was published before it was made. */
+	/* Pairs with the addition in srcu_advance(): who draws a ticket sees what was published before it was made. */
 	u64 ticket = smp_load_acquire(&ss->ticket);
 
 	lock_check_acquire(&ss->map.dep, 0, LOCK_READ, site);
@@ -132,7 +132,7 @@ int must_check srcu_wait(struct srcu_struct *ss, u64 ticket, bool killable);
 void srcu_poll(u32 *turn);
 
 /*
- * fn(head) after a grace period of @ss, on a thread shared by all srcu_structs: a
+ * fn(head) after a grace period of @ss, on a thread shared by all srcu_structs (none to be had: in srcu_barrier()): a
  * reader of one delays the callbacks of all. Any context.
  */
 void call_srcu(struct srcu_struct *ss, struct rcu_head *head, void (*fn)(struct rcu_head *head));

@@ -146,9 +146,9 @@ void mmu_kick(struct mmu_vcpu *vcpu)
 }
 
 /*
- * It was asked before, and has not entered the guest since: it will flush before its next
- * access, and nobody has to wait. The zap comes before the look at the request: who calls
- * has changed entries by read-modify-writes, full barriers (table.c). So if the request is
+ * It was asked before, has not answered, and is outside the guest: it will flush before its
+ * next access, and nobody has to wait. The zap comes before the look at the request: who calls
+ * has changed entries by read-modify-writes, or tried to, full barriers (table.c). So if the request is
  * taken off after the look, the flush and the walks that follow see the zap.
  */
 static bool flush_is_owed(const struct mmu_vcpu *vcpu)

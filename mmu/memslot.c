@@ -30,7 +30,8 @@
  * A and B pair: the update sees the section in open, or the section sees the update and
  * is counted in active. Who sees the end of an update sees its array, by C. Which of its
  * counts a thread takes a section off does not matter, their sum is what is waited for:
- * open[i] never grows while an update counts, and active is looked at last.
+ * open[i] never stays grown while an update counts, and active is looked at last. On its way
+ * from the one to the other a section stands in neither: it is not open until it is entered.
  *
  * Sections overtake a waiting update: with sections open at every moment it waits for
  * ever, and the host goes on. The other way round, a host operation would wait for a slot

@@ -72,6 +72,7 @@ enum mmu_counter {
 struct mmu_open {
 	u64 nr;
 } cacheline_aligned;
+static_assert(sizeof(struct mmu_open) == CACHELINE, "thread_line is an offset in open");
 
 enum mmu_poisoned { MMU_SOUND, MMU_POISONING, MMU_POISONED };
 

@@ -18,7 +18,8 @@
 enum notifier_admission {
 	/* Registration takes every lock under which a section can run: O(VMAs). */
 	NOTIFIER_ADMIT_MM_LOCK,
-	/* Sections are counted; registration publishes itself and waits for the open ones: O(threads). */
+	/* Sections stand in a slot of their thread; registration publishes itself and waits for the open ones:
+	   O(threads). */
 	NOTIFIER_ADMIT_SECTION,
 };
 
@@ -60,7 +61,8 @@ struct notifier_mm_ops {
 	 */
 	int (*take_all_locks)(struct notifier_mm *mm);
 	void (*drop_all_locks)(struct notifier_mm *mm);
-	/* mm_count reached zero: free the structure. May come on a thread of the SRCU callbacks. */
+	/* mm_count reached zero: free the structure. May come on a thread of the SRCU callbacks, or of a barrier for
+	 * them. */
 	void (*free)(struct notifier_mm *mm);
 	hva_t limit; /* addresses are below it; 0: any */
 };
@@ -113,6 +115,7 @@ struct mn_slot {
 	u64 ticket;	/* of subs->sections, drawn before; only with MN_HEARD, only by section */
 	u32 more;	/* sections beyond; its thread alone looks */
 } cacheline_aligned;
+static_assert(sizeof(struct mn_slot) == CACHELINE, "thread_line is an offset in mn_slots");
 #define MN_HEARD 1ul
 extern struct mn_slot mn_slots[THREAD_MAX + 1] link_hidden; /* by thread_line */
 

@@ -120,7 +120,7 @@ static inline void open_in_slot(struct mn_slot *slot, struct mmu_notifier_subscr
 				struct mmu_notifier_range *range)
 {
 	/*
-	 * Acquire: pairs with the exchange in srcu_advance(), as in srcu_read_lock(). Release:
+	 * Acquire: pairs with the addition in srcu_advance(), as in srcu_read_lock(). Release:
 	 * who sees the ticket sees the thread's section before it over.
 	 */
 	smp_store_release(&slot->ticket, smp_load_acquire(&subs->sections.ticket));

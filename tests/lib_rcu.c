@@ -203,12 +203,15 @@ static void callbacks_run_without_a_thread(void)
 {
 	static struct grace_worker worker = GRACE_WORKER_INIT(worker, "test");
 	static struct thread threads[THREAD_MAX];
-	struct rcu_head first, second;
-	struct grace_domain domain;
+	static DEFINE_LOCK_CLASS(around_class, "test around a barrier");
+	static struct mutex around = MUTEX_INIT(&around_class);
+	struct rcu_head first, second, third;
+	struct grace_domain domain, other;
 	int nr = 0;
 
 	init_completion(&let_go);
 	grace_domain_init(&domain, &worker, no_readers);
+	grace_domain_init(&other, &worker, no_readers);
 	while (nr < THREAD_MAX && !thread_create(&threads[nr], "waiter", -1, waiter, NULL))
 		nr++;
 	CHECK(nr < THREAD_MAX);
@@ -217,15 +220,18 @@ static void callbacks_run_without_a_thread(void)
 	CHECK_EQ(runner, 0);
 	CHECK(!grace_idle(&domain));
 	grace_call(&domain, &second, note_runner);
+	grace_call(&other, &third, note_runner);
+	mutex_lock(&around); /* as one who needs memory holds locks */
 	grace_barrier(&domain);
+	mutex_unlock(&around);
 	CHECK(grace_idle(&domain));
 	CHECK_EQ(runner, thread_id() + 1);
+	CHECK(!grace_idle(&other)); /* nobody waits for that yet */
 	complete_all(&let_go);
 	while (nr)
 		thread_join(&threads[--nr]);
-	grace_call(&domain, &first, note_runner);
-	grace_barrier(&domain);
-	CHECK(grace_idle(&domain));
+	grace_barrier(&other);
+	CHECK(grace_idle(&other));
 	CHECK(runner != thread_id() + 1);
 }
 

@@ -202,7 +202,8 @@ TAIN_API int mmu_notifier_put(struct mmu_notifier *subscription);
 /*
  * Wait until every free_notifier owed for puts so far has returned: before the code
  * they run is unloaded.
- * Context: sleeps; never from a callback or free_notifier.
+ * Context: sleeps; never from a callback or free_notifier. Where no thread is to be had for
+ * them, they run in here, under the caller's locks.
  * Return: 0; -EDEADLK from a callback (a checker report too).
  * Source: rule N10. It waits for callbacks, not merely for a grace period: after the
  * latter they are still to come.
