@@ -298,7 +298,7 @@ static unsigned int traces(void)
 static void cycles_leak_nothing(void)
 {
 	const char *asked = getenv("TAIN_CYCLES");
-	int cycles = asked ? atoi(asked) : PROVE ? 20 : 4;
+	int cycles = asked ? atoi(asked) : PROVE ? 10 : 2;
 	unsigned int before = 0;
 	struct env e;
 
