@@ -21,7 +21,7 @@ struct step_uffd {
 	struct uffd *active; /* of the step under way; NULL: none. Stored with release */
 	char *source;	     /* MISSING: what a page of DATA will hold, as far from the start as there */
 	u64 bytes;	     /* of the place that DATA's ranges lie in */
-	u64 *allowed;	     /* WP: a bit per page of DATA: a write was allowed; atomic */
+	u64 *noted;	     /* a bit per page of DATA: a fault of it has been resolved, or is about to be; atomic */
 	u64 pages;
 };
 
@@ -35,13 +35,13 @@ struct step_uffd *step_uffd_create(struct host *host, enum uffd_placement placem
 	su->placement = placement;
 	su->pages = host->bytes / PAGE_SIZE;
 	su->bytes = max(host->ranges, 1u) * host->stride;
-	su->allowed = mem_zalloc((su->pages + 63) / 64 * sizeof(*su->allowed));
+	su->noted = mem_zalloc((su->pages + 63) / 64 * sizeof(*su->noted));
 	su->source = mmap(NULL, su->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (su->source == MAP_FAILED)
 		su->source = NULL;
 	else
 		madvise(su->source, su->bytes, MADV_NOHUGEPAGE);
-	if (su->allowed && su->source)
+	if (su->noted && su->source)
 		return su;
 	step_uffd_destroy(su);
 	return NULL;
@@ -59,7 +59,7 @@ void step_uffd_destroy(struct step_uffd *su)
 	}
 	if (su->source)
 		munmap(su->source, su->bytes);
-	mem_free(su->allowed);
+	mem_free(su->noted);
 	mem_free(su);
 }
 
@@ -94,14 +94,14 @@ static u64 page_at(const struct step_uffd *su, hva_t addr)
 	return ((h->ranges - 1 - from / h->stride) * each + from % h->stride) / PAGE_SIZE;
 }
 
-/* Before the page is made writable: who sees the write land, sees the bit. */
-static void note_allowed(hva_t addr, void *arg)
+/* Before the page is there, or writable: who sees that, sees the bit. */
+static void note_page(hva_t addr, void *arg)
 {
 	struct step_uffd *su = arg;
 	u64 page = page_at(su, addr);
 
 	if (page < su->pages)
-		fetch_or(&su->allowed[page / 64], 1ull << page % 64);
+		fetch_or(&su->noted[page / 64], 1ull << page % 64);
 }
 
 static int open_mode(struct oracle *o, enum uffd_mode mode, struct uffd **u)
@@ -127,7 +127,7 @@ static int open_mode(struct oracle *o, enum uffd_mode mode, struct uffd **u)
 	c.bytes = su->bytes;
 	c.source = mode == UFFD_MISSING ? su->source : NULL;
 	c.shared = host_backing_table[o->host->backing].kind == BACKING_SHARED;
-	c.resolving = mode == UFFD_WP ? note_allowed : NULL;
+	c.resolving = note_page;
 	c.arg = su;
 	ret = uffd_open(*u, &c, &o->why);
 	su->open[mode] = !ret;
@@ -195,6 +195,30 @@ static int drop(struct oracle *o, const struct plan_step *s)
 	return ret ?: ops->end(o->host, &o->why);
 }
 
+static void note_none(struct step_uffd *su)
+{
+	for (u64 i = 0; i < (su->pages + 63) / 64; i++)
+		WRITE_ONCE(su->noted[i], 0);
+}
+
+/*
+ * Did a page stay that no fault brought? Linux cannot always split a huge page of shared
+ * memory; it zeroes the part that was to go, and that part is there.
+ */
+static bool something_stayed(struct oracle *o, const struct plan_step *s)
+{
+	const u64 *noted = o->uffd->noted;
+	unsigned char here;
+
+	for (u64 page = s->first; page < s->first + s->pages; page++) {
+		if (mincore((void *)(uintptr_t)host_addr(o->host, page * PAGE_SIZE), PAGE_SIZE, &here) || !(here & 1))
+			continue;
+		if (!(smp_load_acquire(&noted[page / 64]) >> page % 64 & 1)) /* pairs with note_page() */
+			return true;
+	}
+	return false;
+}
+
 /* The range is unmapped while it is registered; what stands there then is registered again. */
 static int replace(struct oracle *o, const struct plan_step *s, struct uffd *u)
 {
@@ -220,7 +244,8 @@ static int replace(struct oracle *o, const struct plan_step *s, struct uffd *u)
  *
  * With fresh, the range is unmapped and mapped instead. Until it is registered again, a
  * page may come as zeros: as after munmap, require g+1 or zero, and stamp at the end. The
- * same for a private mapping of a file: a page that the file itself has is not missing.
+ * same for a private mapping of a file, where a page that the file itself has is not
+ * missing, and for a part of a huge page that stayed.
  */
 int step_uffd_missing(struct oracle *o, const struct plan_step *s)
 {
@@ -231,6 +256,7 @@ int step_uffd_missing(struct oracle *o, const struct plan_step *s)
 	if (ret)
 		return ret;
 	fill_source(o, s);
+	note_none(o->uffd);
 	oracle_announce(o, s->first, s->pages);
 	ret = begin(o, s, u);
 	if (ret)
@@ -238,6 +264,7 @@ int step_uffd_missing(struct oracle *o, const struct plan_step *s)
 	ret = s->fresh ? replace(o, s, u) : drop(o, s);
 	if (ret)
 		return ret;
+	exact = exact && !something_stayed(o, s);
 	if (exact)
 		oracle_promise(o, s->first, s->pages);
 	else
@@ -283,10 +310,10 @@ int step_uffd_minor(struct oracle *o, const struct plan_step *s)
 
 static void report_lost_faults(struct oracle *o, const struct plan_step *s, const u64 *written)
 {
-	const u64 *allowed = o->uffd->allowed;
+	const u64 *noted = o->uffd->noted;
 
 	for (u64 page = s->first; page < s->first + s->pages; page++)
-		if ((written[page / 64] & ~READ_ONCE(allowed[page / 64])) >> page % 64 & 1)
+		if ((written[page / 64] & ~READ_ONCE(noted[page / 64])) >> page % 64 & 1)
 			oracle_report(o, VIOLATION_LOST_FAULT, page, VIOLATION_NO_VCPU, 0, 0,
 				      "written after its protection and before the fault that would have allowed it");
 }
@@ -296,11 +323,11 @@ static void report_lost_faults(struct oracle *o, const struct plan_step *s, cons
  *
  *   host                        guest
  *   register, touch every page
- *   allowed = none, protect     a write that lands from now on needs a page that was allowed
+ *   noted = none, protect       a write that lands from now on needs a page that was noted
  *   snapshot of the slots
- *   hold                        writes w: fault; allowed |= page, then the page is writable; w lands
+ *   hold                        writes w: fault; noted |= page, then the page is writable; w lands
  *   look again: who wrote?      w was written after the snapshot
- *   allowed?                    if not, w landed without its fault
+ *   noted?                      if not, w landed without its fault
  *   unprotect, unregister
  */
 static int protect_and_look(struct oracle *o, const struct plan_step *s, struct uffd *u, u64 *written)
@@ -308,8 +335,7 @@ static int protect_and_look(struct oracle *o, const struct plan_step *s, struct 
 	struct step_uffd *su = o->uffd;
 	int ret;
 
-	for (u64 i = 0; i < (su->pages + 63) / 64; i++)
-		WRITE_ONCE(su->allowed[i], 0);
+	note_none(su);
 	ret = uffd_protect(u, host_addr(o->host, off_of(s)), len_of(s));
 	ret = ret ?: oracle_snapshot(o, false, s->first, s->pages);
 	if (ret)
@@ -317,8 +343,7 @@ static int protect_and_look(struct oracle *o, const struct plan_step *s, struct 
 	hold(s);
 	ret = oracle_written(o, written);
 	if (CHECKING && s->plant) /* a handler that forgets */
-		for (u64 i = 0; i < (su->pages + 63) / 64; i++)
-			WRITE_ONCE(su->allowed[i], 0);
+		note_none(su);
 	if (!ret)
 		report_lost_faults(o, s, written);
 	return ret;

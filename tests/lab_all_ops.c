@@ -66,6 +66,20 @@ static void kvm_all(enum host_backing backing)
 	}
 }
 
+/* Of a huge page that cannot be split, what was to go stays as zeros: no fault comes, and none is promised. */
+static void kvm_parts_of_huge_pages(void)
+{
+	struct stress_config c;
+
+	if (!have_kvm())
+		return;
+	config_all(&c, "kvm", HOST_SHMEM);
+	c.ops = BIT(PLAN_COLLAPSE) | BIT(PLAN_UFFD_MISSING);
+	c.machine.bytes = 8 * BYTES;
+	c.steps = TEST_SCALE(600);
+	run_all(&c, "shmem, collapsed");
+}
+
 #define KVM_ALL(name, backing)                                                                                         \
 	static void name(void)                                                                                         \
 	{                                                                                                              \
@@ -242,6 +256,7 @@ static void kvm_faults_go_through_uffd(void)
 }
 
 const struct test_case lab_all_ops_tests[] = {
+	TEST(kvm_parts_of_huge_pages),
 	TEST(kvm_anonymous),
 	TEST(kvm_anonymous_thp),
 	TEST(kvm_shmem),
