@@ -132,7 +132,6 @@ static void signal_figures(const struct registered *r)
 	for (int how = 0; how < REGISTER_VARIANTS; how++) {
 		struct figure *f = &r->result->figure[REGISTER_FIGURE_SIGNAL + how];
 		const struct hist *h = &r->result->sent[how];
-		u64 bare = hist_percentile(&r->result->bare, 99);
 		char name[40];
 
 		snprintf(name, sizeof(name), "signal to -EINTR, %s", register_how_table[how].name);
@@ -141,12 +140,6 @@ static void signal_figures(const struct registered *r)
 			figure_add(f, (double)hist_percentile(h, 99), 0);
 		else if (!r->config->signals || !r->config->kinds[REGISTER_OWN])
 			figure_skip(f, "--signals or --kind leaves it out");
-		/* Late, but not through registration: that is no verdict on it. */
-		if ((double)bare > f->bound && (double)hist_percentile(&r->result->handled[how], 99) <= f->bound)
-			figure_skip(f,
-				    "a thread that writes to as much memory and looks for its signal waits %llu us "
-				    "here, p99",
-				    (unsigned long long)bare / 1000);
 	}
 }
 

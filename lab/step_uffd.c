@@ -203,7 +203,13 @@ static void note_none(struct step_uffd *su)
 
 /*
  * Did a page stay that no fault brought? Linux cannot always split a huge page of shared
- * memory; it zeroes the part that was to go, and that part is there.
+ * memory; it zeroes the part that was to go, and that part is there. Present first, then
+ * noted: what a fault brings meanwhile is not taken for it.
+ *
+ *   here                        handler
+ *                               note the page; fill it
+ *   present?  yes
+ *   noted?    yes: a fault's
  */
 static bool something_stayed(struct oracle *o, const struct plan_step *s)
 {

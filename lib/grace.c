@@ -111,7 +111,10 @@ static void worker_resign(struct grace_worker *worker)
 	wake_up_all(&worker->done);
 }
 
-/* No further than the caller waits for: others may queue callbacks for ever. What they queued finds a thread by now? */
+/*
+ * No further than the caller waits for: others may queue for ever. What they have queued
+ * gets a thread, should there be one by now.
+ */
 static void worker_stand_in(struct grace_worker *worker, const struct grace_domain *domain, u64 queued)
 {
 	bool left;

@@ -153,7 +153,7 @@ void mmu_kick(struct mmu_vcpu *vcpu)
  */
 static bool flush_is_owed(const struct mmu_vcpu *vcpu)
 {
-	if (!(smp_load_acquire(&vcpu->requests) & MMU_REQ_TLB_FLUSH))
+	if (!(smp_load_acquire(&vcpu->requests) & MMU_REQ_TLB_FLUSH) && !mutant(MUTANT_K23_OWED_UNASKED))
 		return false;
 	race_point("flush:owed");
 	return smp_load_acquire(&vcpu->mode) == MMU_OUTSIDE;

@@ -128,6 +128,7 @@ static void update_begin(struct mmu *mmu)
 
 	WRITE_ONCE(mmu->updating, 1);
 	smp_mb_heavy(); /* A */
+	race_point("mmu_slots:updating");
 	high = READ_ONCE(thread_high);
 	for (u32 i = 1; i <= high; i++)
 		for (u32 turn = 0; smp_load_acquire(&mmu->open[i].nr); srcu_poll(&turn))

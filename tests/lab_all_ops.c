@@ -23,8 +23,8 @@ static void config_all(struct stress_config *c, const char *engine, enum host_ba
 	c->time_ns = 250 * NSEC_PER_SEC; /* a hang */
 }
 
-/* Each operation was done, or was refused with a reason; no violation. */
-static void run_all(const struct stress_config *c, const char *what)
+/* Each operation was done, or was refused with a reason; no violation. Without @needed nothing is shown: a skip. */
+static void run_all(const struct stress_config *c, const char *what, enum plan_op needed)
 {
 	struct stress_result r;
 	struct err err = { "" };
@@ -46,6 +46,8 @@ static void run_all(const struct stress_config *c, const char *what)
 	for (int op = 0; op < PLAN_BASIC_NR; op++)
 		CHECK_MSG(!r.refused[op] && !(r.unsupported & BIT(op)), "%s: %s: %s", what, plan_op_name(op),
 			  r.why[op].text);
+	if (needed != PLAN_OP_NR && !r.host_ops[needed])
+		test_skip("%s: no %s was possible: %s", what, plan_op_name(needed), r.why[needed].text);
 	violation_log_destroy(&r.log);
 }
 
@@ -62,7 +64,7 @@ static void kvm_all(enum host_backing backing)
 		c.uffd = how;
 		c.machine.ranges = how == UFFD_INLINE ? 4 : 1;
 		snprintf(what, sizeof(what), "%s, %u ranges", host_backing_table[backing].name, c.machine.ranges);
-		run_all(&c, what);
+		run_all(&c, what, PLAN_OP_NR);
 	}
 }
 
@@ -77,7 +79,7 @@ static void kvm_parts_of_huge_pages(void)
 	c.ops = BIT(PLAN_COLLAPSE) | BIT(PLAN_UFFD_MISSING);
 	c.machine.bytes = 8 * BYTES;
 	c.steps = TEST_SCALE(600);
-	run_all(&c, "shmem, collapsed");
+	run_all(&c, "shmem, collapsed", PLAN_COLLAPSE);
 }
 
 #define KVM_ALL(name, backing)                                                                                         \
@@ -107,7 +109,7 @@ static void soft_ranges(void)
 		c.audit_every = 8;
 		c.machine.bytes = 1 << 20;
 		snprintf(what, sizeof(what), "%u ranges", ranges[i]);
-		run_all(&c, what);
+		run_all(&c, what, PLAN_OP_NR);
 	}
 }
 

@@ -296,8 +296,15 @@ static void k23_no_wait(void)
 	mutant_is_found("k23-no-wait", NULL, false);
 }
 
+static void k23_owed_unasked(void)
+{
+	mutant_is_found("k23-owed-unasked", NULL, true);
+	mutant_is_found("k23-owed-unasked", NULL, false);
+}
+
 const struct test_case lab_mutant_tests[] = {
-	TEST(k4_no_seq_check), TEST(k4_check_before_lock), TEST(k12_no_flush), TEST(k23_no_wait), TEST_END,
+	TEST(k4_no_seq_check), TEST(k4_check_before_lock), TEST(k12_no_flush),
+	TEST(k23_no_wait),     TEST(k23_owed_unasked),	   TEST_END,
 };
 
 /* --- kvm -------------------------------------------------------------------------------- */

@@ -126,6 +126,11 @@ void tv_join(struct tv *tv)
 	thread_join(&tv->thread);
 }
 
+void tv_fault_once(struct tv *tv)
+{
+	tv->result = mmu_fault(&tv->vcpu, env_gpa(tv->page), MM_READ);
+}
+
 static void tv_enter(struct tv *tv)
 {
 	while (mmu_vcpu_enter(&tv->vcpu))

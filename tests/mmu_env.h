@@ -72,6 +72,7 @@ void tv_fini(struct tv *tv);
 /* Run fn(tv) on a thread. */
 void tv_start(struct tv *tv, void (*fn)(struct tv *tv));
 void tv_join(struct tv *tv);
+void tv_fault_once(struct tv *tv); /* for tv_start(): a read fault at its page */
 
 /*
  * One access, in guest mode before and after: poll, TLB, walk, or fault until it
@@ -110,8 +111,8 @@ void host_replace(struct host *host); /* env_replace(page, ENV_FRESH) */
 #define ENV_FRESH 0xf4e54f4e54f4e54ull
 
 extern const struct test_case mmu_format_tests[], mmu_iter_tests[], mmu_slot_tests[], mmu_fault_tests[];
-extern const struct test_case mmu_race_tests[], mmu_dirty_tests[], mmu_request_tests[], mmu_matrix_tests[],
-	mmu_random_tests[];
+extern const struct test_case mmu_race_tests[], mmu_slot_race_tests[], mmu_dirty_tests[], mmu_request_tests[],
+	mmu_matrix_tests[], mmu_random_tests[];
 extern const struct test_case mmu_age_tests[];
 
 #endif /* TESTS_MMU_ENV_H */

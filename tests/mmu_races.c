@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One scripted interleaving per race of rules K1 to K13. Each is run twice: as the
- * code stands it must pass; with the historical bug put back it must be noticed, at
- * the same place every time.
+ * One scripted interleaving per race of rules K1 to K13 (K3: mmu_slot_races.c). Each is
+ * run twice: as the code stands it must pass; with the historical bug put back it must
+ * be noticed, at the same place every time.
  */
 #include "mm/frame.h"
 #include "tests/mmu_env.h"
 
 #if CHECKING
-
-static void tv_fault_once(struct tv *tv)
-{
-	tv->result = mmu_fault(&tv->vcpu, env_gpa(tv->page), MM_READ);
-}
 
 /*
  * K4-1 (catalogue 19, 19c, 19e): a whole section fits into a fault.
@@ -285,169 +280,6 @@ static void k13_oom_does_not_yield(void)
 	oom_reaper(true);
 }
 
-static void add_slot(struct host *host)
-{
-	host->result = mmu_set_memslot(host->env->mmu, 5, 0x200, ENV_PAGES, ENV_HVA, 0);
-}
-
-/*
- * K3-1 (catalogue 20): a slot appears between start and end. mmu/memslot.c has the timeline.
- * Noticed by: the audit of entries; the count of sections, which stops the VM.
- */
-static void slot_appears_inside_a_section(bool bug)
-{
-	struct race_gate section;
-	struct mmu_mismatch m;
-	struct host host, adder;
-	struct env env;
-	struct tv tv;
-
-	REQUIRE(env_init(&env));
-	tv_init(&tv, &env, 0);
-	CHECK_EQ(mmu_set_memslot(env.mmu, 0, 0, 0, 0, 0), 0);
-	CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
-	race_arm(&section, "mm_unmap:after_start", 1);
-	host_start(&host, &env, 0, host_dontneed);
-	race_wait(&section);
-	host_start(&adder, &env, 0, add_slot);
-	if (bug) {
-		host_join(&adder);
-		CHECK_EQ(mmu_fault(&tv.vcpu, 0x200ull << PAGE_SHIFT, MM_READ), MMU_FAULT_FIXED);
-	} else {
-		CHECK(!host_done(&adder)); /* it cannot be, however long we wait */
-		CHECK_EQ(mmu_fault(&tv.vcpu, 0x200ull << PAGE_SHIFT, MM_READ), MMU_FAULT_MMIO);
-	}
-	race_release(&section);
-	host_join(&host);
-	if (!bug)
-		host_join(&adder);
-	race_disarm(&section);
-	CHECK_EQ(adder.result, 0);
-	CHECK_EQ(mmu_get_poison(env.mmu, &m), bug);
-	if (bug)
-		CHECK_CONTAINS(m.rule, "rule K3");
-	CHECK_EQ(env_audit(&env, NULL), bug ? 2 : 0);
-	CHECK_EQ(mmu_fault(&tv.vcpu, 0x200ull << PAGE_SHIFT, MM_READ), bug ? -EIO : MMU_FAULT_FIXED);
-	tv_fini(&tv);
-	env_fini(&env);
-}
-
-static void k3_update_waits_for_sections(void)
-{
-	slot_appears_inside_a_section(false);
-	env_mutant("k3-no-wait-active");
-	slot_appears_inside_a_section(true);
-}
-
-/*
- * K3-4: a section counted by its thread as the update begins to look takes itself off again.
- *
- *   T1 section                          T2 slot update
- *   open[i]++
- *                                       updating = 1, barrier; open[i] is not 0: wait
- *   updating: open[i]--, active++
- *                                       active is not 0: wait
- *   start, clear, end; active--
- *                                       publish
- */
-static void k3_section_meets_update(void)
-{
-	struct race_gate open, section;
-	struct host host, adder;
-	struct env env;
-	struct tv tv;
-
-	REQUIRE(env_init(&env));
-	tv_init(&tv, &env, 0);
-	CHECK_EQ(mmu_set_memslot(env.mmu, 0, 0, 0, 0, 0), 0);
-	CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
-	race_arm(&open, "mmu_section:open", 1);
-	race_arm(&section, "mm_unmap:after_start", 1);
-	host_start(&host, &env, 0, host_dontneed);
-	race_wait(&open);
-	host_start(&adder, &env, 0, add_slot);
-	while (!READ_ONCE(env.mmu->updating))
-		thread_yield();
-	CHECK(!host_done(&adder));
-	race_release(&open);
-	race_wait(&section);
-	CHECK_EQ(READ_ONCE(env.mmu->active), 1);
-	CHECK(!host_done(&adder));
-	CHECK_EQ(mmu_fault(&tv.vcpu, 0x200ull << PAGE_SHIFT, MM_READ), MMU_FAULT_MMIO);
-	race_release(&section);
-	host_join(&host);
-	host_join(&adder);
-	race_disarm(&open);
-	race_disarm(&section);
-	CHECK_EQ(adder.result, 0);
-	CHECK_EQ(env.mmu->active, 0);
-	CHECK_EQ(env.mmu->updating, 0);
-	CHECK_EQ(env_audit(&env, NULL), 0);
-	tv_fini(&tv);
-	env_fini(&env);
-}
-
-/*
- * K3-2: a fault that found the slot valid installs after it was marked. The update
- * waits for it, and the zap that follows takes its entry along.
- */
-static void delete_slot(struct host *host)
-{
-	host->result = mmu_set_memslot(host->env->mmu, 0, 0, 0, 0, 0);
-}
-
-static void k3_delete_waits_for_faults(void)
-{
-	struct race_gate fault;
-	struct mmu_stats stats;
-	struct host host;
-	struct env env;
-	struct tv tv;
-
-	REQUIRE(env_init(&env));
-	tv_init(&tv, &env, 0);
-	race_arm(&fault, "mmu_fault:before_lock", 1);
-	tv_start(&tv, tv_fault_once);
-	race_wait(&fault);
-	host_start(&host, &env, 0, delete_slot);
-	CHECK(!host_done(&host));
-	race_release(&fault);
-	tv_join(&tv);
-	host_join(&host);
-	race_disarm(&fault);
-	CHECK_EQ(tv.result, MMU_FAULT_FIXED);
-	CHECK_EQ(host.result, 0);
-	mmu_get_stats(env.mmu, &stats);
-	CHECK_EQ(stats.mapped, 1);
-	CHECK_EQ(stats.zapped, 1);
-	CHECK_EQ(env_audit(&env, NULL), 0);
-	tv_fini(&tv);
-	env_fini(&env);
-}
-
-/* K3-3: between mark and end of the update the slot's faults retry. */
-static void k3_fault_on_a_leaving_slot_retries(void)
-{
-	struct race_gate marked;
-	struct host host;
-	struct env env;
-	struct tv tv;
-
-	REQUIRE(env_init(&env));
-	tv_init(&tv, &env, 0);
-	race_arm(&marked, "memslot:marked", 1);
-	host_start(&host, &env, 0, delete_slot);
-	race_wait(&marked);
-	CHECK_EQ(mmu_fault(&tv.vcpu, env_gpa(0), MM_READ), MMU_FAULT_RETRY);
-	CHECK(env.mmu->slots->generation & SLOTS_UPDATING);
-	race_release(&marked);
-	host_join(&host);
-	race_disarm(&marked);
-	CHECK_EQ(mmu_fault(&tv.vcpu, env_gpa(0), MM_READ), MMU_FAULT_MMIO);
-	tv_fini(&tv);
-	env_fini(&env);
-}
-
 /* K11-1: two faults link the same table; the loser frees its own and goes on in the winner's. */
 static void k11_loser_frees_its_table(void)
 {
@@ -487,10 +319,6 @@ const struct test_case mmu_race_tests[] = {
 	TEST(k12_flush_survives_a_yield),
 	TEST(k13_restart_skips_nothing),
 	TEST(k13_oom_does_not_yield),
-	TEST(k3_update_waits_for_sections),
-	TEST(k3_section_meets_update),
-	TEST(k3_delete_waits_for_faults),
-	TEST(k3_fault_on_a_leaving_slot_retries),
 	TEST(k11_loser_frees_its_table),
 	TEST_END,
 };

@@ -101,6 +101,44 @@ static void k23_who_owes_a_flush_enters(void)
 	env_fini(&env);
 }
 
+/*
+ * K23-5: outside, and asked for nothing yet, is not owing.
+ *
+ *   vCPU                                requester
+ *   reads; its TLB has the page; out
+ *                                       zap; mutant: "it is outside, it will flush": free the frame
+ *   in; polls: nothing asked
+ *   reads through its TLB
+ */
+static void outside_and_not_asked(bool bug)
+{
+	struct host host;
+	struct env env;
+	struct tv tv;
+	u64 word;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
+	CHECK(tv_read(&tv, 0, &word));
+	CHECK_EQ(word, ENV_OLD);
+	host_start(&host, &env, 0, host_dontneed);
+	host_join(&host);
+	CHECK_EQ(host.result, 0);
+	CHECK_EQ(!(tv.vcpu.requests & MMU_REQ_TLB_FLUSH), bug);
+	CHECK(tv_read(&tv, 0, &word));
+	CHECK_EQ(word != 0, bug);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void k23_who_was_not_asked_owes_nothing(void)
+{
+	outside_and_not_asked(false);
+	env_mutant("k23-owed-unasked");
+	outside_and_not_asked(true);
+}
+
 static void tv_write_once(struct tv *tv)
 {
 	tv->result = tv_write(tv, tv->page, tv->word) ? 0 : -1;
@@ -389,6 +427,7 @@ const struct test_case mmu_request_tests[] = {
 	TEST(k23_walk_beside_a_zap),
 	TEST(k23_flushes_from_everywhere),
 	TEST(k23_who_owes_a_flush_enters),
+	TEST(k23_who_was_not_asked_owes_nothing),
 	TEST(audit_beside_a_sleeping_fault),
 	TEST(audit_holds_and_releases),
 	TEST(vcpus_come_and_go),
