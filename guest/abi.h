@@ -254,7 +254,7 @@ struct guest_shared {
 	uint64_t data_base; /* DATA is [data_base, + data_bytes) */
 	uint64_t data_bytes;
 	uint64_t seed;
-	uint64_t tsc_khz;
+	uint64_t tsc_khz;	/* 0: nobody knows, since the guest booted without a host */
 	uint64_t vcpu_offset;	/* struct guest_vcpu[vcpus] */
 	uint64_t rule_offset;	/* struct guest_page_rule[data pages], 0 without an oracle */
 	uint64_t sample_offset; /* uint32_t[vcpus][sample_count], 0 without samples */

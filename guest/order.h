@@ -66,6 +66,20 @@ static inline int guest_order_next(struct guest_order *o, uint64_t *page)
 	return 1;
 }
 
+static inline void guest_order_report(struct guest *g, const char *name, uint64_t accesses, uint64_t cycles)
+{
+	uint64_t khz = guest_tsc_khz(g), ms = khz ? cycles / khz : 0;
+
+	if (!khz) {
+		guest_printf(g, "%s: vcpu %u: %llu accesses in %llu cycles\n", name, g->id,
+			     (unsigned long long)accesses, (unsigned long long)cycles);
+		return;
+	}
+	guest_printf(g, "%s: vcpu %u: %llu accesses in %llu ms, %llu a second\n", name, g->id,
+		     (unsigned long long)accesses, (unsigned long long)ms,
+		     (unsigned long long)(accesses * 1000 / (ms ?: 1)));
+}
+
 /*
  * The self-driven workloads: pass after pass over DATA until the host says stop or
  * passes= is reached, then one line with the rate. Return: the exit code.
@@ -75,7 +89,7 @@ static inline int guest_order_run(struct guest *g, const char *name, uint32_t ki
 	uint64_t pages = guest_data_size(g) >> GUEST_PAGE_SHIFT;
 	uint64_t passes = guest_option(argc, argv, "passes", 0), stride = guest_option(argc, argv, "stride", 16);
 	uint64_t seed = guest_option(argc, argv, "seed", guest_seed(g)), write = guest_option(argc, argv, "write", 0);
-	uint64_t start = guest_cycles(), accesses = 0, pass = 0, page, ms;
+	uint64_t start = guest_cycles(), accesses = 0, pass = 0, page;
 	struct guest_order order;
 
 	if (!pages) {
@@ -96,10 +110,7 @@ static inline int guest_order_run(struct guest *g, const char *name, uint32_t ki
 		}
 		shared_add(&g->vcpu->heartbeat, 1);
 	}
-	ms = (guest_cycles() - start) / (g->tsc_khz ?: 1);
-	guest_printf(g, "%s: vcpu %u: %llu accesses in %llu ms, %llu a second\n", name, g->id,
-		     (unsigned long long)accesses, (unsigned long long)ms,
-		     (unsigned long long)(accesses * 1000 / (ms ?: 1)));
+	guest_order_report(g, name, accesses, guest_cycles() - start);
 	return 0;
 }
 

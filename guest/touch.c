@@ -204,6 +204,11 @@ GUEST_MAIN(touch)
 
 	(void)argc;
 	(void)argv;
+	if (!guest_tsc_khz(g)) {
+		guest_printf(g, "touch: vcpu %u: there is no host to obey; this workload belongs to `tain bench`\n",
+			     g->id);
+		return 1;
+	}
 	guest_agent_start(g);
 	while (!guest_stop_asked(g)) {
 		if (shared_load(&g->vcpu->posted) == done) {

@@ -268,6 +268,31 @@ static void start_others(uint32_t vcpus)
 	}
 }
 
+/*
+ * With less there would be no stack to say it from, later. The last of it may be firmware's tables, whatever the map
+ * calls them: that is RAM too, and they have served. A map that was not given promises nothing.
+ */
+static void need_low(const struct boot_memory *memory, uint32_t entries, uint32_t stride)
+{
+	static const char text[] = "guest: 128 MiB of memory at least are needed\n";
+
+	_Static_assert(GUEST_IMAGE_END == 128ul << 20, "the text says it");
+	uint32_t i;
+
+	for (i = 0; i < entries; i++, memory = (const void *)((const char *)memory + stride))
+		if (memory->start < GUEST_IMAGE_END && GUEST_IMAGE_END - memory->start <= memory->bytes)
+			return;
+	if (!i)
+		return;
+	for (const char *c = text; *c; c++) {
+		uart_wait(UART_ROOM);
+		out8(GUEST_PORT_TEXT, (uint8_t)*c);
+	}
+	machine_off(1);
+	for (;;)
+		__asm__ __volatile__("cli; hlt" : : : "memory");
+}
+
 uint64_t guest_boot(uint32_t magic, uint32_t info)
 {
 	struct guest_shared *shared = (struct guest_shared *)GUEST_SHARED_GPA;
@@ -293,13 +318,14 @@ uint64_t guest_boot(uint32_t magic, uint32_t info)
 		memory = pvh->version ? (const void *)(uintptr_t)pvh->memory : NULL;
 		entries = memory ? pvh->memory_entries : 0;
 	}
+	uart_init();
+	need_low(memory, entries, stride);
 	if (!is_ram(memory, entries, stride, GUEST_SHARED_GPA, GUEST_SHARED_GPA + sizeof(*shared)) ||
 	    shared->magic != GUEST_ABI_MAGIC)
 		shared = make_shared(cmdline, ram_behind_low(memory, entries, stride));
 	/* CPL3 runs with interrupts on, and firmware leaves a timer that ticks. */
 	out8(PIC_MASK, 0xff);
 	out8(PIC2_MASK, 0xff);
-	uart_init();
 	map_all(shared); /* the tables may overwrite what the loader left: it has been read */
 	guest_boot_shared = (uint64_t)(uintptr_t)shared;
 	start_others(shared->vcpus);

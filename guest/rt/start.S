@@ -90,8 +90,8 @@ boot_long_mode:
 	mov guest_boot_shared(%rip), %rsi
 	test %rsi, %rsi
 	jnz 1f
-	/* The first processor. */
-	mov $IMAGE_END, %esp
+	/* The first processor. That there is RAM for the stacks is not known yet. */
+	mov $boot_stack_end, %esp
 	xor %ebp, %ebp
 	mov boot_magic(%rip), %edi
 	mov boot_info(%rip), %esi
@@ -160,5 +160,7 @@ boot_pdpt:
 	.skip 4096
 boot_pd:
 	.skip 4096
+	.skip 4096
+boot_stack_end:
 
 	.section .note.GNU-stack, "", @progbits

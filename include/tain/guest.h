@@ -96,7 +96,8 @@ static inline int guest_stop_asked(const struct guest *g)
 	return __atomic_load_n(g->stop, __ATOMIC_RELAXED) != 0;
 }
 
-/* The time stamp counter, and how many of its cycles make a millisecond. */
+/* The time stamp counter, and how many of its cycles make a millisecond; 0: the guest booted by itself, and nobody
+ * knows. */
 static inline uint64_t guest_cycles(void)
 {
 	return __builtin_ia32_rdtsc();
