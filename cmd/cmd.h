@@ -76,7 +76,9 @@ extern FILE *cmd_out;
 /* Rows of the commands that know the engine qemu. */
 #define CMD_QEMU_OPTIONS                                                                                               \
 	CMD_OPTION(0, "connect", "URI", OPTION_STRING, &qemu_config.connect,                                           \
-		   "engine qemu: libvirt's URI (default: LIBVIRT_DEFAULT_URI, else qemu:///system)"),                  \
+		   "engine qemu: libvirt's URI, of a QEMU on this host: qemu:///system, qemu:///session, or "          \
+		   "qemu+ssh:// to "                                                                                   \
+		   "it (default: LIBVIRT_DEFAULT_URI, else qemu:///system)"),                                          \
 		CMD_OPTION(0, "accel", "NAME", OPTION_STRING, &qemu_config.accel,                                      \
 			   "engine qemu: kvm, tcg, or auto (default): kvm where libvirt offers it"),                   \
 		CMD_OPTION(0, "machine", "NAME", OPTION_STRING, &qemu_config.machine,                                  \

@@ -99,6 +99,8 @@ static int advise_at(int pidfd, hva_t at, u64 len, int advice, const char *call,
 			break;
 		usleep(1000);
 	}
+	if (n < 0 && errno == EPERM)
+		return err_set(why, -EOPNOTSUPP, "process_madvise wants CAP_SYS_NICE: run tain as root");
 	if (n < 0)
 		return errno == ENOSYS ? err_set(why, -EOPNOTSUPP, "Linux before 5.10 has no process_madvise")
 				       : refused(why, call);
