@@ -145,6 +145,7 @@ struct figures_config {
 	u64 bytes;
 	u64 seed;
 	const char *demand_paging_test; /* path of the peer's program; NULL: not built */
+	const char *tain;		/* path of the command itself, for figures_qemu_run() */
 	const u32 *stop;
 	void (*progress)(u64 done, u64 total, void *arg);
 	void *arg;
@@ -156,8 +157,10 @@ struct figures_result {
 	u64 elapsed_ns;
 };
 
-/* Return: 0; -EINTR; -errno with one line in @err. What was measured is in @result. */
+/* Those of soft and kvm. Return: 0; -EINTR; -errno with one line in @err. What was measured is in @result. */
 int figures_run(const struct figures_config *config, struct figures_result *result, struct err *err);
+/* Those of engine qemu. Return: the same. Without libvirt or KVM they are skipped, with the reason. */
+int figures_qemu_run(const struct figures_config *config, struct figures_result *result, struct err *err);
 
 /*
  * Where a program's threads run. Waking a thread on another processor may take longer than what it then does, or

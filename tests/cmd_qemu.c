@@ -321,6 +321,33 @@ static void faults_are_not_known(void)
 	CHECK_CONTAINS(r->out.text, "         -\n");
 }
 
+/* Every figure is measured; whether its bound is reached, this machine's load decides. */
+static void figures(void)
+{
+	const struct tain_setup nowhere = { .env = WORDS("LIBVIRT_DEFAULT_URI=test:///default") };
+	const struct tain_run *r;
+	json_t *doc, *f;
+	size_t i;
+
+	check_refused(TAIN("bench", "figures", "-e", "kvm"), 2,
+		      "-e: 'kvm'; the figures of soft and kvm come without it, those of qemu with -e qemu");
+	if (!qemu_or_skip() || !kvm_or_skip())
+		return;
+	r = TAIN_WITH(&nowhere, "bench", "figures", "-e", "qemu");
+	CHECK_EQ(r->status, 4);
+	CHECK_EQ(tain_count(r->out.text, "    not measured: test:///default: libvirt's driver TEST runs no QEMU"), 3);
+	r = TAIN("bench", "figures", "-e", "qemu", "-i", "1", "-b", "1M", "--json", "r.json");
+	CHECK_MSG(r->status == 0 || r->status == 1, "exit status %d; stderr '%s'", r->status, r->err.text);
+	doc = tain_json_file("r.json");
+	CHECK_EQ(json_array_size(json_object_get(doc, "figures")), 3);
+	json_array_foreach(json_object_get(doc, "figures"), i, f)
+	{
+		CHECK_CONTAINS(r->out.text, json_text(f, "name"));
+		CHECK_MSG(json_real_value(json_array_get(json_object_get(f, "values"), 0)) > 0, "%s was measured",
+			  json_text(f, "name"));
+	}
+}
+
 static void refusals(void)
 {
 	static const struct {
@@ -362,6 +389,7 @@ const struct test_case cmd_qemu_tests[] = {
 	TEST(two_at_once),
 	TEST(bench_outside),
 	TEST(faults_are_not_known),
+	TEST(figures),
 	TEST(refusals),
 	TEST_END,
 };
