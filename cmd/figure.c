@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* A figure for people: measured, the peer's, their ratio, its bound, and a verdict. */
 #include <stdio.h>
+#include <string.h>
 
 #include "cmd/cmd.h"
 #include "lab/figure.h"
+
+#define NOTE_COLUMNS 116
 
 static void range(const double *v, u32 n, double *low, double *high)
 {
@@ -36,6 +39,24 @@ static void print_measured(const char *label, const struct figure *f, const doub
 	fprintf(cmd_out, "    %-34s %12s %-3s (%s to %s)\n", label, median, f->unit, low_text, high_text);
 }
 
+/* A clause that does not fit into the line begins another. */
+static void print_note(const char *note)
+{
+	while (strlen(note) > NOTE_COLUMNS) {
+		size_t fits = 0;
+
+		for (size_t i = 0; i < NOTE_COLUMNS; i++)
+			if (note[i] == ';')
+				fits = i + 1;
+		if (!fits || note[fits] != ' ')
+			break;
+		fprintf(cmd_out, "    %.*s\n", (int)fits, note);
+		note += fits + 1;
+	}
+	if (*note)
+		fprintf(cmd_out, "    %s\n", note);
+}
+
 bool cmd_print_figure(const struct figure *f)
 {
 	bool compared = f->peer && !f->skip[0];
@@ -53,8 +74,7 @@ bool cmd_print_figure(const struct figure *f)
 	}
 	if (compared)
 		print_measured(f->peer, f, f->other);
-	if (f->note[0])
-		fprintf(cmd_out, "    %s\n", f->note);
+	print_note(f->note);
 	if (!f->bound)
 		return true;
 	number(bound, sizeof(bound), f->bound);

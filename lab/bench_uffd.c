@@ -16,7 +16,8 @@ struct uffd_run {
 	struct bench_uffd_result *result;
 	struct touch touch;
 	struct uffd uffd;
-	struct uffd *live; /* released when open: vCPUs may resolve */
+	struct uffd *live;	    /* released when open: vCPUs may resolve */
+	u32 tried[GUEST_MAX_VCPUS]; /* in vain; each by its vCPU */
 	void *source;
 	struct hist now;
 };
@@ -38,6 +39,11 @@ static bool resolve_inline(u32 vcpu, u64 off, void *arg)
 	struct uffd_run *b = arg;
 	struct uffd *u = smp_load_acquire(&b->live); /* pairs with open_uffd()'s release */
 
+	if (u && b->tried[vcpu] < b->config->in_vain) {
+		b->tried[vcpu]++;
+		return true;
+	}
+	b->tried[vcpu] = 0;
 	return u && !uffd_resolve(u, u->config.start + off);
 }
 

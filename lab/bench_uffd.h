@@ -21,6 +21,7 @@ struct bench_uffd_config {
 	u32 window;
 	u32 apart;    /* pages from one access to the next: a sample is a fault; 0: every page in turn */
 	bool untimed; /* no samples: only how long a pass takes */
+	u32 in_vain;  /* BENCH_VCPU: so often the access is only repeated, before its fault is resolved */
 	u32 passes;
 	const char *demand_paging_test; /* MISSING: the peer's program; NULL: not compared */
 	const u32 *stop;

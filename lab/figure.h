@@ -18,7 +18,7 @@ struct figure {
 	double value[FIGURE_ROUNDS_MAX];
 	double other[FIGURE_ROUNDS_MAX]; /* the peer's */
 	char skip[320];			 /* why nothing was measured; empty when it was */
-	char note[200];			 /* of how it came about, for who reads the ratio; empty: nothing to say */
+	char note[320];			 /* of how it came about, for who reads the ratio; empty: nothing to say */
 };
 
 /* One round more; beyond the last it is dropped. @other: 0 without a peer. */

@@ -118,6 +118,8 @@ static bool answered(struct touch *t, u64 arg)
 
 int touch_wait(struct touch *t, struct err *err)
 {
+	if (t->nap_ns)
+		thread_sleep_ns(t->nap_ns);
 	return wait_until(t, answered, 0, err);
 }
 

@@ -13,6 +13,7 @@ struct touch {
 	u64 posted[GUEST_MAX_VCPUS];
 	u64 sample_count; /* room per vCPU */
 	const u32 *stop;  /* set from outside */
+	u64 nap_ns;	  /* touch_wait() does not look before: on a vCPU's processor a look costs it two switches */
 };
 
 /*

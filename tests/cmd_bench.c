@@ -312,6 +312,8 @@ static void a_peer_has_its_choice(void)
 		   "; the peer anywhere 2000, on one processor 1000 /s");
 	check_peer(figure_named(doc, "kvm: uffd MISSING, single page"), 500000,
 		   "; the peer anywhere 500000, on one processor 1000000 ns");
+	check_peer(figure_named(doc, "kvm: uffd MISSING, single page"), 500000,
+		   "; a KVM_RUN that fails and is entered again, by itself: ");
 }
 
 /* Ended, or ended and not yet collected by init. */

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lab/bench_uffd.h"
 #include "lab/touch.h"
 #include "lab/uffd.h"
 #include "lib/atomic.h"
@@ -245,6 +246,38 @@ static void guest_resolves_inline(void)
 	guest(UFFD_INLINE, 16);
 }
 
+/* Tries in vain are faults of the second MMU; each page is resolved once, all the same. */
+static void guest_tries_in_vain(void)
+{
+	struct bench_uffd_config config = {
+		.machine = { .engine = engine_find("kvm"), .vcpus = 1, .bytes = BYTES },
+		.mode = UFFD_MISSING,
+		.placement = BENCH_VCPU,
+		.window = 1,
+		.untimed = true,
+		.in_vain = 8,
+		.passes = 1,
+	};
+	struct bench_uffd_result r;
+	struct err err = { "" };
+	int ret;
+
+	if (config.machine.engine->probe(&err)) {
+		test_skip("%s", err.text);
+		return;
+	}
+	ret = bench_uffd_run(&config, &r, &err);
+	if (ret == -EPERM || ret == -EOPNOTSUPP)
+		test_skip("%s", err.text);
+	else if (CHECK_MSG(!ret, "%s", err.text)) {
+		CHECK_EQ(r.row.accesses, PAGES);
+		CHECK_GE(r.row.faults, PAGES);
+		if (r.mmu_faults) /* else nobody counts them */
+			CHECK_GE(r.mmu_faults, PAGES * (8 + 1));
+	}
+	bench_uffd_destroy(&r);
+}
+
 /* A vCPU blocked in a fault that nobody answers leaves when it is told to. */
 static void kick_frees_vcpu(void)
 {
@@ -274,15 +307,10 @@ static void kick_frees_vcpu(void)
 }
 
 const struct test_case lab_uffd_tests[] = {
-	TEST(missing_copies),
-	TEST(window_brings_neighbours),
-	TEST(minor_continues),
-	TEST(wp_reports_writes),
-	TEST(gone_is_told),
-	TEST(open_refuses),
-	TEST(close_frees_blocked),
-	TEST(guest_with_thread),
-	TEST(guest_resolves_inline),
-	TEST(kick_frees_vcpu),
-	TEST_END,
+	TEST(missing_copies),	     TEST(window_brings_neighbours),
+	TEST(minor_continues),	     TEST(wp_reports_writes),
+	TEST(gone_is_told),	     TEST(open_refuses),
+	TEST(close_frees_blocked),   TEST(guest_with_thread),
+	TEST(guest_resolves_inline), TEST(guest_tries_in_vain),
+	TEST(kick_frees_vcpu),	     TEST_END,
 };
