@@ -5,7 +5,7 @@
 
 int counters_init(struct counters *c)
 {
-	c->lines = mem_alloc_aligned(CACHELINE, THREAD_MAX * sizeof(*c->lines));
+	c->lines = mem_alloc_aligned(CACHELINE, (THREAD_MAX + 1) * sizeof(*c->lines));
 	return c->lines ? 0 : -ENOMEM;
 }
 
@@ -20,7 +20,7 @@ u64 counter_sum(const struct counters *c, unsigned int idx)
 	u32 high = READ_ONCE(thread_high);
 	u64 sum = 0;
 
-	for (u32 i = 0; i < high; i++)
+	for (u32 i = 1; i <= high; i++)
 		sum += READ_ONCE(c->lines[i].value[idx]);
 	return sum;
 }

@@ -10,11 +10,11 @@
 #define COUNTERS_MAX 32 /* in one set */
 
 struct counter_line {
-	u64 value[COUNTERS_MAX]; /* written by the thread of that id alone */
+	u64 value[COUNTERS_MAX]; /* written by its thread alone */
 } cacheline_aligned;
 
 struct counters {
-	struct counter_line *lines; /* THREAD_MAX of them */
+	struct counter_line *lines; /* by thread_self; the first is nobody's */
 };
 
 /* Return: 0; -ENOMEM. */
@@ -23,7 +23,8 @@ void counters_destroy(struct counters *c); /* fine after a failed or no counters
 
 static inline void counter_add(struct counters *c, unsigned int idx, u64 n)
 {
-	u64 *value = &c->lines[thread_id()].value[idx];
+	u32 self = thread_self;
+	u64 *value = &c->lines[likely(self) ? self : thread_id_slow() + 1].value[idx];
 
 	WRITE_ONCE(*value, *value + n);
 }

@@ -43,8 +43,9 @@ bool mmu_age(struct mmu *mmu, hva_t start, hva_t end, bool clear, bool flush)
 	bool young = false;
 
 	read_lock(&mmu->lock);
-	for (u32 i = 0; i < slots->nr; i++) {
-		if (slot_clip(&slots->slot[i], start, end, &first, &last_end))
+	for_each_span(s, slots, start, end)
+	{
+		if (span_clip(s, start, end, &first, &last_end))
 			young |= age_gfns(mmu, first, last_end, clear);
 	}
 	/* Or a TLB goes on serving the page, and nobody notes it. */

@@ -148,7 +148,7 @@ void mmu_kick(struct mmu_vcpu *vcpu)
 /*
  * It was asked before, has not answered, and is outside the guest: it will flush before its
  * next access, and nobody has to wait. The zap comes before the look at the request: who calls
- * has changed entries by read-modify-writes, or tried to, full barriers (table.c). So if the request is
+ * has changed entries by read-modify-writes, or tried to, full barriers (table.h). So if the request is
  * taken off after the look, the flush and the walks that follow see the zap.
  */
 static bool flush_is_owed(const struct mmu_vcpu *vcpu)
@@ -186,13 +186,10 @@ static void flush_wait(struct mmu *mmu, struct mmu_vcpu *vcpu, u64 ticket)
  * Ask everybody, then wait for everybody. A vCPU added meanwhile has an empty TLB
  * and walks tables that were zapped before we looked at the list.
  */
-void mmu_flush_remote_tlbs_srcu(struct mmu *mmu)
+static __attribute__((noinline)) void flush_ask_all(struct mmu *mmu)
 {
 	struct mmu_vcpu *vcpu;
 
-	if (mutant(MUTANT_K12_NO_FLUSH))
-		return;
-	mmu_count(mmu, MMU_NR_FLUSHES);
 	for (vcpu = srcu_dereference(mmu->vcpus, &mmu->srcu); vcpu; vcpu = srcu_dereference(vcpu->next, &mmu->srcu))
 		if (!flush_is_owed(vcpu))
 			flush_ask(vcpu);
@@ -204,6 +201,19 @@ void mmu_flush_remote_tlbs_srcu(struct mmu *mmu)
 		if (!flush_settled(vcpu, ticket))
 			flush_wait(mmu, vcpu, ticket);
 	}
+}
+
+void mmu_flush_remote_tlbs_srcu(struct mmu *mmu)
+{
+	struct mmu_vcpu *vcpu;
+
+	if (mutant(MUTANT_K12_NO_FLUSH))
+		return;
+	mmu_count(mmu, MMU_NR_FLUSHES);
+	/* Where everybody owes one, nobody has to be asked, or waited for. */
+	for (vcpu = srcu_dereference(mmu->vcpus, &mmu->srcu); vcpu; vcpu = srcu_dereference(vcpu->next, &mmu->srcu))
+		if (!flush_is_owed(vcpu))
+			return flush_ask_all(mmu);
 }
 
 void mmu_flush_remote_tlbs(struct mmu *mmu)

@@ -88,6 +88,12 @@ static inline pfn_t spte_pfn(const struct mmu_format *format, u64 spte)
 	return (spte & format->pfn_mask) >> PAGE_SHIFT;
 }
 
+/* The same in bytes. */
+static inline u64 spte_address(const struct mmu_format *format, u64 spte)
+{
+	return spte & format->pfn_mask;
+}
+
 static inline bool spte_writable(const struct mmu_format *format, u64 spte)
 {
 	return (spte & format->write) == format->write;

@@ -42,11 +42,36 @@
 #include "lib/thread.h"
 #include "mmu/mmu_internal.h"
 
+/* @slots' spans, from its slots. */
+static void slots_index(struct memslots *slots)
+{
+	hva_t hull_end = 0;
+	u32 i, at;
+
+	for (i = 0; i < slots->nr; i++) {
+		const struct memslot *slot = &slots->slot[i];
+
+		for (at = i; at && slots->span[at - 1].start > slot->hva; at--)
+			slots->span[at] = slots->span[at - 1];
+		slots->span[at] = (struct slot_span){ .start = slot->hva,
+						      .end = slot->hva + (slot->npages << PAGE_SHIFT),
+						      .base = slot->base };
+	}
+	for (i = 0; i < slots->nr; i++) {
+		hull_end = max(hull_end, slots->span[i].end);
+		slots->span[i].hull_end = hull_end;
+	}
+	slots->span[i].start = slots->span[i].hull_end = (hva_t)-1;
+}
+
 int mmu_slots_init(struct mmu *mmu)
 {
 	mmu->slots = mem_zalloc(sizeof(*mmu->slots));
 	mmu->open = mem_alloc_aligned(CACHELINE, (THREAD_MAX + 1) * sizeof(*mmu->open));
-	return mmu->slots && mmu->open ? 0 : -ENOMEM;
+	if (!mmu->slots || !mmu->open)
+		return -ENOMEM;
+	slots_index(mmu->slots);
+	return 0;
 }
 
 void mmu_slots_destroy(struct mmu *mmu)
@@ -55,19 +80,14 @@ void mmu_slots_destroy(struct mmu *mmu)
 	mem_free(mmu->open);
 }
 
-static inline struct mmu_open *open_self(const struct mmu *mmu)
-{
-	return (struct mmu_open *)((char *)mmu->open + thread_line);
-}
-
-static __attribute__((noinline)) void section_enter_counted(struct mmu *mmu)
+void section_enter_counted(struct mmu *mmu)
 {
 	spin_lock(&mmu->invalidate_lock);
 	WRITE_ONCE(mmu->active, mmu->active + 1);
 	spin_unlock(&mmu->invalidate_lock);
 }
 
-static __attribute__((noinline)) void section_leave_counted(struct mmu *mmu)
+void section_leave_counted(struct mmu *mmu)
 {
 	bool last;
 
@@ -77,32 +97,6 @@ static __attribute__((noinline)) void section_leave_counted(struct mmu *mmu)
 	spin_unlock(&mmu->invalidate_lock);
 	if (last)
 		wake_up_all(&mmu->active_wait);
-}
-
-void mmu_section_enter(struct mmu *mmu)
-{
-	struct mmu_open *open = open_self(mmu);
-
-	if (likely(thread_line)) {
-		WRITE_ONCE(open->nr, open->nr + 1);
-		race_point("mmu_section:open");
-		smp_mb_light();				       /* B */
-		if (likely(!smp_load_acquire(&mmu->updating))) /* pairs with C */
-			return;
-		smp_store_release(&open->nr, open->nr - 1);
-	}
-	section_enter_counted(mmu);
-}
-
-void mmu_section_leave(struct mmu *mmu)
-{
-	struct mmu_open *open = open_self(mmu);
-
-	/* Of the first line, of threads without one, it is 0. Release: pairs with the acquire of the update. */
-	if (likely(open->nr))
-		smp_store_release(&open->nr, open->nr - 1);
-	else
-		section_leave_counted(mmu);
 }
 
 const struct memslot *slot_find(const struct memslots *slots, gfn_t gfn)
@@ -147,6 +141,7 @@ static struct memslots *slots_publish(struct mmu *mmu, struct memslots *new)
 	struct memslots *old;
 
 	lockdep_assert_held(&mmu->slots_lock);
+	slots_index(new);
 	if (wait)
 		update_begin(mmu);
 	for (;;) {

@@ -66,6 +66,7 @@ int mmu_create(struct mm_struct *mm, const char *format, struct mmu **out)
 		return -ENOMEM;
 	mmgrab(mm);
 	mmu->format = found;
+	mmu->zap_index = MMU_NO_TABLE;
 	mmu->mm = mm;
 	mmu->arena = mm_arena(mm);
 	mmu->arena_base = frame_arena_base(mmu->arena);

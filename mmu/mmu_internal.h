@@ -27,9 +27,11 @@
 #include "lib/base.h"
 #include "lib/counter.h"
 #include "lib/lock.h"
+#include "lib/membarrier.h"
 #include "lib/mutant.h"
 #include "lib/race.h"
 #include "lib/srcu.h"
+#include "lib/thread.h"
 #include "mmu/format.h"
 #include "mmu/mmu.h"
 #include "mmu/trace.h"
@@ -46,11 +48,20 @@ struct memslot {
 	hva_t hva;
 };
 
+/* What of the mm a slot shows. */
+struct slot_span {
+	hva_t start, end;
+	hva_t hull_end; /* the last end of this one and those before */
+	gfn_t base;
+};
+
 /* Immutable once published. Sorted by base; no two overlap in gfns (they may in hva). */
 struct memslots {
 	u64 generation; /* grows with every publication; SLOTS_UPDATING while an update is under way */
 	u32 nr;
 	struct memslot slot[MMU_MAX_SLOTS];
+	/* The same by hva, for sections; behind them one that starts and ends where no range does. */
+	struct slot_span span[MMU_MAX_SLOTS + 1];
 };
 #define SLOTS_UPDATING BIT(63)
 
@@ -74,6 +85,8 @@ struct mmu_open {
 } cacheline_aligned;
 static_assert(sizeof(struct mmu_open) == CACHELINE, "thread_line is an offset in open");
 
+#define MMU_NO_TABLE (~0ull)
+
 enum mmu_poisoned { MMU_SOUND, MMU_POISONING, MMU_POISONED };
 
 struct mmu {
@@ -87,6 +100,13 @@ struct mmu {
 	struct counters counters;
 
 	/*
+	 * Sections open now, hit or not (rule K3): those in `open` of their threads, and while
+	 * a slot update counts, in `active`. invalidate_lock guards that, and the pointer `slots` against it.
+	 */
+	struct mmu_open *open; /* by thread_line, constant */
+	u32 updating;	       /* a slot update counts: be counted in active; written under slots_lock */
+
+	/*
 	 * mmu_lock. For reading: faults, which install by cmpxchg. For writing:
 	 * everything that removes or narrows. Guards the tables against removal,
 	 * and the words below, written only under it for writing.
@@ -97,13 +117,10 @@ struct mmu {
 	gfn_t range_start;  /* hull of their gfns, valid while in_progress */
 	gfn_t range_end;
 	bool released; /* the mm is gone: never map again (rule N8) */
+	/* Zappers' alone: the leaf table they were in last. */
+	u64 zap_index; /* its first gfn >> PT_INDEX_BITS, or MMU_NO_TABLE */
+	u64 *zap_table;
 
-	/*
-	 * Sections open now, hit or not (rule K3): those in `open` of their threads, and while
-	 * a slot update counts, in `active`. The lock guards that, and the pointer `slots` against it.
-	 */
-	struct mmu_open *open; /* by thread_line, constant */
-	u32 updating;	       /* a slot update counts: be counted in active; written under slots_lock */
 	struct spinlock invalidate_lock cacheline_aligned;
 	u64 active;
 	struct wait_queue active_wait; /* slot updates wait for active == 0 */
@@ -128,22 +145,86 @@ int mmu_slots_init(struct mmu *mmu);
 void mmu_slots_destroy(struct mmu *mmu);
 /* The slot of @gfn, or NULL. */
 const struct memslot *slot_find(const struct memslots *slots, gfn_t gfn);
-/* Does [start, end) of the mm touch the slot? If so say which gfns that is. */
-static inline bool slot_clip(const struct memslot *slot, hva_t start, hva_t end, gfn_t *first, gfn_t *last_end)
-{
-	hva_t slot_end = slot->hva + (slot->npages << PAGE_SHIFT);
 
-	start = max(start, slot->hva);
-	end = min(end, slot_end);
+/* The first in the order of hva that may end behind @start, or the one behind them all. A few are looked at in turn. */
+static inline const struct slot_span *spans_from(const struct memslots *slots, hva_t start)
+{
+	const struct slot_span *s = slots->span;
+
+	for (u32 nr = slots->nr, half; unlikely(nr > 8); nr = half) {
+		half = nr / 2;
+		if (s[half].hull_end <= start) {
+			s += half + 1;
+			half = nr - half - 1;
+		}
+	}
+	while (s->hull_end <= start)
+		s++;
+	return s;
+}
+
+/* Those that may touch [start, end) of the mm; span_clip() knows. */
+#define for_each_span(s, slots, range_start, range_end)                                                                \
+	for (const struct slot_span *s = spans_from(slots, range_start); s->start < (range_end); s++)
+
+/* Does [start, end) of the mm touch the slot? If so say which gfns that is. */
+static inline bool span_clip(const struct slot_span *s, hva_t start, hva_t end, gfn_t *first, gfn_t *last_end)
+{
+	start = max(start, s->start);
+	end = min(end, s->end);
 	if (start >= end)
 		return false;
-	*first = slot->base + ((start - slot->hva) >> PAGE_SHIFT);
-	*last_end = slot->base + ((align_up(end, PAGE_SIZE) - slot->hva) >> PAGE_SHIFT);
+	*first = s->base + ((start - s->start) >> PAGE_SHIFT);
+	*last_end = s->base + ((align_up(end, PAGE_SIZE) - s->start) >> PAGE_SHIFT);
 	return true;
 }
-/* Sections: count them, so that slots stand still from the first start to the last end (rule K3). */
-void mmu_section_enter(struct mmu *mmu);
-void mmu_section_leave(struct mmu *mmu);
+
+/* The first that touches it, or NULL. */
+static inline const struct slot_span *slots_touched(const struct memslots *slots, hva_t start, hva_t end)
+{
+	for_each_span(s, slots, start, end)
+	{
+		if (s->end > start)
+			return s;
+	}
+	return NULL;
+}
+
+/* Those that are counted under the lock: a slot update asks for it, or the thread has no line. */
+void section_enter_counted(struct mmu *mmu);
+void section_leave_counted(struct mmu *mmu);
+
+static inline struct mmu_open *open_self(const struct mmu *mmu)
+{
+	return (struct mmu_open *)((char *)mmu->open + thread_line);
+}
+
+/* Sections: count them, so that slots stand still from the first start to the last end (rule K3; memslot.c). */
+static inline void mmu_section_enter(struct mmu *mmu)
+{
+	struct mmu_open *open = open_self(mmu);
+
+	if (likely(thread_line)) {
+		WRITE_ONCE(open->nr, open->nr + 1);
+		race_point("mmu_section:open");
+		smp_mb_light();				       /* B */
+		if (likely(!smp_load_acquire(&mmu->updating))) /* pairs with C */
+			return;
+		smp_store_release(&open->nr, open->nr - 1);
+	}
+	section_enter_counted(mmu);
+}
+
+static inline void mmu_section_leave(struct mmu *mmu)
+{
+	struct mmu_open *open = open_self(mmu);
+
+	/* Of the first line, of threads without one, it is 0. Release: pairs with the acquire of the update. */
+	if (likely(open->nr))
+		smp_store_release(&open->nr, open->nr - 1);
+	else
+		section_leave_counted(mmu);
+}
 
 static inline hva_t slot_hva(const struct memslot *slot, gfn_t gfn)
 {
@@ -169,23 +250,20 @@ static inline u64 *table_at(const struct mmu *mmu, pfn_t pfn)
 	return (u64 *)(mmu->arena_base + (pfn << PAGE_SHIFT));
 }
 
+/* The table that a present entry points to. */
+static inline u64 *spte_table_at(const struct mmu *mmu, u64 spte)
+{
+	return (u64 *)(mmu->arena_base + spte_address(mmu->format, spte));
+}
+
 /*
  * Write an entry that others may write at the same time. Return: true; false if it
  * was not *old any more (*old receives what it is).
  */
 bool spte_try_change(struct mmu *mmu, u64 *sptep, gfn_t gfn, unsigned int level, u64 *old, u64 new);
-/* Write an entry under the mmu lock for writing. Return: what it was, with the processor's last notes. */
-u64 spte_change_locked(struct mmu *mmu, u64 *sptep, gfn_t gfn, unsigned int level, u64 new);
 
-/* --- zap.c --------------------------------------------------------------- */
+/* --- zap.c, beside zap.h --------------------------------------------------- */
 
-/*
- * Empty every leaf that overlaps [start, end). Context: mmu lock for writing; may
- * drop and retake it if @may_yield, having flushed first (rule K12).
- * Return: true if TLBs must be flushed before the lock is dropped: @flush, or
- * something was present.
- */
-bool zap_range_locked(struct mmu *mmu, gfn_t start, gfn_t end, bool may_yield, bool flush);
 /*
  * Empty [start, end) and free the tables that lie in it whole. No fault may install
  * there meanwhile. Context: sleeps; takes the mmu lock.

@@ -1,64 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The subscriber's side of the notifier. Each callback is a row of a table: what to
- * do when the first slot is hit, and per slot; one engine finds the slots, clips the
- * range to gfns, takes the lock once and flushes once.
+ * The subscriber's side of the notifier. Start and end of a section look for its slots
+ * among their spans. A range that hits none touches neither the mmu lock nor the counters
+ * (rules K1, K2). Start and end see the same slots, so both hit or neither (rule K3).
  */
-#include "mmu/mmu_internal.h"
+#include "mmu/zap.h"
 
-struct hva_op {
-	/* Once, with the mmu lock just taken for writing. */
-	void (*first_hit)(struct mmu *mmu, const struct mmu_notifier_range *range);
-	/* Per slot, NULL: nothing. Return: flush before the lock is dropped, or `flush` as it came. */
-	bool (*slot_hit)(struct mmu *mmu, gfn_t start, gfn_t end, bool may_block, bool flush);
-};
-
-/*
- * rules K1, K2: a range that hits no slot touches neither lock nor counters. Start
- * and end of a section see the same slots, so both hit or neither (rule K3).
- */
-static inline __attribute__((always_inline)) void handle_hva_range(struct mmu *mmu, const struct hva_op *op,
-								   const struct mmu_notifier_range *range)
+static inline void section_open(struct mmu *mmu, const struct mmu_notifier_range *range)
 {
-	int idx = srcu_read_lock(&mmu->srcu);
-	const struct memslots *slots = mmu_slots(mmu);
-	bool locked = false, flush = false;
-	gfn_t start, end;
-	u32 i;
+	u64 others = mmu->in_progress;
 
-	for (i = 0; i < slots->nr; i++) {
-		if (!slot_clip(&slots->slot[i], range->start, range->end, &start, &end))
-			continue;
-		if (!locked) {
-			write_lock(&mmu->lock);
-			locked = true;
-			op->first_hit(mmu, range);
-		}
-		if (op->slot_hit)
-			flush = op->slot_hit(mmu, start, end, range->blockable, flush);
-	}
-	if (locked) {
-		race_point("invalidate:after_zap");
-		if (flush)
-			mmu_flush_remote_tlbs_srcu(mmu);
-		write_unlock(&mmu->lock);
-	}
-	srcu_read_unlock(&mmu->srcu, idx);
-}
-
-static void section_open(struct mmu *mmu, const struct mmu_notifier_range *range)
-{
-	if (!mmu->in_progress) {
+	if (!others) {
 		WRITE_ONCE(mmu->range_start, (gfn_t)-1);
 		WRITE_ONCE(mmu->range_end, 0);
 	}
-	WRITE_ONCE(mmu->in_progress, mmu->in_progress + 1);
+	WRITE_ONCE(mmu->in_progress, others + 1);
 	if (mutant(MUTANT_K2_SEQ_AT_START))
 		smp_store_release(&mmu->invalidate_seq, mmu->invalidate_seq + 1);
 	mmu_trace(invalidate_start, range->start, range->end, mmu->in_progress, mmu->invalidate_seq);
 }
 
-static bool section_zap(struct mmu *mmu, gfn_t start, gfn_t end, bool may_block, bool flush)
+static inline bool section_zap(struct mmu *mmu, gfn_t start, gfn_t end, bool may_block, bool flush)
 {
 	/* One hull for all open sections: too wide costs a retry, too narrow a guest's memory. */
 	WRITE_ONCE(mmu->range_start, mmu_hostile ? 0 : min(mmu->range_start, start));
@@ -83,7 +45,7 @@ static bool section_zap(struct mmu *mmu, gfn_t start, gfn_t end, bool may_block,
  *
  * And it grows before in_progress falls: a reader without the lock sees one or the other.
  */
-static void section_close(struct mmu *mmu, const struct mmu_notifier_range *range)
+static inline void section_close(struct mmu *mmu, const struct mmu_notifier_range *range)
 {
 	if (!mmu->in_progress) {
 		/* An end without its start: slots changed in between (catalogue 20). */
@@ -98,24 +60,54 @@ static void section_close(struct mmu *mmu, const struct mmu_notifier_range *rang
 	mmu_trace(invalidate_end, range->start, range->end, mmu->in_progress, mmu->invalidate_seq);
 }
 
-static const struct hva_op op_start = { .first_hit = section_open, .slot_hit = section_zap };
-static const struct hva_op op_end = { .first_hit = section_close };
+/* @s: the first that is touched. */
+static inline void section_start(struct mmu *mmu, const struct slot_span *s, const struct mmu_notifier_range *range)
+{
+	hva_t from = range->start, to = range->end;
+	bool flush = false;
+	gfn_t start, end;
+
+	write_lock(&mmu->lock);
+	section_open(mmu, range);
+	do {
+		if (span_clip(s, from, to, &start, &end))
+			flush = section_zap(mmu, start, end, range->blockable, flush);
+	} while ((++s)->start < to);
+	race_point("invalidate:after_zap");
+	if (flush)
+		mmu_flush_remote_tlbs_srcu(mmu);
+	write_unlock(&mmu->lock);
+}
 
 static int invalidate_range_start(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
 {
 	struct mmu *mmu = container_of(subscription, struct mmu, notifier);
+	const struct slot_span *touched;
+	int idx;
 
 	mmu_count(mmu, MMU_NR_INVALIDATIONS);
 	mmu_section_enter(mmu);
-	handle_hva_range(mmu, &op_start, range);
+	idx = srcu_read_lock(&mmu->srcu);
+	touched = slots_touched(mmu_slots(mmu), range->start, range->end);
+	if (touched)
+		section_start(mmu, touched, range);
+	srcu_read_unlock(&mmu->srcu, idx);
 	return 0;
 }
 
 static void invalidate_range_end(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
 {
 	struct mmu *mmu = container_of(subscription, struct mmu, notifier);
+	int idx = srcu_read_lock(&mmu->srcu);
+	bool touched = slots_touched(mmu_slots(mmu), range->start, range->end);
 
-	handle_hva_range(mmu, &op_end, range);
+	srcu_read_unlock(&mmu->srcu, idx);
+	if (touched) {
+		write_lock(&mmu->lock);
+		section_close(mmu, range);
+		race_point("invalidate:after_zap");
+		write_unlock(&mmu->lock);
+	}
 	mmu_section_leave(mmu);
 }
 
@@ -126,7 +118,7 @@ static void release(struct mmu_notifier *subscription, struct notifier_mm *mm)
 
 	write_lock(&mmu->lock);
 	mmu->released = true;
-	if (zap_range_locked(mmu, 0, format_max_gfn(mmu->format), true, false))
+	if (zap_tables_locked(mmu, 0, format_max_gfn(mmu->format), true, false))
 		mmu_flush_remote_tlbs(mmu);
 	write_unlock(&mmu->lock);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The iterator over the tables of a second MMU. Nobody but it and the two paths
- * that follow one gfn down (walk.c, fault.c) indexes a table.
+ * The iterator over the tables of a second MMU, and the straight way down to one gfn.
+ * Nobody but them and faults, which make tables on their way (fault.c), indexes a table.
  *
  * It visits, parents first, every entry that overlaps [start, end), present or
  * not. Whoever drops the mmu lock in the loop sets `yielded` and goes on with
@@ -53,5 +53,27 @@ void pt_iter_next_leaf(struct pt_iter *it);
 
 #define for_each_leaf_spte(it, mmu, start, end)                                                                        \
 	for (pt_iter_start_leaf(it, mmu, start, end); (it)->valid; pt_iter_next_leaf(it))
+
+/*
+ * Straight down to where the way of @gfn ends: a leaf, or an entry that is not present.
+ * *spte: as it was read, *level: its level. Context: mmu lock, or RCU reader.
+ */
+static inline u64 *pt_find(const struct mmu *mmu, gfn_t gfn, u64 *spte, unsigned int *level)
+{
+	const struct mmu_format *format = mmu->format;
+	u64 *table = mmu->root, *sptep;
+	unsigned int at;
+
+	for (at = format->levels;; at--) {
+		sptep = &table[pt_index(gfn, at)];
+		/* Acquire: pairs with the cmpxchg in spte_try_change(), which linked the table below. */
+		*spte = smp_load_acquire(sptep);
+		if (at == PT_LEVEL_4K || !spte_table(format, *spte, at))
+			break;
+		table = spte_table_at(mmu, *spte);
+	}
+	*level = at;
+	return sptep;
+}
 
 #endif /* MMU_PT_ITER_H */

@@ -3,28 +3,7 @@
  * The page walker that a processor has in hardware: no lock of tain's, tables kept
  * alive by RCU, accessed and dirty noted in the leaf by cmpxchg.
  */
-#include "mmu/mmu_internal.h"
-
-/* The level 1 or large entry of @gfn, or NULL. Context: RCU reader. */
-static u64 *walk_to_leaf(struct mmu *mmu, gfn_t gfn, u64 *spte, unsigned int *level)
-{
-	const struct mmu_format *format = mmu->format;
-	u64 *table = mmu->root;
-	unsigned int at;
-
-	for (at = format->levels;; at--) {
-		u64 *sptep = &table[pt_index(gfn, at)];
-
-		/* Acquire: pairs with the cmpxchg of the installer (table.c). */
-		*spte = smp_load_acquire(sptep);
-		*level = at;
-		if (spte_leaf(format, *spte, at))
-			return sptep;
-		if (!spte_present(format, *spte))
-			return NULL;
-		table = table_at(mmu, spte_pfn(format, *spte));
-	}
-}
+#include "mmu/pt_iter.h"
 
 /*
  * Note the access in the leaf, as it was found or not at all: a bit set in an entry
@@ -61,8 +40,8 @@ bool mmu_walk(struct mmu_vcpu *vcpu, gpa_t gpa, enum mm_access access, struct mm
 	if (gfn >= format_max_gfn(mmu->format))
 		return false;
 	rcu_read_lock();
-	sptep = walk_to_leaf(mmu, gfn, &spte, &level);
-	found = sptep && note_access(mmu, sptep, &spte, level, access);
+	sptep = pt_find(mmu, gfn, &spte, &level);
+	found = note_access(mmu, sptep, &spte, level, access);
 	rcu_read_unlock();
 	race_point("walk:after_walk");
 	if (!found)

@@ -19,7 +19,7 @@
  * Sections empty leaves and keep tables, which faults will want again; a slot's
  * tables go with the slot.
  */
-#include "mmu/pt_iter.h"
+#include "mmu/zap.h"
 
 /* rule K13: let faults and other sections in, owing nothing while the lock is away. */
 static void zap_yield(struct mmu *mmu, struct pt_iter *it, bool *flush)
@@ -34,12 +34,16 @@ static void zap_yield(struct mmu *mmu, struct pt_iter *it, bool *flush)
 	pt_iter_yielded(it);
 }
 
-bool zap_range_locked(struct mmu *mmu, gfn_t start, gfn_t end, bool may_yield, bool flush)
+bool zap_tables_locked(struct mmu *mmu, gfn_t start, gfn_t end, bool may_yield, bool flush)
 {
-	unsigned int visited = 0;
+	unsigned int visited = 0, level;
 	struct pt_iter it;
+	u64 spte;
 
 	lockdep_assert_held_write(&mmu->lock);
+	pt_find(mmu, start, &spte, &level);
+	if (!spte_present(mmu->format, spte) && (start ^ (end - 1)) < pt_pages(level))
+		return flush; /* that entry speaks for all of them */
 	for_each_leaf_spte(&it, mmu, start, end)
 	{
 		if (may_yield && ++visited >= mmu_zap_batch && pt_iter_progressed(&it)) {
@@ -94,7 +98,7 @@ void zap_slot(struct mmu *mmu, gfn_t start, gfn_t end)
 	bool flush, retired;
 
 	write_lock(&mmu->lock);
-	flush = zap_range_locked(mmu, start, end, true, false);
+	flush = zap_tables_locked(mmu, start, end, true, false);
 	/* Nobody fills the range again: the slot is invalid, and faults that saw it valid are over. */
 	retired = retire_tables_locked(mmu, start, end);
 	if (flush || retired)

@@ -3,7 +3,7 @@
  * The iterator. Tables are drawn: each gfn mapped is listed, the visit of leaves
  * compared with a plain walk over all gfns of the list.
  */
-#include "mmu/pt_iter.h"
+#include "mmu/zap.h"
 #include "tests/mmu_env.h"
 
 #define L2 512ull

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Rule K3: slot updates against sections and faults, one scripted interleaving each. */
+/* Rules K3, K12: slot updates against sections and faults, one scripted interleaving each. */
 #include "tests/mmu_env.h"
 
 #if CHECKING
@@ -183,12 +183,63 @@ static void k3_fault_on_a_leaving_slot_retries(void)
 	env_fini(&env);
 }
 
+static void section(struct env *env)
+{
+	struct host host;
+
+	host_start(&host, env, 0, host_dontneed);
+	host_join(&host);
+	CHECK_EQ(host.result, 0);
+}
+
+/*
+ * K12-3: a zap starts at the leaf table of the one before, unless that has gone. The slot covers the table whole.
+ *
+ *   section                             slot update
+ *   zap in table t; remember t
+ *                                       delete the slot: t is unlinked (wrong: stays remembered), freed
+ *                                       add it again; a fault maps p in table u
+ *   zap: finds u (wrong: looks into t)
+ *   free p
+ */
+static void slot_comes_back(bool bug)
+{
+	const gpa_t gpa = (gpa_t)PT_ENTRIES << PAGE_SHIFT;
+	struct mmu_mismatch m;
+	struct env env;
+	struct tv tv;
+
+	REQUIRE(env_init(&env));
+	tv_init(&tv, &env, 0);
+	CHECK_EQ(mmu_set_memslot(env.mmu, 0, 0, 0, 0, 0), 0);
+	for (int turn = 0; turn < 2; turn++) {
+		CHECK_EQ(mmu_set_memslot(env.mmu, 1, PT_ENTRIES, PT_ENTRIES, ENV_HVA, 0), 0);
+		CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
+		CHECK_EQ(mmu_fault(&tv.vcpu, gpa, MM_READ), MMU_FAULT_FIXED);
+		section(&env);
+		if (turn)
+			break;
+		CHECK_EQ(env_audit(&env, NULL), 0);
+		CHECK_EQ(mmu_set_memslot(env.mmu, 1, 0, 0, 0, 0), 0);
+	}
+	CHECK_EQ(env_audit(&env, &m), bug);
+	if (bug)
+		CHECK_EQ(m.gfn, PT_ENTRIES);
+	CHECK_EQ(env.corrupted, 0);
+	tv_fini(&tv);
+	env_fini(&env);
+}
+
+static void k12_zap_finds_the_new_table(void)
+{
+	slot_comes_back(false);
+	env_mutant("k12-stale-table");
+	slot_comes_back(true);
+}
+
 const struct test_case mmu_slot_race_tests[] = {
-	TEST(k3_update_waits_for_sections),
-	TEST(k3_section_meets_update),
-	TEST(k3_delete_waits_for_faults),
-	TEST(k3_fault_on_a_leaving_slot_retries),
-	TEST_END,
+	TEST(k3_update_waits_for_sections),	  TEST(k3_section_meets_update),     TEST(k3_delete_waits_for_faults),
+	TEST(k3_fault_on_a_leaving_slot_retries), TEST(k12_zap_finds_the_new_table), TEST_END,
 };
 
 #else

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory slots: what is refused, what is found, what moving and deleting leaves behind. */
 #include "lib/alloc.h"
+#include "lib/rng.h"
 #include "tests/mmu_env.h"
 
 #define MAX_GFN (1ull << 36)
@@ -90,9 +91,77 @@ static void lookup_finds_the_slot(void)
 	env_fini(&env);
 }
 
+/* What a section hits, one slot after the other. */
+static unsigned int hits_by_search(const struct memslots *slots, hva_t start, hva_t end, gfn_t *first, gfn_t *last_end)
+{
+	unsigned int hits = 0;
+
+	for (u32 i = 0; i < slots->nr; i++) {
+		const struct memslot *slot = &slots->slot[i];
+
+		first[i] = last_end[i] = 0;
+		for (gfn_t gfn = slot->base; gfn < slot->base + slot->npages; gfn++) {
+			if (slot_hva(slot, gfn) >= end || slot_hva(slot, gfn) + PAGE_SIZE <= start)
+				continue;
+			if (!last_end[i])
+				first[i] = gfn;
+			last_end[i] = gfn + 1;
+		}
+		hits += last_end[i] > 0;
+	}
+	return hits;
+}
+
+static bool sections_hit_as_searched(const struct memslots *slots, hva_t start, hva_t end)
+{
+	gfn_t first[MMU_MAX_SLOTS], last_end[MMU_MAX_SLOTS], from, to;
+	unsigned int expected = hits_by_search(slots, start, end, first, last_end), hits = 0;
+
+	for_each_span(s, slots, start, end)
+	{
+		if (!span_clip(s, start, end, &from, &to))
+			continue;
+		hits++;
+		for (u32 i = 0; i < slots->nr; i++)
+			if (slots->slot[i].base == s->base && (first[i] != from || last_end[i] != to))
+				return CHECK_MSG(false, "%#llx..%#llx: gfns %llu..%llu, expected %llu..%llu",
+						 (unsigned long long)start, (unsigned long long)end,
+						 (unsigned long long)from, (unsigned long long)to,
+						 (unsigned long long)first[i], (unsigned long long)last_end[i]);
+	}
+	return CHECK_EQ(hits, expected) && CHECK_EQ(!slots_touched(slots, start, end), !expected);
+}
+
+/* Slots of any size over the same memory, from none to all there can be, and ranges of any bytes in it. */
+static void sections_hit_their_slots(void)
+{
+	struct rng rng;
+	struct env env;
+	bool ok = true;
+
+	REQUIRE(env_init(&env));
+	rng_seed(&rng, 7);
+	for (u32 step = 0; step < 3 * MMU_MAX_SLOTS && ok; step++) {
+		u32 id = rng_below(&rng, MMU_MAX_SLOTS);
+		u64 npages = step > 2 * MMU_MAX_SLOTS ? 0 : 1 + rng_below(&rng, rng_below(&rng, 4) ? 3 : 90);
+		int ret = mmu_set_memslot(env.mmu, id, id * 100, npages, env_hva(rng_below(&rng, 100)), 0);
+
+		CHECK(ret == 0 || ret == -ENOENT);
+		for (u32 i = 0; i < 60 && ok; i++) {
+			hva_t start = ENV_HVA - PAGE_SIZE + rng_below(&rng, 200 * PAGE_SIZE);
+
+			ok = sections_hit_as_searched(env.mmu->slots, start,
+						      start + 1 + rng_below(&rng, (i % 3 ? 3 : 200) * PAGE_SIZE));
+		}
+	}
+	ok = ok && sections_hit_as_searched(env.mmu->slots, 0, TAIN_TASK_SIZE);
+	CHECK(ok);
+	env_fini(&env);
+}
+
 static void clipping(void)
 {
-	const struct memslot slot = { .base = 100, .npages = 10, .hva = 0x20000 };
+	const struct slot_span span = { .start = 0x20000, .end = 0x2a000, .base = 100 };
 	static const struct {
 		hva_t start, end;
 		bool hit;
@@ -107,7 +176,7 @@ static void clipping(void)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(table); i++) {
-		bool hit = slot_clip(&slot, table[i].start, table[i].end, &first, &end);
+		bool hit = span_clip(&span, table[i].start, table[i].end, &first, &end);
 
 		CHECK_MSG(hit == table[i].hit, "row %zu", i);
 		if (hit)
@@ -226,6 +295,7 @@ static void nth_allocation_fails(void)
 const struct test_case mmu_slot_tests[] = {
 	TEST(bad_slots_are_refused),
 	TEST(lookup_finds_the_slot),
+	TEST(sections_hit_their_slots),
 	TEST(clipping),
 	TEST(all_slots_can_be_used),
 	TEST(delete_leaves_nothing),
