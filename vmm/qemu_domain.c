@@ -66,7 +66,7 @@ int qemu_connect(virConnectPtr *connection, struct err *err)
 	*connection = virt->virConnectOpen(uri_of());
 	if (!*connection) {
 		snprintf(what, sizeof(what), "%s%s", uri_of(),
-			 geteuid() && strstr(uri_of(), "/system") ? ", for root and group libvirt" : "");
+			 geteuid() && strstr(uri_of(), "/system") ? " is for root, others use qemu:///session" : "");
 		ret = virt_error(err, what);
 		/* No daemon, no transport: whatever it is called, this machine cannot now. */
 		return ret == -EIO ? -EOPNOTSUPP : ret;
