@@ -5,6 +5,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/matrix.h"
+#include "lab/plan.h"
 #include "lab/result.h"
 #include "lib/json.h"
 #include "lib/time.h"
@@ -20,8 +21,9 @@ static struct {
 
 static const struct option_spec options[] = {
 	CMD_OPTION('e', "engine", "NAME", OPTION_STRING, &opt.engine, "kvm (default) or soft"),
-	CMD_OPTION(0, "ops", "LIST", OPTION_STRING, &opt.ops,
-		   "host operations, separated by commas; `tain list ops` names them (default all)"),
+	CMD_OPTION(
+		0, "ops", "LIST", OPTION_STRING, &opt.ops,
+		"host operations, separated by commas; `tain list ops` names them, munmap to populate (default all)"),
 	CMD_OPTION(
 		's', "backings", "LIST", OPTION_STRING, &opt.backings,
 		"what backs guest memory, separated by commas; `tain list backings` names them (default all, on soft "
@@ -184,6 +186,19 @@ static int report(const struct matrix_result *r, int status)
 	return cmd_save_json(document(r), opt.json, status);
 }
 
+/* What stress alone can do - to memslots, through userfaultfd, to a whole VM - is in the list too. */
+static int refuse_ops(const struct err *err)
+{
+	struct plan_ops known;
+	struct err why;
+
+	if (!strchr(opt.ops, '=') && !plan_parse_ops(opt.ops, &known, &why))
+		return cmd_complain(CMD_MISUSE,
+				    "--ops %s: not all are of the table; of `tain list ops` it has %s to %s", opt.ops,
+				    op_table[0].name, op_table[OP_NR - 1].name);
+	return cmd_complain(CMD_MISUSE, "%s", err->text);
+}
+
 static int configure(struct matrix_config *c)
 {
 	struct err err = { "" };
@@ -196,7 +211,9 @@ static int configure(struct matrix_config *c)
 	status = opt.html ? cmd_check_output("html", opt.html) : 0;
 	if (status)
 		return status;
-	if (op_parse_list(opt.ops, &c->ops, &err) || op_parse_backings(opt.backings, &c->backings, &err))
+	if (op_parse_list(opt.ops, &c->ops, &err))
+		return refuse_ops(&err);
+	if (op_parse_backings(opt.backings, &c->backings, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
 	c->machine.engine = cmd_engine(opt.engine, "matrix", opt.json, &status);
 	if (!c->machine.engine)

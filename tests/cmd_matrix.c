@@ -94,6 +94,8 @@ static void refusals(void)
 {
 	check_refused(TAIN("matrix", "-e", "soft", "--ops", "dontned"), 2,
 		      "unknown operation 'dontned', did you mean 'dontneed'?; `tain list ops` names them");
+	check_refused(TAIN("matrix", "-e", "soft", "--ops", "punch,memslot"), 2,
+		      "--ops punch,memslot: not all are of the table; of `tain list ops` it has munmap to populate");
 	check_refused(TAIN("matrix", "-e", "soft", "--backings", "memfdd"), 2,
 		      "unknown backing 'memfdd', did you mean 'memfd'?; `tain list backings` names them");
 	check_refused(TAIN("matrix", "-e", "soft", "--html", "missing/x.html"), 2,
