@@ -130,7 +130,7 @@ static void print_seen(void)
 				us(stall, 50), us(stall, 100), us(gap, 50), us(gap, 100), cmd_count(hist_count(after)),
 				us(after, 50), us(after, 99), us(after, 100));
 	}
-	if (ran(OUTSIDE_MIGRATE))
+	if (hist_count(times(OUTSIDE_MIGRATE, OUTSIDE_DOWNTIME)))
 		fprintf(cmd_out, "  a migration's downtime as QEMU measured it: p50 %s, max %s\n",
 			us(times(OUTSIDE_MIGRATE, OUTSIDE_DOWNTIME), 50),
 			us(times(OUTSIDE_MIGRATE, OUTSIDE_DOWNTIME), 100));

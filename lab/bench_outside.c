@@ -33,7 +33,8 @@ const struct outside_op_info outside_op_table[OUTSIDE_OP_NR + 1] = {
 	[OUTSIDE_SUSPEND] = { "suspend", "virDomainSuspend, then virDomainResume", "suspend", "resume", 20 },
 	[OUTSIDE_BALLOON] = { "balloon", "all pages given to the balloon, then taken back", "inflate", "deflate", 1 },
 	[OUTSIDE_PLUG] = { "plug", "16 MiB plugged in, tried out by the guest, and out", "plug", "unplug", 1 },
-	[OUTSIDE_MIGRATE] = { "migrate", "live migration to a second QEMU here", "migrate", NULL, 1 },
+	[OUTSIDE_MIGRATE] = { "migrate", "migration to a second QEMU here: live under KVM, suspended under TCG",
+			      "migrate", NULL, 1 },
 	[OUTSIDE_RESTORE] = { "restore", "saved to a file and restored in a second QEMU", "restore", NULL, 1 },
 };
 
@@ -97,11 +98,9 @@ static int migrate(struct outside_run *r, struct err *err)
 	struct vm_outside o;
 	int ret = vm_outside(r->touch.machine.vm, &o);
 
-	if (!ret && !o.kvm)
-		return err_set(err, -EOPNOTSUPP, "under TCG, QEMU 7.2 loses what the guest writes meanwhile");
 	ret = ret ?: control(r, OUTSIDE_CALL, VM_MIGRATE, err);
 	ret = ret ?: vm_outside(r->touch.machine.vm, &o);
-	if (!ret)
+	if (!ret && o.kvm) /* else the VM was suspended all the time, of which QEMU counts the end alone */
 		hist_add(&r->now[OUTSIDE_DOWNTIME], o.downtime_ns);
 	return ret;
 }

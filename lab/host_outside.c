@@ -147,17 +147,52 @@ static int pageout(struct host *host, u64 off, u64 len, struct err *why)
 	return advise(host, off, len, MADV_PAGEOUT, "process_madvise(MADV_PAGEOUT)", why);
 }
 
+/*
+ * Huge pages are the file's, whoever gathers them. QEMU maps it where no huge page fits, at
+ * an address that is a multiple of 4K; a mapping here fits.
+ *
+ *   here                        the kernel                  QEMU, its guest
+ *   map 2M of the file
+ *   MADV_COLLAPSE               takes the small pages out
+ *                               of all page tables          notified; faults, and waits
+ *                               copies them into a huge one
+ *                                                           has the huge one, in pieces
+ */
+static int collapse_here(const struct vm_outside *o, u64 at, struct err *why)
+{
+	char *room = mmap(NULL, 2 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	hva_t fits = align_up((hva_t)(uintptr_t)room, HUGE);
+	int self = (int)syscall(SYS_pidfd_open, getpid(), 0), ret;
+
+	if (room == MAP_FAILED || self < 0 ||
+	    mmap((void *)(uintptr_t)fits, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, o->ram, (off_t)at) ==
+		    MAP_FAILED)
+		ret = refused(why, "a mapping of the guest's memory for MADV_COLLAPSE");
+	else
+		ret = advise_at(self, fits, HUGE, MADV_COLLAPSE, "madvise(MADV_COLLAPSE)", why);
+	if (self >= 0)
+		close(self);
+	if (room != MAP_FAILED)
+		munmap(room, 2 * HUGE);
+	return ret;
+}
+
 static int collapse(struct host *host, u64 off, struct err *why)
 {
 	struct vm_outside o;
+	u64 own;
+	int ret;
 
 	if (vm_outside(host->vm, &o) || host->bytes - off < HUGE)
 		return err_set(why, -EOPNOTSUPP, "less than a huge page");
-	if (!is_aligned(o.data_hva - o.data_offset, HUGE))
-		return err_set(why, -EOPNOTSUPP,
-			       "QEMU has mapped the guest's memory where no huge page fits, its address is not a "
-			       "multiple of 2M");
-	return advise(host, off, HUGE, MADV_COLLAPSE, "process_madvise(MADV_COLLAPSE)", why);
+	if (is_aligned(o.data_hva - o.data_offset, HUGE))
+		return advise(host, off, HUGE, MADV_COLLAPSE, "process_madvise(MADV_COLLAPSE)", why);
+	ret = collapse_here(&o, o.data_offset + off, why);
+	if (ret || !o.own_bytes)
+		return ret;
+	own = host->own_off;
+	host->own_off = (own + OWN_PIECE) % o.own_bytes;
+	return collapse_here(&o, own, why);
 }
 
 static int populate(struct host *host, u64 off, u64 len)

@@ -43,7 +43,8 @@ static const struct {
 	[PLAN_MEMSTATS - PLAN_HOST_NR] = { "memstats", "ask for the VM's memory statistics (engine qemu)" },
 	[PLAN_MIGRATE -
 		PLAN_HOST_NR] = { "migrate",
-				  "the VM moves to a second process while it runs, by name only (engine qemu)" },
+				  "the VM moves to a second process: under KVM while it runs, under TCG suspended; "
+				  "by name only (engine qemu)" },
 	[PLAN_BALLOON - PLAN_HOST_NR] = { "balloon",
 					  "the guest gives its pages away for a moment, by its balloon (engine qemu)" },
 	[PLAN_PLUG - PLAN_HOST_NR] = { "plug", "a memory device is plugged in for a moment; machines pc and q35, by "

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Stress on a VM in another process: engine qemu, operated on from outside. */
+#include "lab/guardian.h"
 #include "lab/stress.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"
@@ -60,6 +61,29 @@ static void from_outside(const char *accel, const char *mmu)
 	CHECK_CONTAINS(r.id.mmu, mmu);
 }
 
+/*
+ * Small pages are gathered into huge ones and fall apart again, which needs DATA of several. @more: what may be done
+ * where it is allowed.
+ */
+static void huge_pages(const char *accel, u32 more)
+{
+	u32 ops = BIT(PLAN_COLLAPSE) | BIT(PLAN_SPLIT) | BIT(PLAN_PUNCH) | more;
+	struct stress_config c;
+	struct stress_result r;
+
+	if (!config_outside(&c, accel, ops))
+		return;
+	c.machine.bytes = 8 << 20;
+	for (int op = 0; op < PLAN_OP_NR; op++)
+		c.weight[op] = 1;
+	c.steps = 60;
+	run_clean(&c, &r);
+	CHECK_EQ(r.unsupported, 0);
+	for (int op = 0; op < PLAN_OP_NR; op++)
+		if (ops & BIT(op))
+			CHECK_MSG(r.host_ops[op], "%s was done: %s", plan_op_name(op), r.why[op].text);
+}
+
 static void tcg(void)
 {
 	from_outside("tcg", "QEMU TCG");
@@ -81,19 +105,68 @@ static void kvm(void)
 		from_outside("kvm", "KVM ");
 }
 
-/* The oracle's pages move to another process; writes during the move are the guest's alone. */
-static void migrate(void)
+static void collapse_tcg(void)
+{
+	huge_pages("tcg", 0);
+}
+
+static void collapse_kvm(void)
+{
+	if (kvm_here())
+		huge_pages("kvm", 0);
+}
+
+/* The domain's pages go to swap and come back, and move to other frames; the machine is as before. */
+static void where_the_machine_may_be_changed(const char *accel)
+{
+	struct err err = { "" };
+
+	if (guardian_start(&err)) {
+		test_skip("%s", err.text);
+		return;
+	}
+	huge_pages(accel, BIT(PLAN_PAGEOUT) | BIT(PLAN_COMPACT));
+	CHECK_MSG(!guardian_stop(&err), "%s", err.text);
+}
+
+static void pageout_and_compaction_tcg(void)
+{
+	where_the_machine_may_be_changed("tcg");
+}
+
+static void pageout_and_compaction_kvm(void)
+{
+	if (kvm_here())
+		where_the_machine_may_be_changed("kvm");
+}
+
+/*
+ * The oracle's pages move to another process. Under KVM the guest runs meanwhile, and all writes are its own; under
+ * TCG it is suspended.
+ */
+static void migrated(const char *accel)
 {
 	struct stress_config c;
 	struct stress_result r;
 
-	if (!kvm_here() || !config_outside(&c, "kvm", BIT(PLAN_MIGRATE) | BIT(PLAN_PUNCH)))
+	if (!config_outside(&c, accel, BIT(PLAN_MIGRATE) | BIT(PLAN_PUNCH)))
 		return;
 	c.weight[PLAN_PUNCH] = 5;
 	c.steps = 12;
 	run_clean(&c, &r);
 	CHECK_GT(r.host_ops[PLAN_MIGRATE], 0);
 	CHECK_GT(r.host_ops[PLAN_PUNCH], 0);
+}
+
+static void migrate_tcg(void)
+{
+	migrated("tcg");
+}
+
+static void migrate_kvm(void)
+{
+	if (kvm_here())
+		migrated("kvm");
 }
 
 /*
@@ -145,20 +218,19 @@ static void memory_is_plugged_in_and_out(void)
 	qemu_config.machine = "microvm";
 }
 
-/* Each by its reason: shared memory has nothing for KSM, microvm no slot for memory, TCG loses writes. */
+/* Each by its reason: shared memory has nothing for KSM, microvm no slot for memory. */
 static void what_this_memory_cannot_do_has_its_reason(void)
 {
 	struct stress_config c;
 	struct stress_result r;
 
-	const u32 none = BIT(PLAN_MERGE) | BIT(PLAN_PLUG) | BIT(PLAN_MIGRATE);
+	const u32 none = BIT(PLAN_MERGE) | BIT(PLAN_PLUG);
 
 	if (!config_outside(&c, "tcg", none | BIT(PLAN_COLD)))
 		return;
 	c.steps = 30;
 	run_clean(&c, &r);
 	CHECK_EQ(r.unsupported, none);
-	CHECK_STR(r.why[PLAN_MIGRATE].text, "under TCG, QEMU 7.2 loses what the guest writes meanwhile");
 	CHECK_STR(r.why[PLAN_MERGE].text, "KSM passes over shared memory and hugetlb pages");
 	CHECK_STR(r.why[PLAN_PLUG].text, "machine microvm has no memory slots: --machine pc or q35");
 }
@@ -213,7 +285,12 @@ static void a_planted_copy_is_reported(void)
 const struct test_case lab_outside_tests[] = {
 	TEST(tcg),
 	TEST(kvm),
-	TEST(migrate),
+	TEST(collapse_tcg),
+	TEST(collapse_kvm),
+	TEST(pageout_and_compaction_tcg),
+	TEST(pageout_and_compaction_kvm),
+	TEST(migrate_tcg),
+	TEST(migrate_kvm),
 	TEST(restore_tcg),
 	TEST(restore_kvm),
 	TEST(memory_is_plugged_in_and_out),
