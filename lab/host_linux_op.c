@@ -224,6 +224,8 @@ static int begin_collapse(struct host *host, struct range r, struct err *why)
 	ret = advise(host, r, MADV_COLLAPSE, "madvise(MADV_COLLAPSE)", why);
 	if (!l->huge)
 		host_linux_thp_allow(l, false);
+	if (ret == -EINVAL && host->backing != HOST_ANONYMOUS_HUGETLB_2MB) /* there it has another reason */
+		return err_set(why, ret, "madvise(MADV_COLLAPSE): %s: it gets no huge pages here", strerror(-ret));
 	return ret;
 }
 
