@@ -94,6 +94,25 @@ static void hello_under_kvm(void)
 	CHECK_CONTAINS(r->err.text, "tain run: engine qemu, MMU KVM ");
 }
 
+/* Firmware takes seconds where CPL0 is emulated, and is the same for every build. */
+static void firmware_under_kvm(void)
+{
+	if (!PROVE) {
+		test_skip("this build leaves it to the prove build");
+		return;
+	}
+	if (!qemu_or_skip() || !kvm_or_skip())
+		return;
+	for (const char *const *machine = WORDS("pc", "q35"); *machine; machine++) {
+		const struct tain_run *r =
+			TAIN("run", "-e", "qemu", "--accel", "kvm", "--machine", *machine, "hello", "--", "exit=3");
+
+		CHECK_EQ(r->status, 3);
+		CHECK_STR(r->out.text, "hello from vcpu 0 of 1: exit=3\n");
+		CHECK_CONTAINS(r->err.text, "tain run: engine qemu, MMU KVM ");
+	}
+}
+
 static void an_elf_file_of_the_users(void)
 {
 	const char *elf = tain_tree_file("guest/test/probe.elf");
@@ -379,6 +398,7 @@ static void refusals(void)
 const struct test_case cmd_qemu_tests[] = {
 	TEST(hello),
 	TEST(hello_under_kvm),
+	TEST(firmware_under_kvm),
 	TEST(an_elf_file_of_the_users),
 	TEST(time_ends_it),
 	TEST(a_signal_takes_the_domain_down),

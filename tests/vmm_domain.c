@@ -22,21 +22,49 @@ static bool virt_or_skip(void)
 	return false;
 }
 
-static xmlBufferPtr make_xml(bool kvm, bool under, u32 vcpus, const char *name, const char *kernel,
-			     const char *const *extra)
-{
-	struct qemu_vm q = { .kvm = kvm, .layout = { .ram_bytes = 322ul << 20 } };
-	struct qemu_domain d = { .uuid = "12345678-1234-4234-a234-123456789abc" };
-	struct vm vm = { .engine = &engine_qemu, .config = { .vcpus = vcpus }, .priv = &q };
+/* What one domain differs from another by. */
+struct variant {
+	const char *machine, *backing;
+	const char *kernel;
+	u32 vcpus;
+	bool kvm, under_linux;
+	bool second;  /* what another domain migrates to */
+	bool restore; /* from a file, when the balloon held some of its memory */
+};
 
-	snprintf(d.name, sizeof(d.name), "%s", name);
-	return qemu_domain_xml(&(struct qemu_xml){ .vm = &vm,
-						   .kernel = kernel,
-						   .console = "/tmp/tain-1/console",
-						   .initramfs = under ? "/tmp/tain-1/initramfs" : NULL,
-						   .cmdline = under ? "memmap=2M$0x10000000 console=ttyS0" : NULL,
-						   .extra = extra },
-			       &d);
+static const struct variant plain = {
+	.machine = "microvm", .backing = "memfd", .kernel = "/tmp/x.elf", .vcpus = 1, .kvm = true
+};
+
+/* Return: for xmlBufferFree(); the configuration is as before. */
+static xmlBufferPtr make_xml(const struct variant *v)
+{
+	static const char *const extra[] = { "-incoming", "defer", NULL };
+	struct qemu_vm q = { .kvm = v->kvm, .layout = { .ram_bytes = 322ul << 20 } };
+	struct qemu_domain d = { .name = "tain-1-2-0-abcd", .uuid = "12345678-1234-4234-a234-123456789abc" };
+	struct vm vm = { .engine = &engine_qemu, .config = { .vcpus = v->vcpus }, .priv = &q };
+	const struct qemu_config before = qemu_config;
+	struct qemu_xml xml = {
+		.vm = &vm,
+		.kernel = v->kernel,
+		.console = "/tmp/tain-1/console",
+		.extra = v->second ? extra : NULL,
+		.current_kib = v->restore ? 301012 : 0,
+	};
+	char cmdline[QEMU_CMDLINE_BYTES];
+	xmlBufferPtr buffer;
+
+	qemu_config.machine = v->machine;
+	qemu_config.backing = v->backing;
+	qemu_config.under_linux = v->under_linux;
+	if (v->under_linux) {
+		qemu_linux_cmdline(&vm, cmdline, sizeof(cmdline));
+		xml.cmdline = cmdline;
+		xml.initramfs = "/tmp/tain-1/initramfs";
+	}
+	buffer = qemu_domain_xml(&xml, &d);
+	qemu_config = before;
+	return buffer;
 }
 
 static void validate(const char *xml)
@@ -51,29 +79,53 @@ static void validate(const char *xml)
 	unlink(path);
 }
 
+static bool validator_or_skip(void)
+{
+	if (!virt_or_skip())
+		return false;
+	if (!system("command -v virt-xml-validate >/dev/null"))
+		return true;
+	test_skip("virt-xml-validate is not installed");
+	return false;
+}
+
+static void check_variant(const struct variant *v)
+{
+	xmlBufferPtr xml = make_xml(v);
+	const char *text;
+
+	if (!CHECK(xml))
+		return;
+	text = (const char *)virt->xmlBufferContent(xml);
+	validate(text);
+	/* What was asked for is in there, and nothing else. */
+	CHECK_EQ(strstr(text, "<domain type=\"kvm\"") != NULL, v->kvm);
+	CHECK_EQ(strstr(text, "<initrd>") != NULL, v->under_linux);
+	CHECK_EQ(strstr(text, "memmap=") != NULL, v->under_linux);
+	CHECK_EQ(strstr(text, "<maxMemory ") != NULL, !v->under_linux && strcmp(v->machine, "microvm"));
+	CHECK_EQ(strstr(text, "<currentMemory>301012<") != NULL, v->restore);
+	CHECK_EQ(strstr(text, "value=\"-incoming\"") != NULL, v->second);
+	virt->xmlBufferFree(xml);
+}
+
+/* Every combination. In checking builds libvirt validates what it starts, too: see create() in vmm/qemu_domain.c. */
 static void every_domain_is_valid(void)
 {
-	static const char *const extra[] = { "-incoming", "defer", NULL };
-	static const char *const machines[] = { "microvm", "pc", "q35", "pc-q35-7.2" };
-	xmlBufferPtr xml;
+	static const char *const machines[] = { "microvm", "pc", "q35", "pc-i440fx-7.2", "pc-q35-7.2" };
 
-	if (!virt_or_skip())
+	if (!validator_or_skip())
 		return;
-	if (system("command -v virt-xml-validate >/dev/null")) {
-		test_skip("virt-xml-validate is not installed");
-		return;
-	}
-	for (u32 i = 0; i < 32; i++) {
-		qemu_config.machine = machines[i / 8];
-		qemu_config.backing = i & 1 ? "file" : "memfd";
-		xml = make_xml(i & 2, i & 4, i % 16 + 1, "tain-1-2-abcd", "/tmp/a b/<&\"'>.elf", i & 1 ? extra : NULL);
-		if (!CHECK(xml))
-			continue;
-		validate((const char *)virt->xmlBufferContent(xml));
-		virt->xmlBufferFree(xml);
-	}
-	qemu_config.machine = "microvm";
-	qemu_config.backing = "memfd";
+	for (u32 i = 0; i < ARRAY_SIZE(machines) * 16; i++)
+		check_variant(&(struct variant){
+			.machine = machines[i / 16],
+			.backing = i & 1 ? "file" : "memfd",
+			.kernel = i & 1 ? "/tmp/a b/<&\"'>.elf" : "/tmp/x.elf",
+			.vcpus = i % 16 + 1,
+			.kvm = i & 2,
+			.under_linux = i & 4,
+			.restore = i & 8,
+			.second = !(i & 8),
+		});
 }
 
 /* libvirt has no schema for a device alone: its place is in a domain that has slots. */
@@ -82,15 +134,11 @@ static void a_memory_device_is_valid_in_a_domain(void)
 	xmlBufferPtr xml, dimm;
 	const char *text, *end;
 	char whole[8192];
+	const struct variant q35 = { .machine = "q35", .backing = "memfd", .kernel = "/tmp/x.elf", .vcpus = 2 };
 
-	if (!virt_or_skip())
+	if (!validator_or_skip())
 		return;
-	if (system("command -v virt-xml-validate >/dev/null")) {
-		test_skip("virt-xml-validate is not installed");
-		return;
-	}
-	qemu_config.machine = "q35";
-	xml = make_xml(false, false, 2, "tain-1-2-abcd", "/tmp/x.elf", NULL);
+	xml = make_xml(&q35);
 	dimm = qemu_dimm_xml(16 << 20);
 	REQUIRE(xml && dimm);
 	text = (const char *)virt->xmlBufferContent(xml);
@@ -102,7 +150,6 @@ static void a_memory_device_is_valid_in_a_domain(void)
 	}
 	virt->xmlBufferFree(xml);
 	virt->xmlBufferFree(dimm);
-	qemu_config.machine = "microvm";
 }
 
 static void what_the_balloon_left_is_read_back(void)
@@ -128,11 +175,13 @@ static void what_the_balloon_left_is_read_back(void)
 /* What a user's file is called is text, never markup. */
 static void names_are_escaped(void)
 {
+	struct variant v = plain;
 	xmlBufferPtr xml;
 
 	if (!virt_or_skip())
 		return;
-	xml = make_xml(true, false, 1, "tain-x", "/tmp/</kernel><on_crash>&.elf", NULL);
+	v.kernel = "/tmp/</kernel><on_crash>&.elf";
+	xml = make_xml(&v);
 	REQUIRE(xml);
 	CHECK_CONTAINS((const char *)virt->xmlBufferContent(xml), "/tmp/&lt;/kernel&gt;&lt;on_crash&gt;&amp;.elf");
 	virt->xmlBufferFree(xml);

@@ -284,7 +284,8 @@ static int create(struct qemu_vm *q, struct qemu_domain *d, const struct qemu_xm
 	text = (const char *)virt->xmlBufferContent(buffer);
 	if (!saved)
 		d->handle = virt->virDomainCreateXML(q->connection, text,
-						     VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY);
+						     VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY |
+							     (CHECKING ? VIR_DOMAIN_START_VALIDATE : 0));
 	else if (!virt->virDomainRestoreFlags(q->connection, saved, text, VIR_DOMAIN_SAVE_PAUSED))
 		d->handle = virt->virDomainLookupByUUIDString(q->connection, d->uuid);
 	virt->xmlBufferFree(buffer);
