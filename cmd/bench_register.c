@@ -95,31 +95,47 @@ static void print_kind(const struct bench_register_config *c, const struct bench
 	}
 }
 
-static void print_signal(const char *name, const struct hist *sent, const struct hist *computed)
+static void print_percentiles(const struct hist *h, double last)
 {
-	static const double percentiles[] = { 50, 90, 99, 100 };
+	const double percentiles[] = { 50, 99, last };
 
-	fprintf(cmd_out, "  %-8s %7s", name, cmd_count(hist_count(sent)));
 	for (size_t i = 0; i < ARRAY_SIZE(percentiles); i++)
-		fprintf(cmd_out, " %10.1f", (double)hist_percentile(sent, percentiles[i]) / 1e3);
-	if (computed)
-		fprintf(cmd_out, " %15.1f %10.1f", (double)hist_percentile(computed, 50) / 1e3,
-			(double)hist_percentile(computed, 99) / 1e3);
-	fputc('\n', cmd_out);
+		fprintf(cmd_out, " %8.1f", (double)hist_percentile(h, percentiles[i]) / 1e3);
+}
+
+static void print_signal(const char *name, enum signal_way way, const struct signal_times *t)
+{
+	static const char *const ways[SIGNAL_WAYS] = { "signal", "flag", "bare" };
+
+	fprintf(cmd_out, "  %-7s %-6s %6s", name, ways[way], cmd_count(hist_count(&t->part[SIGNAL_WHOLE])));
+	print_percentiles(&t->part[SIGNAL_WHOLE], 100);
+	for (enum signal_part part = SIGNAL_DELIVERY; part < SIGNAL_PARTS && way != SIGNAL_FLAG; part++)
+		print_percentiles(&t->part[part], 100);
+	if (way == SIGNAL_FLAG)
+		fprintf(cmd_out, "%81s", "");
+	fprintf(cmd_out, " %5llu %6llu %6llu\n", (unsigned long long)t->slow, (unsigned long long)t->slow_before,
+		(unsigned long long)t->slow_absent);
 }
 
 static void print_signals(const struct bench_register_config *c, const struct bench_register_result *r)
 {
-	fprintf(cmd_out, "\nsignal to -EINTR at %s VMAs, own; us; %llu came too late\n",
+	fprintf(cmd_out, "\nsignal to -EINTR at %s VMAs, own; us: p50, p99, max; %llu came too late\n",
 		cmd_count(c->counts[c->nr_counts - 1]), (unsigned long long)r->late);
-	fprintf(cmd_out, "  %-8s %7s %10s %10s %10s %10s %15s %10s\n", "variant", "tries", "p50", "p90", "p99", "max",
-		"computed: p50", "p99");
+	fprintf(cmd_out, "  %-7s %-6s %6s %26s %26s %26s %26s %19s\n", "variant", "way", "tries", "whole",
+		"until the handler", "from it on", "computed", "slow before absent");
 	for (int how = 0; how < REGISTER_VARIANTS; how++)
-		print_signal(register_how_table[how].name, &r->sent[how], &r->handled[how]);
-	print_signal("bare", &r->bare, NULL);
+		for (enum signal_way way = 0; way < SIGNAL_WAYS; way++)
+			print_signal(register_how_table[how].name, way, &r->signals[how][way]);
 	fprintf(cmd_out,
-		"  computed: processor time of the registering thread, from the signal's handler on\n"
-		"  bare: to a thread that writes to as much memory for as long: what this machine takes in any case\n");
+		"  flag: the sender sets it, as the kernel's does; nothing is delivered\n"
+		"  bare: a thread that registers nothing, but writes to as much memory for as long: this machine in "
+		"any case\n"
+		"  computed: processor time of the thread, from the handler on\n"
+		"  slow: above %u us; of these: those that were so before the handler ran, and those that were so "
+		"only\n"
+		"    because the thread did not have its processor (other programs, or the host of a virtual "
+		"machine)\n",
+		SIGNAL_BOUND_NS / 1000);
 }
 
 static void print_table(const struct bench_register_config *c, const struct bench_register_result *r)
@@ -140,16 +156,37 @@ static void print_table(const struct bench_register_config *c, const struct benc
 				fprintf(cmd_out, "  %s skipped: %s\n", f->name, f->skip);
 			told = f->skip[0] ? f->skip : told;
 		}
-	if (hist_count(&r->bare))
+	if (hist_count(&r->signals[0][SIGNAL_BARE].part[SIGNAL_WHOLE]))
 		print_signals(c, r);
 }
 
 /* --- the document ------------------------------------------------------------------------- */
 
+static void document_signals(json_t *doc, const struct bench_register_result *r)
+{
+	static const char *const names[SIGNAL_WAYS][SIGNAL_PARTS] = {
+		[SIGNAL_SENT] = { "signal_to_eintr", "signal_to_handler", "handler_to_eintr",
+				  "handler_to_eintr_computed" },
+		[SIGNAL_FLAG] = { "flag_to_eintr" },
+		[SIGNAL_BARE] = { "signal_to_bare_loop", "signal_to_bare_handler" },
+	};
+	char name[60];
+
+	for (int how = 0; how < REGISTER_VARIANTS; how++)
+		for (int way = 0; way < SIGNAL_WAYS; way++)
+			for (int part = 0; part < SIGNAL_PARTS; part++) {
+				const struct hist *h = &r->signals[how][way].part[part];
+
+				if (!hist_count(h) || !names[way][part])
+					continue;
+				snprintf(name, sizeof(name), "%s_%s", names[way][part], register_how_table[how].name);
+				result_histogram(doc, name, "ns", h);
+			}
+}
+
 static json_t *document(const struct bench_register_config *c, const struct bench_register_result *r)
 {
 	json_t *doc = result_new("bench register", NULL, c->seed);
-	char name[40];
 
 	result_counts(doc, r->elapsed_ns, 0, 0);
 	result_option_text(doc, "vmas", opt.vmas);
@@ -166,16 +203,7 @@ static json_t *document(const struct bench_register_config *c, const struct benc
 				if (f->rounds || f->skip[0])
 					result_figure(doc, f);
 			}
-	if (hist_count(&r->bare))
-		result_histogram(doc, "signal_to_bare_loop", "ns", &r->bare);
-	for (int how = 0; how < REGISTER_VARIANTS; how++) {
-		if (!hist_count(&r->sent[how]))
-			continue;
-		snprintf(name, sizeof(name), "signal_to_eintr_%s", register_how_table[how].name);
-		result_histogram(doc, name, "ns", &r->sent[how]);
-		snprintf(name, sizeof(name), "handler_to_eintr_%s", register_how_table[how].name);
-		result_histogram(doc, name, "ns", &r->handled[how]);
-	}
+	document_signals(doc, r);
 	return doc;
 }
 

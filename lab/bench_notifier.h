@@ -47,13 +47,39 @@ enum register_figure {
 	REGISTER_FIGURE_FLAT = REGISTER_FIGURE_PEER + REGISTER_KIND_NR,
 	REGISTER_FIGURE_SECTION,
 	REGISTER_FIGURE_SIGNAL, /* one per variant that locks */
-	REGISTER_FIGURE_NR = REGISTER_FIGURE_SIGNAL + REGISTER_VARIANTS
+	REGISTER_FIGURE_HANDLED = REGISTER_FIGURE_SIGNAL + REGISTER_VARIANTS,
+	REGISTER_FIGURE_NR = REGISTER_FIGURE_HANDLED + REGISTER_VARIANTS
 };
 
 #define REGISTER_COUNTS_MAX 8
 #define REGISTER_COUNT_MAX 4000000u
-/* Above it one address space lives at a time, and those of kind `own` alone unless others are asked for. */
+/* Above it one address space is locked at a time, and those of kind `own` alone unless others are asked for. */
 #define REGISTER_MANY 100000u
+
+/* How a registration is told to end, turn by turn. */
+enum signal_way {
+	SIGNAL_SENT, /* a signal, whose handler notes it */
+	SIGNAL_FLAG, /* its sender notes it, as the kernel's does: nothing has to be delivered */
+	SIGNAL_BARE, /* a signal, to a thread that writes to as much memory for as long: what the machine takes */
+	SIGNAL_WAYS
+};
+
+/* Nanoseconds. */
+enum signal_part {
+	SIGNAL_WHOLE,	 /* from the sending to the return of -EINTR */
+	SIGNAL_DELIVERY, /* ... to the handler's first line */
+	SIGNAL_HANDLED,	 /* from there on */
+	SIGNAL_COMPUTED, /* of that: processor time of the thread */
+	SIGNAL_PARTS
+};
+#define SIGNAL_BOUND_NS 100000u
+
+struct signal_times {
+	struct hist part[SIGNAL_PARTS];
+	u64 slow;	 /* whole ones above the bound; of these: */
+	u64 slow_before; /* those that were above it before the handler ran */
+	u64 slow_absent; /* those that were not, but for the time that one of the threads did not have its processor */
+};
 
 struct bench_register_config {
 	u32 counts[REGISTER_COUNTS_MAX]; /* of VMAs, upwards */
@@ -70,12 +96,11 @@ struct bench_register_config {
 };
 
 struct bench_register_result {
-	/* Nanoseconds; a round's value is the fastest of what fits in a few milliseconds. */
+	/* Nanoseconds; a round's value is the fastest of what fits in a few milliseconds; by section the median of 63.
+	 */
 	struct figure cases[REGISTER_COUNTS_MAX][REGISTER_KIND_NR][REGISTER_HOW_NR];
-	struct hist bare; /* signals to a thread that writes to as much memory for as long: the machine's own time */
-	struct hist sent[REGISTER_VARIANTS];	/* from the signal's sending to -EINTR */
-	struct hist handled[REGISTER_VARIANTS]; /* from its handler to -EINTR, time of the registering thread */
-	u64 late;				/* signals that came when registration was over */
+	struct signal_times signals[REGISTER_VARIANTS][SIGNAL_WAYS];
+	u64 late; /* signals that came when registration was over */
 	struct figure figure[REGISTER_FIGURE_NR];
 	u64 elapsed_ns;
 };
@@ -114,20 +139,22 @@ int peer_kvm_open(struct err *why);
 int peer_kvm_create(int kvm, double *ns, struct err *err);
 
 /*
- * Interrupt registrations on @mm by a signal, at moments spread over @typical_ns, until
- * @tries were ended by it; look now and then whether the mm can still be locked.
- * Return: 0; -EINTR (told to stop); -errno with one line in @err.
+ * Interrupt registrations on @mm each way in turn, at moments spread over @typical_ns,
+ * until @tries were ended by a signal; look now and then whether the mm can still be
+ * locked. Return: 0; -EINTR (told to stop); -errno with one line in @err.
  */
 struct bench_signals {
-	struct mm_struct *mm; /* NULL: nothing is registered, the thread writes to memory and looks for its signal */
-	u64 bytes;	      /* of that; a power of two */
+	struct mm_struct *mm;
+	u64 bytes; /* what a bare thread writes to; a power of two */
 	u32 tries;
 	u64 typical_ns;
 	struct rng *rng;
 	const u32 *stop;
-	struct hist *sent, *handled;
+	struct signal_times *times; /* one per way */
 	u64 late;
 };
+int signal_times_init(struct signal_times *times); /* 0; -ENOMEM. Destroy it, whatever is returned */
+void signal_times_destroy(struct signal_times *times);
 int bench_signals_run(struct bench_signals *s, struct err *err);
 
 /* --- invalidate ------------------------------------------------------------------------ */

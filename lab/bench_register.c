@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bench register: see lab/bench_notifier.h. The address spaces of one number and kind
- * live side by side and take turns within a round, the peer with them, unless they
- * are large.
+ * that are locked live side by side and take turns within a round, the peer with them,
+ * unless they are large; then those of one kind that admit by section, of every number.
  */
 #include "lab/bench_notifier.h"
 
+#include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,6 +22,7 @@
 #define SAMPLE_NS (5 * NSEC_PER_MSEC) /* then enough, if there are SAMPLE_MIN ... */
 #define SAMPLE_MIN 5
 #define SAMPLE_LONG_NS (50 * NSEC_PER_MSEC) /* ... and then in any case */
+#define SECTIONS_NS (200 * NSEC_PER_MSEC)   /* then the bystander need not run */
 #define ARENA_SLACK (16ull << 20)
 #define BARE_BYTES 128ull /* per VMA: a line of it and one of its lock */
 #define BARE_MAX (128ull << 20)
@@ -36,7 +39,8 @@ struct register_run {
 	u32 count; /* index */
 	enum register_kind kind;
 	enum register_how first, last;
-	struct mm_struct *mm[REGISTER_VARIANTS + 1];
+	struct mm_struct *mm[REGISTER_VARIANTS];
+	struct mm_struct *sections[REGISTER_COUNTS_MAX];
 };
 
 static bool stopped(const struct register_run *r)
@@ -85,9 +89,8 @@ static int build_split(struct register_run *r, struct mm_struct *mm, u32 count, 
 	return ret;
 }
 
-static int build(struct register_run *r, enum register_how how, struct err *err)
+static int build(struct register_run *r, enum register_how how, u32 count, struct mm_struct **mm, struct err *err)
 {
-	u32 count = r->config->counts[r->count];
 	struct mm_options options = {
 		.mm_lock = how == REGISTER_SECTION ? NULL : register_how_table[how].name,
 		.admission = how == REGISTER_SECTION ? "section" : "mm_lock",
@@ -97,13 +100,13 @@ static int build(struct register_run *r, enum register_how how, struct err *err)
 
 	if (ret)
 		return ret;
-	ret = mm_create_with(r->arena, &options, &r->mm[how]);
+	ret = mm_create_with(r->arena, &options, mm);
 	if (ret)
 		return err_set(err, ret, "an address space with %s: %s", register_how_table[how].name, strerror(-ret));
 	if (r->kind == REGISTER_OWN)
-		ret = build_own(r, r->mm[how], count);
+		ret = build_own(r, *mm, count);
 	else
-		ret = build_split(r, r->mm[how], count, r->kind == REGISTER_SHARED);
+		ret = build_split(r, *mm, count, r->kind == REGISTER_SHARED);
 	return ret && ret != -EINTR ? err_set(err, ret, "%u VMAs: %s", count, strerror(-ret)) : ret;
 }
 
@@ -144,25 +147,101 @@ static int sample(struct mm_struct *mm, double *ns, struct err *err)
 	return 0;
 }
 
+/* Alone in its process a thread gets its barrier for nothing: let there be another. */
+struct bystander {
+	struct thread thread;
+	u32 stop;
+	u32 steps;
+};
+
 static void bystander(void *arg)
 {
-	while (!READ_ONCE(*(u32 *)arg))
-		cpu_relax();
+	struct bystander *b = arg;
+
+	while (!READ_ONCE(b->stop))
+		WRITE_ONCE(b->steps, b->steps + 1);
 }
 
-/* Alone in its process a thread gets its barrier for nothing: let there be another. */
-static int sample_section(struct mm_struct *mm, double *ns, struct err *err)
+static int compare_u64(const void *a, const void *b)
 {
-	struct thread thread;
-	u32 stop = 0;
-	int ret = thread_create(&thread, "bystander", -1, bystander, &stop);
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
 
-	if (ret)
-		return err_set(err, ret, "cannot start a thread: %s", strerror(-ret));
+	return x < y ? -1 : x > y;
+}
+
+/* One that the bystander ran beside; or after @deadline, any: there may be one processor. */
+static int sample_section(struct mm_struct *mm, const struct bystander *b, u64 deadline, u64 *ns, struct err *err)
+{
+	struct mmu_notifier subscription = { .ops = &nothing_ops };
+	bool beside;
+
+	do {
+		u32 steps = READ_ONCE(b->steps);
+		u64 begin = cycles();
+		int ret = mmu_notifier_register(&subscription, mm_notifier(mm));
+
+		*ns = cycles_to_ns(cycles() - begin);
+		beside = READ_ONCE(b->steps) != steps;
+		if (ret)
+			return err_set(err, ret, "registration by section: %s", strerror(-ret));
+		mmu_notifier_unregister(&subscription, mm_notifier(mm));
+	} while (!beside && clock_ns() < deadline);
+	return 0;
+}
+
+/*
+ * By section: the numbers of VMAs take turns, registration by registration, and the value
+ * is the middle one. Most of it is an interrupt to the processor of the bystander: a
+ * fastest one would be of a moment when that had none.
+ */
+static int sample_sections(struct register_run *r, const struct bystander *b, double *ns, struct err *err)
+{
+	static u64 took[REGISTER_COUNTS_MAX][SAMPLE_MAX];
+	u64 deadline = clock_ns() + SECTIONS_NS;
+	int ret = 0;
+
+	for (u32 n = 0; n < SAMPLE_MAX; n++)
+		for (u32 i = 0; i < r->config->nr_counts && !ret; i++)
+			if (r->sections[i])
+				ret = sample_section(r->sections[i], b, deadline, &took[i][n], err);
+	for (u32 i = 0; i < r->config->nr_counts; i++) {
+		qsort(took[i], SAMPLE_MAX, sizeof(took[i][0]), compare_u64);
+		ns[i] = (double)took[i][SAMPLE_MAX / 2];
+	}
+	return ret;
+}
+
+/* Keep the calling thread where it is. Return: another processor that it may use; -1: there is none. */
+static int pin_here(void)
+{
+	int here = sched_getcpu(), other = -1;
+	cpu_set_t allowed;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return -1;
+	for (int cpu = 0; cpu < CPU_SETSIZE && other < 0; cpu++)
+		if (cpu != here && CPU_ISSET(cpu, &allowed))
+			other = cpu;
+	if (other >= 0)
+		thread_pin(here);
+	return other;
+}
+
+static int sections_round(struct register_run *r, double *ns, struct err *err)
+{
+	struct bystander b = { .stop = 0 };
+	int ret = thread_create(&b.thread, "bystander", pin_here(), bystander, &b);
+
+	if (ret) {
+		err_set(err, ret, "cannot start a thread: %s", strerror(-ret));
+		goto unpin;
+	}
 	thread_sleep_ns(NSEC_PER_MSEC);
-	ret = sample(mm, ns, err);
-	WRITE_ONCE(stop, 1);
-	thread_join(&thread);
+	ret = sample_sections(r, &b, ns, err);
+	WRITE_ONCE(b.stop, 1);
+	thread_join(&b.thread);
+unpin:
+	thread_pin(-1);
 	return ret;
 }
 
@@ -180,10 +259,7 @@ static int one_round(struct register_run *r, bool kvm, double base, struct err *
 
 	for (enum register_how how = r->first; how <= r->last; how++) {
 		ret = tell(r, register_how_table[how].name);
-		if (!ret && how == REGISTER_SECTION)
-			ret = sample_section(r->mm[how], &ns, err);
-		else if (!ret)
-			ret = sample(r->mm[how], &ns, err);
+		ret = ret ?: sample(r->mm[how], &ns, err);
 		if (ret)
 			return ret;
 		figure_add(case_of(r, how), ns, 0);
@@ -197,50 +273,22 @@ static int one_round(struct register_run *r, bool kvm, double base, struct err *
 	return ret;
 }
 
-/*
- * What a signal takes here in any case, at a thread that is as long at it and touches as
- * much: longer than its slice of the processor, on a busy machine. The first variant
- * brings it along.
- */
-static int bare_signals(struct register_run *r, u64 typical_ns, struct err *err)
-{
-	u64 bytes = PAGE_SIZE;
-
-	struct hist computed = { 0 };
-	struct bench_signals s = {
-		.tries = r->config->signals,
-		.typical_ns = typical_ns,
-		.rng = &r->rng,
-		.stop = r->config->stop,
-		.sent = &r->result->bare,
-		.handled = &computed,
-	};
-	int ret = hist_init(&computed);
-
-	while (bytes < r->config->counts[r->count] * BARE_BYTES && bytes < BARE_MAX)
-		bytes *= 2;
-	s.bytes = bytes;
-	ret = ret ?: bench_signals_run(&s, err);
-	hist_destroy(&computed);
-	return ret;
-}
-
 static int signals(struct register_run *r, enum register_how how, struct err *err)
 {
 	const struct figure *c = case_of(r, how);
 	struct bench_signals s = {
 		.mm = r->mm[how],
+		.bytes = PAGE_SIZE,
 		.tries = r->config->signals,
 		.typical_ns = (u64)(figure_median(c, c->value) * 0.8),
 		.rng = &r->rng,
 		.stop = r->config->stop,
-		.sent = &r->result->sent[how],
-		.handled = &r->result->handled[how],
+		.times = r->result->signals[how],
 	};
 	int ret = tell(r, "signals");
 
-	if (how == REGISTER_MARKS)
-		ret = ret ?: bare_signals(r, s.typical_ns, err);
+	while (s.bytes < r->config->counts[r->count] * BARE_BYTES && s.bytes < BARE_MAX)
+		s.bytes *= 2;
 	ret = ret ?: bench_signals_run(&s, err);
 	r->result->late += s.late;
 	return ret;
@@ -258,8 +306,7 @@ static int measure_batch(struct register_run *r, bool kvm, double base, struct e
 	for (u32 round = 0; round < r->config->rounds && !ret; round++)
 		ret = one_round(r, kvm, base, err);
 	for (enum register_how how = r->first; how <= r->last && interrupt && !ret; how++)
-		if (how < REGISTER_VARIANTS)
-			ret = signals(r, how, err);
+		ret = signals(r, how, err);
 	return ret;
 }
 
@@ -294,7 +341,7 @@ static int run_batch(struct register_run *r, struct err *err)
 	int ret = 0;
 
 	for (enum register_how how = r->first; how <= r->last && !ret; how++)
-		ret = build(r, how, err);
+		ret = build(r, how, r->config->counts[r->count], &r->mm[how], err);
 	if (r->first == REGISTER_MARKS && !ret)
 		ret = peer_begin(r, &vmas, &base, err);
 	ret = ret ?: measure_batch(r, vmas.start, base, err);
@@ -315,6 +362,33 @@ static bool wanted(const struct bench_register_config *c, u32 count, int kind)
 	return c->kinds[kind] && (c->counts[count] <= REGISTER_MANY || kind == REGISTER_OWN || !c->many_own_only);
 }
 
+/* Those of one kind. */
+static int run_sections(struct register_run *r, struct err *err)
+{
+	const struct bench_register_config *c = r->config;
+	double ns[REGISTER_COUNTS_MAX];
+	int ret = 0;
+
+	for (u32 i = 0; i < c->nr_counts && !ret; i++)
+		if (wanted(c, i, r->kind))
+			ret = build(r, REGISTER_SECTION, c->counts[i], &r->sections[i], err);
+	for (u32 round = 0; round < c->rounds && !ret; round++) {
+		ret = tell(r, register_how_table[REGISTER_SECTION].name);
+		ret = ret ?: sections_round(r, ns, err);
+		for (u32 i = 0; i < c->nr_counts && !ret; i++)
+			if (r->sections[i]) {
+				figure_add(&r->result->cases[i][r->kind][REGISTER_SECTION], ns[i], 0);
+				r->done++;
+			}
+	}
+	for (u32 i = 0; i < c->nr_counts; i++) {
+		if (r->sections[i])
+			mmput(r->sections[i]);
+		r->sections[i] = NULL;
+	}
+	return ret;
+}
+
 static int run_all(struct register_run *r, struct err *err)
 {
 	const struct bench_register_config *c = r->config;
@@ -322,16 +396,19 @@ static int run_all(struct register_run *r, struct err *err)
 
 	for (r->count = 0; r->count < c->nr_counts; r->count++)
 		for (r->kind = 0; r->kind < REGISTER_KIND_NR; r->kind++) {
-			u32 step = c->counts[r->count] > REGISTER_MANY ? 1 : REGISTER_KVM;
+			u32 step = c->counts[r->count] > REGISTER_MANY ? 1 : REGISTER_VARIANTS;
 
 			if (!wanted(c, r->count, r->kind))
 				continue;
-			for (u32 how = 0; how < REGISTER_KVM && !ret; how += step) {
+			for (u32 how = 0; how < REGISTER_VARIANTS && !ret; how += step) {
 				r->first = how;
 				r->last = how + step - 1;
 				ret = run_batch(r, err);
 			}
 		}
+	for (r->kind = 0; r->kind < REGISTER_KIND_NR && !ret; r->kind++)
+		if (c->kinds[r->kind])
+			ret = run_sections(r, err);
 	return ret;
 }
 
@@ -352,34 +429,33 @@ static int init_result(struct register_run *r, struct err *err)
 				f->unit = "ns";
 			}
 		}
-	if (hist_init(&result->bare))
-		return err_set(err, -ENOMEM, "no memory for the histograms");
 	for (int how = 0; how < REGISTER_VARIANTS; how++)
-		if (hist_init(&result->sent[how]) || hist_init(&result->handled[how]))
-			return err_set(err, -ENOMEM, "no memory for the histograms");
+		for (int way = 0; way < SIGNAL_WAYS; way++)
+			if (signal_times_init(&result->signals[how][way]))
+				return err_set(err, -ENOMEM, "no memory for the histograms");
 	return 0;
 }
 
 void bench_register_destroy(struct bench_register_result *result)
 {
-	hist_destroy(&result->bare);
-	for (int how = 0; how < REGISTER_VARIANTS; how++) {
-		hist_destroy(&result->sent[how]);
-		hist_destroy(&result->handled[how]);
-	}
+	for (int how = 0; how < REGISTER_VARIANTS; how++)
+		for (int way = 0; way < SIGNAL_WAYS; way++)
+			signal_times_destroy(&result->signals[how][way]);
 }
 
 int bench_register_run(const struct bench_register_config *config, struct bench_register_result *result,
 		       struct err *err)
 {
 	struct register_run r = { .config = config, .result = result };
-	/* A leaf table per 512 pages, two pages per VMA at most, for each of a batch. */
-	u64 most = config->counts[config->nr_counts - 1], arena, start = clock_ns();
+	u64 most = config->counts[config->nr_counts - 1] * (u64)REGISTER_VARIANTS, sum = 0, arena, start = clock_ns();
 	int ret = init_result(&r, err);
 
 	if (ret)
 		return ret;
-	arena = (most / 256 + 1) * PAGE_SIZE * (REGISTER_VARIANTS + 1) + ARENA_SLACK;
+	for (u32 i = 0; i < config->nr_counts; i++)
+		sum += config->counts[i];
+	/* A leaf table per 512 pages, two pages per VMA at most, for those that live at a time. */
+	arena = (max(most, sum) / 256 + REGISTER_COUNTS_MAX) * PAGE_SIZE + ARENA_SLACK;
 	ret = frame_arena_create(arena, &r.arena);
 	if (ret)
 		return err_set(err, ret, "an arena of %llu MiB: %s", (unsigned long long)(arena >> 20), strerror(-ret));

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From a signal to -EINTR: one thread registers, another sends it a real signal at a
- * random moment, whose handler notes it for mm_lock to find.
+ * From a signal to -EINTR: one thread registers, another ends it at a random moment.
  *
  *   sender                  registrar
  *   ------                  ---------
@@ -10,8 +9,12 @@
  *                             ... -EINTR
  *   done == n?        <-    done = n
  *
- * `sent` is the time from tgkill to -EINTR, with all that the machine does meanwhile;
- * `handled` what the registrar computed from its handler to -EINTR.
+ * Three ways, turn by turn: a signal; the flag that its handler sets, set by the sender,
+ * as the kernel's own sender does; and a signal to the same thread while it registers
+ * nothing, but writes to as much memory for as long and looks for its signal.
+ *
+ * Where the time went: what passed until the handler ran is the machine's; so is what a
+ * thread was not given of its processor, by the difference of its two clocks.
  */
 #include <signal.h>
 #include <string.h>
@@ -30,22 +33,34 @@
 #define CHECK_EVERY 20
 #define ELSEWHERE (TAIN_TASK_SIZE / 2)
 
+struct moment {
+	u64 ns;
+	u64 cpu_ns; /* the registrar's processor time */
+};
+
 struct registrar {
 	struct mm_struct *mm;
-	u8 *memory; /* these two: without an mm */
+	u8 *memory; /* these two: for SIGNAL_BARE */
 	u64 bytes;
 	struct mmu_notifier subscription;
 	struct thread thread;
-	int tid; /* written before armed */
+	enum signal_way way; /* under turn */
 	u32 turn, armed, done;
 	bool quit;
-	int ret; /* these three under done */
-	u64 end_ns;
-	u64 end_cpu_ns;
+	int ret; /* these two under done */
+	struct moment end;
 };
 
-static u64 handled_cpu_ns; /* by the handler; 0: it has not run */
+/* One turn. */
+struct turn {
+	struct moment sent, handled, end;
+	u64 sender_absent_ns; /* the sender did not have its processor for so long, while it sent */
+};
 
+static struct moment in_handler;
+static u32 handled; /* guards it */
+
+/* Of the calling thread. */
 static u64 cpu_ns(void)
 {
 	struct timespec ts;
@@ -54,10 +69,17 @@ static u64 cpu_ns(void)
 	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
 }
 
+static u64 since(u64 from, u64 to)
+{
+	return to > from ? to - from : 0;
+}
+
 static void on_signal(int sig)
 {
+	in_handler.ns = clock_ns(); /* first of all */
 	thread_signal_note();
-	smp_store_release(&handled_cpu_ns, max(cpu_ns(), (u64)1)); /* pairs with the acquire in interrupt() */
+	in_handler.cpu_ns = cpu_ns();
+	smp_store_release(&handled, 1); /* pairs with the acquire in take_turn() */
 }
 
 static int nothing_start(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
@@ -85,44 +107,68 @@ static void registrar(void *arg)
 {
 	struct registrar *r = arg;
 
-	r->tid = (int)syscall(SYS_gettid);
 	for (u32 turn = 1;; turn++) {
-		while (smp_load_acquire(&r->turn) != turn) /* pairs with the releases in interrupt() and the end */
+		while (smp_load_acquire(&r->turn) != turn) /* pairs with the releases in take_turn() and the end */
 			thread_yield();
 		if (READ_ONCE(r->quit))
 			return;
 		thread_signal_clear();
-		smp_store_release(&r->armed, turn); /* pairs with the acquire in interrupt() */
-		r->ret = r->mm ? mmu_notifier_register(&r->subscription, mm_notifier(r->mm))
-			       : look_only(r->memory, r->bytes);
-		r->end_ns = clock_ns();
-		r->end_cpu_ns = cpu_ns();
+		smp_store_release(&r->armed, turn); /* pairs with the acquire in take_turn() */
+		r->ret = r->way == SIGNAL_BARE ? look_only(r->memory, r->bytes)
+					       : mmu_notifier_register(&r->subscription, mm_notifier(r->mm));
+		r->end.ns = clock_ns();
+		r->end.cpu_ns = cpu_ns();
 		if (!r->ret)
 			mmu_notifier_unregister(&r->subscription, mm_notifier(r->mm));
-		smp_store_release(&r->done, turn); /* pairs with the acquire in interrupt() */
+		smp_store_release(&r->done, turn); /* pairs with the acquire in take_turn() */
 	}
 }
 
-/* One turn. Return: what registration said; *@sent: from the sending to its end. */
-static int interrupt(struct registrar *r, u64 delay_ns, u64 *sent, u64 *handled)
+/* Return: what registration said. */
+static int take_turn(struct registrar *r, enum signal_way way, u64 delay_ns, struct turn *t)
 {
+	struct moment before;
 	u32 turn = r->turn + 1;
 	u64 start;
 
-	WRITE_ONCE(handled_cpu_ns, 0);
+	WRITE_ONCE(handled, way == SIGNAL_FLAG);
+	r->way = way;
 	smp_store_release(&r->turn, turn);
 	while (smp_load_acquire(&r->armed) != turn)
 		cpu_relax();
 	start = clock_ns();
 	while (clock_ns() - start < delay_ns)
 		cpu_relax();
-	start = clock_ns();
-	syscall(SYS_tgkill, getpid(), r->tid, SIGNAL);
-	while (smp_load_acquire(&r->done) != turn || !smp_load_acquire(&handled_cpu_ns))
+	before.cpu_ns = cpu_ns();
+	before.ns = clock_ns();
+	t->sent.cpu_ns = thread_cpu_ns(&r->thread);
+	t->sent.ns = clock_ns();
+	if (way == SIGNAL_FLAG)
+		thread_signal_send(&r->thread);
+	else
+		syscall(SYS_tgkill, getpid(), r->thread.tid, SIGNAL);
+	t->sender_absent_ns = since(cpu_ns() - before.cpu_ns, clock_ns() - before.ns);
+	while (smp_load_acquire(&r->done) != turn || !smp_load_acquire(&handled))
 		thread_yield();
-	*sent = r->end_ns - start;
-	*handled = r->end_cpu_ns > handled_cpu_ns ? r->end_cpu_ns - handled_cpu_ns : 0;
+	t->handled = way == SIGNAL_FLAG ? t->sent : in_handler;
+	t->end = r->end;
 	return r->ret;
+}
+
+static void note_turn(struct signal_times *times, const struct turn *t)
+{
+	u64 whole = since(t->sent.ns, t->end.ns), before = since(t->sent.ns, t->handled.ns);
+	u64 absent = max(since(since(t->sent.cpu_ns, t->end.cpu_ns), whole), t->sender_absent_ns);
+
+	hist_add(&times->part[SIGNAL_WHOLE], whole);
+	hist_add(&times->part[SIGNAL_DELIVERY], before);
+	hist_add(&times->part[SIGNAL_HANDLED], since(t->handled.ns, t->end.ns));
+	hist_add(&times->part[SIGNAL_COMPUTED], since(t->handled.cpu_ns, t->end.cpu_ns));
+	if (whole <= SIGNAL_BOUND_NS)
+		return;
+	times->slow++;
+	times->slow_before += before > SIGNAL_BOUND_NS;
+	times->slow_absent += since(absent, whole) <= SIGNAL_BOUND_NS;
 }
 
 /* Another thread can take every lock, and each on its own: whatever was left held would hold this up for ever. */
@@ -131,8 +177,6 @@ static int check_unlocked(struct mm_struct *mm, struct err *err)
 	struct mmu_notifier subscription = { .ops = &nothing_ops };
 	int ret;
 
-	if (!mm)
-		return 0;
 	ret = mmu_notifier_register(&subscription, mm_notifier(mm));
 	if (ret)
 		return err_set(err, ret, "registration after -EINTR failed: %s", strerror(-ret));
@@ -145,24 +189,43 @@ static int check_unlocked(struct mm_struct *mm, struct err *err)
 
 static int interrupt_all(struct bench_signals *s, struct registrar *r, struct err *err)
 {
-	u64 sent, handled;
+	const struct hist *counted = &s->times[SIGNAL_SENT].part[SIGNAL_WHOLE];
 	int ret = 0;
 
-	for (u32 i = 0; i < 4 * s->tries && hist_count(s->sent) < s->tries && !ret; i++) {
-		if (s->stop && READ_ONCE(*s->stop))
-			return -EINTR;
-		ret = interrupt(r, rng_below(s->rng, s->typical_ns + 1), &sent, &handled);
-		if (ret && ret != -EINTR)
-			return err_set(err, ret, "registration under a signal: %s", strerror(-ret));
-		if (!ret)
-			s->late++;
-		if (ret == -EINTR) {
-			hist_add(s->sent, sent);
-			hist_add(s->handled, handled);
+	for (u32 i = 0; i < 4 * s->tries && hist_count(counted) < s->tries && !ret; i++) {
+		u64 delay_ns = rng_below(s->rng, s->typical_ns + 1);
+
+		for (enum signal_way way = 0; way < SIGNAL_WAYS; way++) {
+			struct turn turn;
+
+			if (s->stop && READ_ONCE(*s->stop))
+				return -EINTR;
+			ret = take_turn(r, way, delay_ns, &turn);
+			if (ret && ret != -EINTR)
+				return err_set(err, ret, "registration under a signal: %s", strerror(-ret));
+			if (ret)
+				note_turn(&s->times[way], &turn);
+			else
+				s->late++;
 		}
 		ret = i % CHECK_EVERY ? 0 : check_unlocked(s->mm, err);
 	}
 	return ret ?: check_unlocked(s->mm, err);
+}
+
+int signal_times_init(struct signal_times *times)
+{
+	int ret = 0;
+
+	for (int i = 0; i < SIGNAL_PARTS; i++)
+		ret = ret ?: hist_init(&times->part[i]);
+	return ret;
+}
+
+void signal_times_destroy(struct signal_times *times)
+{
+	for (int i = 0; i < SIGNAL_PARTS; i++)
+		hist_destroy(&times->part[i]);
 }
 
 int bench_signals_run(struct bench_signals *s, struct err *err)
@@ -171,11 +234,9 @@ int bench_signals_run(struct bench_signals *s, struct err *err)
 	struct registrar r = { .mm = s->mm, .subscription.ops = &nothing_ops, .bytes = s->bytes };
 	int ret;
 
-	if (!s->mm) {
-		r.memory = mem_alloc_aligned(PAGE_SIZE, s->bytes);
-		if (!r.memory)
-			return err_set(err, -ENOMEM, "no memory for a thread that looks for its signal");
-	}
+	r.memory = mem_alloc_aligned(PAGE_SIZE, s->bytes);
+	if (!r.memory)
+		return err_set(err, -ENOMEM, "no memory for a thread that looks for its signal");
 	if (sigaction(SIGNAL, &action, &before)) {
 		ret = err_set(err, -errno, "sigaction: %s", strerror(errno));
 		goto free;

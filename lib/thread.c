@@ -223,17 +223,25 @@ static char thread_state(u32 tid)
 	return at && at[1] ? at[2] : 0;
 }
 
-void thread_get_usage(const struct thread *thread, struct thread_usage *usage)
+u64 thread_cpu_ns(const struct thread *thread)
 {
-	u32 tid = READ_ONCE(thread->tid);
 	struct timespec ts;
 	clockid_t clock;
 
+	if (pthread_getcpuclockid((pthread_t)thread->handle, &clock) || clock_gettime(clock, &ts))
+		return 0;
+	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
+}
+
+void thread_get_usage(const struct thread *thread, struct thread_usage *usage)
+{
+	u32 tid = READ_ONCE(thread->tid);
+
 	*usage = (struct thread_usage){ 0 };
-	if (!tid || pthread_getcpuclockid((pthread_t)thread->handle, &clock) || clock_gettime(clock, &ts))
+	if (!tid)
 		return;
-	usage->cpu_ns = (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
-	usage->runnable = thread_state(tid) == 'R';
+	usage->cpu_ns = thread_cpu_ns(thread);
+	usage->runnable = usage->cpu_ns && thread_state(tid) == 'R';
 }
 
 int thread_pin(int cpu)

@@ -50,6 +50,9 @@ struct thread_usage {
 /* Of a thread between thread_create() and thread_join(). What cannot be read is 0 and false. */
 void thread_get_usage(const struct thread *thread, struct thread_usage *usage);
 
+/* Of the same, the first alone: one system call. 0: cannot be read. */
+u64 thread_cpu_ns(const struct thread *thread);
+
 const char *thread_name(void); /* THREAD_NAME_BYTES may be read */
 void thread_yield(void);
 void thread_sleep_ns(u64 ns);

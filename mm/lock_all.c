@@ -167,14 +167,39 @@ static void round_begin(const struct mm_lock_variant *variant)
 	smp_store_release(&mm_all_locks.round, mm_all_locks.round + 1);
 }
 
-static void round_end(void)
+/*
+ * Of a round that a signal ended: its callback is still to be asked for, which is work for
+ * a thread that has to be woken. By the next round, or by mm_lock_settle(): never more than one.
+ */
+static struct rcu_head *owed;
+
+void mm_lock_settle(void)
 {
+	struct rcu_head *head = xchg(&owed, NULL);
+
+	if (head)
+		call_rcu(head, head->func);
+}
+
+static void round_end(bool hurry)
+{
+	const struct mm_lock_variant *variant = mm_all_locks.variant;
+	struct rcu_head *head;
+
 	check_let_go();
 	/* Lets go of all of them. Pairs with the acquire in rmap_in_round(). */
 	smp_store_release(&mm_all_locks.round, mm_all_locks.round + 1);
 	wake_up_all(&mm_all_locks.wait);
-	if (mm_all_locks.variant->forget)
-		mm_all_locks.variant->forget();
+	head = variant->forget ? variant->forget() : NULL;
+	if (!head)
+		return;
+	if (!hurry) {
+		call_rcu(head, variant->free);
+		return;
+	}
+	head->func = variant->free;
+	head = xchg(&owed, head);
+	ASSERT(!head); /* take_all() has settled it */
 }
 
 /* --- passes ------------------------------------------------------------------------ */
@@ -291,11 +316,12 @@ static int take_all(struct mm_struct *mm, const struct mm_lock_variant *variant,
 		goto unlock;
 	if (mutant(MUTANT_N3_NO_RMAP_LOCKS) && killable)
 		return 0; /* catalogue 1: sections under rmap locks go on */
+	mm_lock_settle();
 	round_begin(variant);
 	err = variant->take(mm, killable);
 	if (!err)
 		return 0;
-	round_end();
+	round_end(err == -EINTR);
 	mm->policy->unlock_all(mm);
 unlock:
 	mutex_unlock(&mm_all_locks.mutex);
@@ -305,7 +331,7 @@ unlock:
 static void drop_all(struct mm_struct *mm, bool killable)
 {
 	if (!(mutant(MUTANT_N3_NO_RMAP_LOCKS) && killable))
-		round_end();
+		round_end(false);
 	mm->policy->unlock_all(mm);
 	mutex_unlock(&mm_all_locks.mutex);
 }

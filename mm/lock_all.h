@@ -10,7 +10,8 @@
  *   sorted   is next to itself       a binary search        three pointers per VMA
  *
  * Whichever: letting go is one store (struct rmap_lock), so that a registration which a
- * signal ends after a million objects has nothing to undo.
+ * signal ends after a million objects has nothing to undo. Nor does it wake the thread that
+ * frees its arrays, whose barrier and munmap() would meet it on its way out.
  */
 #ifndef MM_LOCK_ALL_H
 #define MM_LOCK_ALL_H
@@ -30,8 +31,12 @@ struct mm_lock_variant {
 	int (*take)(struct mm_struct *mm, bool killable);
 	/* Was it taken in the round? Context: its sem; an RCU reader; the round may end meanwhile. */
 	bool (*holds)(const struct rmap_lock *lock, u64 round);
-	/* The round is over: give back what take() needed, after a grace period. NULL: nothing. */
-	void (*forget)(void);
+	/*
+	 * The round is over: let go of what take() needed. NULL: it needs nothing.
+	 * Return: what @free is owed after a grace period, or NULL.
+	 */
+	struct rcu_head *(*forget)(void);
+	void (*free)(struct rcu_head *head);
 };
 
 extern const struct mm_lock_variant mm_lock_marks, mm_lock_bits, mm_lock_sorted;
@@ -46,6 +51,9 @@ const struct mm_lock_variant *mm_lock_find(const char *name);
  */
 int mm_take_all_locks(struct mm_struct *mm);
 void mm_drop_all_locks(struct mm_struct *mm);
+
+/* Some address space is gone, perhaps the last: free what a round that a signal ended left behind. */
+void mm_lock_settle(void);
 
 /* For auditors: by marks, whatever the variant; cannot fail. */
 void mm_take_all_locks_audit(struct mm_struct *mm);

@@ -58,13 +58,12 @@ static void cookie_free(struct rcu_head *head)
 	mem_free(container_of(head, struct bits_cookie, rcu));
 }
 
-static void bits_forget(void)
+static struct rcu_head *bits_forget(void)
 {
 	struct bits_cookie *c = cookie;
 
 	rcu_assign_pointer(cookie, NULL);
-	if (c)
-		call_rcu(&c->rcu, cookie_free);
+	return c ? &c->rcu : NULL;
 }
 
 const struct mm_lock_variant mm_lock_bits = {
@@ -72,4 +71,5 @@ const struct mm_lock_variant mm_lock_bits = {
 	.take = bits_take,
 	.holds = bits_holds,
 	.forget = bits_forget,
+	.free = cookie_free,
 };

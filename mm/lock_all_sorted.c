@@ -176,13 +176,12 @@ static void cookie_free(struct rcu_head *head)
 	cookie_free_now(container_of(head, struct sorted_cookie, rcu));
 }
 
-static void sorted_forget(void)
+static struct rcu_head *sorted_forget(void)
 {
 	struct sorted_cookie *c = cookie;
 
 	rcu_assign_pointer(cookie, NULL);
-	if (c)
-		call_rcu(&c->rcu, cookie_free);
+	return c ? &c->rcu : NULL;
 }
 
 const struct mm_lock_variant mm_lock_sorted = {
@@ -190,4 +189,5 @@ const struct mm_lock_variant mm_lock_sorted = {
 	.take = sorted_take,
 	.holds = sorted_holds,
 	.forget = sorted_forget,
+	.free = cookie_free,
 };

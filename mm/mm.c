@@ -44,6 +44,7 @@ static void notifier_free(struct notifier_mm *notifier)
 	mm->policy->destroy(mm);
 	counters_destroy(&mm->counters);
 	mem_free(mm);
+	mm_lock_settle();
 }
 
 static const struct notifier_mm_ops notifier_ops = {

@@ -251,6 +251,48 @@ static void register_is_interrupted(void)
 	}
 }
 
+static u64 outstanding_after_grace(void)
+{
+	rcu_barrier();
+	return mem_outstanding();
+}
+
+/*
+ * Who is told to end wakes nobody: the arrays of his round stay, those of one round and no
+ * more, until the next round, or the end of any address space.
+ */
+static void arrays_of_an_ended_round(void)
+{
+	static const u64 arrays[] = { 0, 1, 4 }; /* as in memory_runs_out() */
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(variants); i++) {
+		struct locked l;
+		u64 before;
+
+		if (!locked_init(&l, variants[i]))
+			return;
+		mm_lock_settle();
+		before = outstanding_after_grace();
+		write_lock_mm(&l);
+		thread_signal_note();
+		for (int turn = 0; turn < 3; turn++) {
+			CHECK_EQ(mm_take_all_locks(l.mm), -EINTR);
+			CHECK_EQ(outstanding_after_grace() - before, arrays[i]);
+		}
+		CHECK(thread_signal_clear());
+		CHECK_EQ(mm_take_all_locks(l.mm), 0);
+		mm_drop_all_locks(l.mm);
+		CHECK_EQ(outstanding_after_grace(), before);
+		thread_signal_note();
+		CHECK_EQ(mm_take_all_locks(l.mm), -EINTR);
+		CHECK(thread_signal_clear());
+		mm_lock_settle();
+		CHECK_EQ(outstanding_after_grace(), before);
+		write_unlock_mm(&l);
+		locked_fini(&l);
+	}
+}
+
 static void memory_runs_out(void)
 {
 	static const unsigned int allocations[] = { 0, 1, 4 }; /* sorted: the cookie, two arrays, one to sort */
@@ -337,7 +379,8 @@ static void sections_wait(void)
 }
 
 #define CHECKING_TESTS                                                                                                 \
-	TEST(signal_at_each_position), TEST(register_is_interrupted), TEST(memory_runs_out), TEST(sections_wait),
+	TEST(signal_at_each_position), TEST(register_is_interrupted), TEST(arrays_of_an_ended_round),                  \
+		TEST(memory_runs_out), TEST(sections_wait),
 #else
 #define CHECKING_TESTS
 #endif
