@@ -41,6 +41,57 @@
 #define POLL_MIN_NS 20000ull
 #define POLL_MAX_NS 1000000ull
 
+/* guards the list of all srcu_structs: for threads that leave. Not a struct spinlock, as in lib/grace.c. */
+static struct lock_core all_lock;
+static struct srcu_struct *all;
+
+static void all_add(struct srcu_struct *ss)
+{
+	lock_core_lock(&all_lock, LOCK_SPIN_LONG);
+	ss->next = all;
+	ss->pprev = &all;
+	if (all)
+		all->pprev = &ss->next;
+	all = ss;
+	lock_core_unlock(&all_lock);
+}
+
+static void all_del(struct srcu_struct *ss)
+{
+	lock_core_lock(&all_lock, LOCK_SPIN_LONG);
+	*ss->pprev = ss->next;
+	if (ss->next)
+		ss->next->pprev = ss->pprev;
+	lock_core_unlock(&all_lock);
+}
+
+/*
+ * A reader whose thread has ended reads no more: nobody shall wait for it, nor take the
+ * next thread of that number for it. The checker has reported the srcu map as held.
+ */
+static void leave_readers(void)
+{
+	u64 line = thread_own_line();
+
+	lock_core_lock(&all_lock, LOCK_SPIN_LONG);
+	for (struct srcu_struct *ss = all; ss; ss = ss->next) {
+		struct srcu_slot *slot = srcu_slot_at(ss, line);
+
+		if (likely(!slot->ticket))
+			continue;
+		slot->nested = 0;
+		smp_store_release(&slot->ticket, 0); /* C */
+	}
+	lock_core_unlock(&all_lock);
+}
+
+__attribute__((constructor)) static void leave_hook_add(void)
+{
+	static struct thread_leave_hook hook = { .fn = leave_readers };
+
+	thread_at_leave(&hook);
+}
+
 static void srcu_domain_synchronize(struct grace_domain *domain)
 {
 	synchronize_srcu(container_of(domain, struct srcu_struct, callbacks));
@@ -56,6 +107,7 @@ int init_srcu_struct_class(struct srcu_struct *ss, struct lock_class *class)
 	ss->ticket = 1;
 	lock_map_init(&ss->map, class);
 	grace_domain_init(&ss->callbacks, &srcu_worker, srcu_domain_synchronize);
+	all_add(ss);
 	return 0;
 }
 
@@ -147,6 +199,7 @@ void cleanup_srcu_struct(struct srcu_struct *ss)
 			BUG("srcu_struct cleaned up under a reader");
 	if (!grace_idle(&ss->callbacks))
 		BUG("srcu_struct cleaned up with callbacks queued: srcu_barrier() first");
+	all_del(ss);
 	mem_free(ss->slots);
 	ss->slots = NULL;
 }

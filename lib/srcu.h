@@ -26,8 +26,9 @@ struct srcu_slot {
 } cacheline_aligned;
 
 struct srcu_struct {
-	u64 ticket;		 /* one more per grace period, from 1 */
-	struct srcu_slot *slots; /* by thread_line; the first looks as if a reader were in it */
+	u64 ticket;			   /* one more per grace period, from 1 */
+	struct srcu_slot *slots;	   /* by thread_line; the first looks as if a reader were in it */
+	struct srcu_struct *next, **pprev; /* all there are */
 	struct grace_domain callbacks;
 	struct lock_map map; /* held by readers, asked for by who waits for them: the checker sees the deadlock */
 };

@@ -34,6 +34,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t exit_key; /* set in threads that entered by themselves: leave for them */
 static cpu_set_t all_cpus;
 
+static struct thread_leave_hook *leave_hooks; /* constant after the program's start */
+
 static int id_alloc(u32 *id)
 {
 	int ret = -EAGAIN;
@@ -84,6 +86,8 @@ static void leave(void)
 	lockdep_assert_none_held();
 	if (rcu_read_lock_held())
 		BUG("thread ends inside an RCU reader");
+	for (const struct thread_leave_hook *hook = leave_hooks; hook; hook = hook->next)
+		hook->fn();
 	rcu_unregister_thread();
 	thread_self = 0;
 	thread_line = 0;
@@ -108,6 +112,12 @@ static void thread_init_once(void)
 static void thread_init(void)
 {
 	pthread_once(&once, thread_init_once);
+}
+
+void thread_at_leave(struct thread_leave_hook *hook)
+{
+	hook->next = leave_hooks;
+	leave_hooks = hook;
 }
 
 void thread_enter(const char *name)

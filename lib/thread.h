@@ -58,6 +58,17 @@ void thread_yield(void);
 void thread_sleep_ns(u64 ns);
 void thread_block_signals(void); /* in a thread that must never run the program's handlers */
 
+/*
+ * What a room keeps by thread number is left clean for the next thread of that number: fn
+ * runs in each thread as it leaves, after the checker has had its say, while thread_id()
+ * is still its. Context: a constructor; constant afterwards.
+ */
+struct thread_leave_hook {
+	void (*fn)(void);
+	struct thread_leave_hook *next;
+};
+void thread_at_leave(struct thread_leave_hook *hook);
+
 extern __thread u32 thread_self; /* id + 1; 0 before thread_enter() */
 /*
  * For hot paths: (id + 1) * CACHELINE, the offset of the thread's line in an array of

@@ -164,7 +164,9 @@ static inline void mn_quick_end(const struct notifier_mm *mm)
  * Open a section on range (rule N5). A blockable one always succeeds.
  * @range: one object per open section, kept (or copied) until end.
  * Context: one of the locks of take_all_locks is held (admission by mm_lock), any or
- * none (by section). Sleeps if blockable. The same thread closes it.
+ * none (by section). Sleeps if blockable. The same thread closes it, before it ends: else
+ * its subscribers hear of no end (rule N7), and registration takes it for over (a checker
+ * report).
  * Return: 0; -EAGAIN only if !range->blockable: then no entry may be touched and
  * end must not be called (rule N6); -EINVAL for an empty, reversed or too long range
  * if anybody listens (a checker report too).

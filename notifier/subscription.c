@@ -19,10 +19,29 @@ struct lock_map mn_callback_map = LOCK_MAP_INIT(&callback_class);
 struct lock_map mn_section_map = LOCK_MAP_INIT(&section_class);
 struct mn_slot mn_slots[THREAD_MAX + 1] = { { .word = MN_HEARD } };
 
+/*
+ * A thread that ends in a section never closes it; nor does it change an entry any more,
+ * and that is all that registration waits for. Its subscribers hear of no end (rule N7
+ * lets them). The checker has reported the pseudo-lock as held. Readers of
+ * subs->sections are lib/srcu.c's to forget.
+ */
+static void leave_sections(void)
+{
+	struct mn_slot *slot = mn_slot_own();
+
+	if (likely(!slot->word && !slot->more))
+		return;
+	slot->more = 0;
+	smp_store_release(&slot->word, 0); /* C, pairs with the acquire in slot_is_old() */
+}
+
 /* One domain for the life of the program: it can be made before any thread asks for it, and never ends. */
 __attribute__((constructor)) static void srcu_make(void)
 {
+	static struct thread_leave_hook hook = { .fn = leave_sections };
+
 	srcu_ready = !init_srcu_struct(&mn_srcu);
+	thread_at_leave(&hook);
 }
 
 /* The checker reports a recursion once in a run; these are reported each time. */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Tests of SRCU: sleeping readers, independent domains, callbacks, reuse of thread ids. */
+#include <stdio.h>
+
 #include "lib/alloc.h"
 #include "lib/atomic.h"
 #include "lib/lock.h"
@@ -275,6 +277,46 @@ static void init_may_fail(void)
 #endif
 }
 
+static void end_in_readers(void *arg)
+{
+	struct srcu_struct *domains = arg;
+
+	CHECK_GE(srcu_read_lock(&domains[0]), 0);
+	CHECK_GE(srcu_read_lock(&domains[1]), 0);
+	CHECK_GE(srcu_read_lock(&domains[1]), 0);
+}
+
+#if CHECKING
+static char left[256];
+
+static void keep_left(const char *text)
+{
+	snprintf(left, sizeof(left), "%s", text);
+}
+#endif
+
+/* A reader that ends with its thread is reported where there is a checker, and waited for by nobody. */
+static void thread_ends_in_a_reader(void)
+{
+	struct srcu_struct domains[2];
+	struct thread thread;
+
+	REQUIRE(!init_srcu_struct(&domains[0]) && !init_srcu_struct(&domains[1]));
+#if CHECKING
+	lockdep_set_report(keep_left);
+#endif
+	REQUIRE_EQ(thread_create(&thread, "ends", -1, end_in_readers, domains), 0);
+	thread_join(&thread);
+#if CHECKING
+	lockdep_set_report(NULL);
+	CHECK_CONTAINS(left, "srcu &domains[1]");
+#endif
+	for (int i = 0; i < 2; i++) {
+		synchronize_srcu(&domains[i]);
+		cleanup_srcu_struct(&domains[i]);
+	}
+}
+
 const struct test_case lib_srcu_tests[] = {
 	TEST(synchronize_waits_for_a_sleeping_reader),
 	TEST(domains_are_independent),
@@ -282,6 +324,7 @@ const struct test_case lib_srcu_tests[] = {
 	TEST(thread_ids_come_and_go),
 	TEST(srcu_straggler),
 	TEST(init_may_fail),
+	TEST(thread_ends_in_a_reader),
 	TEST(readers_never_see_freed_memory),
 	TEST_END,
 };

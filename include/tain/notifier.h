@@ -61,7 +61,9 @@ struct mmu_notifier_range {
 
 /*
  * A subscriber's callbacks; any may be NULL, both of start and end or neither
- * being the usual choice.
+ * being the usual choice. Each returns to its caller: of a thread that ends in one
+ * (pthread_exit, cancellation) the locks of the mm stay held, and subscribers hear of
+ * no end of its section; registration and unregistration take both for over.
  */
 struct mmu_notifier_ops {
 	/*
