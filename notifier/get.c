@@ -51,8 +51,14 @@ static int find_or_make(const struct mmu_notifier_ops *ops, struct notifier_mm *
 	if (ret)
 		return ret < 0 ? ret : 0;
 	ret = ops->alloc_notifier(mm, &subscription);
-	if (ret)
+	if (ret < 0)
 		return ret;
+	/* One in use is not ours to change, nor to free. */
+	if (ret || !subscription || READ_ONCE(subscription->state) != MN_FREE) {
+		check_report("alloc_notifier answers %d and %s", ret,
+			     subscription ? "a subscription that is in use" : "none");
+		return -EINVAL;
+	}
 	subscription->ops = ops;
 	ret = mn_register_locked(subscription, mm, MN_GOT);
 	if (ret)

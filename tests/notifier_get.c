@@ -45,6 +45,57 @@ static void get_start(struct owner *owner, enum notifier_admission admission)
 	owner_init_with(owner, admission);
 }
 
+static struct mmu_notifier *given;
+
+static int give(struct notifier_mm *mm, struct mmu_notifier **out)
+{
+	*out = given;
+	return alloc_answer;
+}
+
+static void refuse(const struct mmu_notifier_ops *ops, struct owner *owner, const char *why)
+{
+	struct mmu_notifier *a = NULL;
+
+#if CHECKING
+	report_begin();
+#endif
+	CHECK_EQ(mmu_notifier_get(ops, &owner->mm, &a), -EINVAL);
+#if CHECKING
+	CHECK_CONTAINS(report_end(), why);
+#endif
+	CHECK_PTR_EQ(a, NULL);
+	CHECK_EQ(freed, 0);
+}
+
+/* What alloc_notifier must not do: each an error, and nobody's subscription is changed or freed. */
+static void bad_alloc(void)
+{
+	static const struct mmu_notifier_ops giving_ops = { .alloc_notifier = give, .free_notifier = counted_free };
+	struct mmu_notifier used = { .ops = &giving_ops };
+	static const struct mmu_notifier_ops none = { 0 };
+	struct owner owner, other;
+
+	for (int admission = NOTIFIER_ADMIT_MM_LOCK; admission <= NOTIFIER_ADMIT_SECTION; admission++) {
+		get_start(&owner, admission);
+		owner_init(&other);
+		given = NULL;
+		refuse(&giving_ops, &owner, "answers 0 and none");
+		used.ops = &none;
+		CHECK_EQ(mmu_notifier_register(&used, &other.mm), 0);
+		given = &used;
+		refuse(&giving_ops, &owner, "answers 0 and a subscription that is in use");
+		CHECK_PTR_EQ(used.ops, &none);
+		CHECK_EQ(mmu_notifier_unregister(&used, &other.mm), 0);
+		alloc_answer = 7;
+		refuse(&giving_ops, &owner, "answers 7");
+		CHECK(!mm_has_notifiers(&owner.mm));
+		CHECK_EQ(owner.mm.count, 1);
+		owner_fini(&other);
+		owner_fini(&owner);
+	}
+}
+
 static void counts(enum notifier_admission admission)
 {
 	struct mmu_notifier *a, *b, *c, *d;
@@ -186,7 +237,8 @@ static void mutant_n10_synchronize_srcu(void)
 }
 #endif
 
-const struct test_case notifier_get_tests[] = { TEST(counts_and_frees),
+const struct test_case notifier_get_tests[] = { TEST(bad_alloc),
+						TEST(counts_and_frees),
 						TEST(refuses),
 						TEST(put_in_release),
 #if CHECKING
