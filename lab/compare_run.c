@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Running two commands in turn: see lab/compare.h. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +25,9 @@ struct runs {
 	const struct compare_run_config *config;
 	char dir[64];
 	char result[96], errors[96]; /* of the run under way */
+	pid_t *group;		     /* of its processes, 0 between two runs; the keeper sees it too */
+	pid_t keeper;
+	int pipe; /* to it; its end is compare's */
 };
 
 enum compare_side compare_turn(u64 seed, u32 turn)
@@ -72,6 +77,7 @@ static int start(struct runs *r, enum compare_side side, pid_t *pid, struct err 
 	ret = -posix_spawnp(pid, "sh", &actions, &attr, argv, environ);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
+	WRITE_ONCE(*r->group, ret ? 0 : *pid);
 	return ret ? err_set(err, ret, "cannot start command %c: %s", side_letter(side), strerror(-ret)) : 0;
 }
 
@@ -106,6 +112,7 @@ static int one_run(struct runs *r, enum compare_side side, json_t **doc, struct 
 
 	ret = start(r, side, &pid, err);
 	ret = ret ?: wait_for(r, side, pid, &status, err);
+	WRITE_ONCE(*r->group, 0);
 	if (ret)
 		return ret;
 	last_line(r->errors, complaint, sizeof(complaint));
@@ -135,6 +142,71 @@ static int make_dir(struct runs *r, struct err *err)
 	return 0;
 }
 
+/* A command that was killed may have left more in it than its result. */
+static void remove_dir(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		unlinkat(dirfd(dir), entry->d_name, 0); /* . and .. stay */
+	if (dir)
+		closedir(dir);
+	rmdir(path);
+}
+
+/* Waits for compare's end, by kill -9 too; then what compare has started ends, and its files go. */
+static void keep(struct runs *r, int pipe)
+{
+	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP };
+	int null = open("/dev/null", O_RDWR);
+	char byte;
+
+	setsid();
+	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
+		signal(ignored[i], SIG_IGN);
+	for (int fd = 0; fd < 1024; fd++) /* nobody waits for its end of anything */
+		if (fd <= STDERR_FILENO && null >= 0)
+			dup2(null, fd);
+		else if (fd != pipe)
+			close(fd);
+	while (read(pipe, &byte, 1) < 0 && errno == EINTR)
+		;
+	if (READ_ONCE(*r->group))
+		kill(-READ_ONCE(*r->group), SIGKILL);
+	remove_dir(r->dir);
+	_exit(0);
+}
+
+static int start_keeper(struct runs *r, struct err *err)
+{
+	int fds[2];
+
+	r->group = mmap(NULL, sizeof(*r->group), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (r->group == MAP_FAILED)
+		return err_set(err, -errno, "no memory: %s", strerror(errno));
+	r->keeper = pipe2(fds, O_CLOEXEC) ? -1 : fork();
+	if (!r->keeper) {
+		close(fds[1]);
+		keep(r, fds[0]);
+	}
+	if (r->keeper < 0) {
+		munmap(r->group, sizeof(*r->group));
+		return err_set(err, -errno, "cannot start a process: %s", strerror(errno));
+	}
+	close(fds[0]);
+	r->pipe = fds[1];
+	return 0;
+}
+
+static void stop_keeper(struct runs *r)
+{
+	close(r->pipe);
+	while (waitpid(r->keeper, NULL, 0) < 0 && errno == EINTR)
+		;
+	munmap(r->group, sizeof(*r->group));
+}
+
 int compare_run(const struct compare_run_config *config, json_t **docs[COMPARE_SIDES], struct err *err)
 {
 	struct runs r = { .config = config };
@@ -143,6 +215,11 @@ int compare_run(const struct compare_run_config *config, json_t **docs[COMPARE_S
 
 	if (ret)
 		return ret;
+	ret = start_keeper(&r, err);
+	if (ret) {
+		rmdir(r.dir);
+		return ret;
+	}
 	for (u32 turn = 0; turn < 2 * config->rounds && !ret; turn++) {
 		enum compare_side side = compare_turn(config->seed, turn);
 
@@ -151,8 +228,6 @@ int compare_run(const struct compare_run_config *config, json_t **docs[COMPARE_S
 		ret = one_run(&r, side, &docs[side][done[side]], err);
 		done[side]++;
 	}
-	unlink(r.result);
-	unlink(r.errors);
-	rmdir(r.dir);
+	stop_keeper(&r);
 	return ret;
 }

@@ -316,22 +316,6 @@ static void a_peer_has_its_choice(void)
 		   "; a KVM_RUN that fails and is entered again, by itself: ");
 }
 
-/* Ended, or ended and not yet collected by init. */
-static bool gone(int pid)
-{
-	char path[32], state = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file)
-		return true;
-	if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
-		state = 'X'; /* it ends at this moment */
-	fclose(file);
-	return state == 'Z' || state == 'X';
-}
-
 /* What a peer started and left, when tain was told to stop. */
 static void check_gone(const char *path)
 {
@@ -341,7 +325,7 @@ static void check_gone(const char *path)
 	if (!CHECK(file && fscanf(file, "%d", &pid) == 1 && pid > 1))
 		return;
 	fclose(file);
-	while (!gone(pid)) /* a signal takes its time; the test's watchdog is the limit */
+	while (!tain_gone(pid)) /* a signal takes its time; the test's watchdog is the limit */
 		tain_pause(20);
 }
 

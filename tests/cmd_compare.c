@@ -194,23 +194,50 @@ static void commands_that_fail(void)
 }
 
 /* The command that runs is ended too: nothing is left of either. */
-static void a_signal_ends_the_command_too(void)
+static void ends_the_command_too(int sig, int status)
 {
-	static const char command[] = "echo $$ >pid.new; mv pid.new pid; sleep 1000 #";
+	static const char command[] = "echo $$ >pid.new; mv pid.new pid; echo \"$0\" >where; sleep 1000 #";
 	struct tain_run *r = tain_start(NULL, WORDS("compare", "--run", command, command));
+	char where[256] = "";
 	FILE *file;
 	int pid = 0;
 
-	while (!(file = fopen(tain_path("pid"), "re")) && !tain_has_ended(r)) /* the test's watchdog is the limit */
+	unlink(tain_path("where"));
+
+	unlink(tain_path("pid"));
+	while (!(file = fopen(tain_path("where"), "re")) || !fgets(where, sizeof(where), file)) {
+		if (file)
+			fclose(file);
+		if (tain_has_ended(r)) /* the test's watchdog is the limit */
+			break;
 		thread_sleep_ns(NSEC_PER_MSEC);
+	}
+	REQUIRE(where[0]);
+	fclose(file);
+	*strrchr(where, '/') = '\0';
+	file = fopen(tain_path("pid"), "re");
 	REQUIRE(file);
 	CHECK_EQ(fscanf(file, "%d", &pid), 1);
 	fclose(file);
-	kill(r->pid, SIGTERM);
+	CHECK_EQ(access(where, F_OK), 0);
+	kill(r->pid, sig);
 	tain_wait(r);
-	CHECK_EQ(r->status, 143);
+	CHECK_EQ(r->status, status);
 	CHECK_STR(r->err.text, "");
-	CHECK_MSG(kill(pid, 0) && errno == ESRCH, "process %d is there", pid);
+	while (sig == SIGKILL && (!tain_gone(pid) || !access(where, F_OK)))
+		thread_sleep_ns(NSEC_PER_MSEC);
+	CHECK_MSG(tain_gone(pid), "process %d is there", pid);
+	CHECK_MSG(access(where, F_OK) && errno == ENOENT, "%s is there", where);
+}
+
+static void a_signal_ends_the_command_too(void)
+{
+	ends_the_command_too(SIGTERM, 143);
+}
+
+static void a_kill_ends_the_command_too(void)
+{
+	ends_the_command_too(SIGKILL, 128 + SIGKILL);
 }
 
 const struct test_case cmd_compare_tests[] = {
@@ -222,5 +249,6 @@ const struct test_case cmd_compare_tests[] = {
 	TEST(another_mmu_is_warned_of),
 	TEST(commands_that_fail),
 	TEST(a_signal_ends_the_command_too),
+	TEST(a_kill_ends_the_command_too),
 	TEST_END,
 };

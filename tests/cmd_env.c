@@ -360,3 +360,18 @@ void tain_end_runs(void)
 		free(r);
 	}
 }
+
+bool tain_gone(int pid)
+{
+	char path[32], state = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "re");
+	if (!file)
+		return true;
+	if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+		state = 'X'; /* it ends at this moment */
+	fclose(file);
+	return state == 'Z' || state == 'X';
+}

@@ -60,6 +60,9 @@ bool tain_expect(struct tain_run *r, const struct tain_text *stream, const char 
  */
 bool tain_expect_work(struct tain_run *r);
 void tain_wait(struct tain_run *r);
+
+/* Has that process ended, if not yet been collected by init? */
+bool tain_gone(int pid);
 /* Is there nothing more to wait for? It is not collected yet. */
 bool tain_has_ended(const struct tain_run *r);
 /* Sleep, while what runs goes on; a full pipe makes it wait. */
