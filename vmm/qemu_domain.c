@@ -108,10 +108,13 @@ int qemu_choose_accel(virConnectPtr connection, bool *kvm, struct err *err)
 		return 0;
 	if (!strcmp(qemu_config.accel, "auto"))
 		*kvm = false;
-	if (!*kvm && offers(connection, "qemu"))
-		return 0;
-	snprintf(what, sizeof(what), "machine %.40s with %s", qemu_config.machine, *kvm ? "KVM" : "TCG");
-	return virt_error(err, what);
+	if (!offers(connection, "qemu")) {
+		snprintf(what, sizeof(what), "machine %.40s with %s", qemu_config.machine, *kvm ? "KVM" : "TCG");
+		return virt_error(err, what);
+	}
+	return *kvm ? err_set(err, -EOPNOTSUPP, "%s offers no KVM: %s; --accel tcg needs none", uri_of(),
+			      access("/dev/kvm", F_OK) ? "there is no /dev/kvm" : "may QEMU's user open /dev/kvm?")
+		    : 0;
 }
 
 /* --- files that QEMU opens --------------------------------------------------------------------- */
