@@ -177,10 +177,20 @@ static int collapse_here(const struct vm_outside *o, u64 at, struct err *why)
 	return ret;
 }
 
+/* The next huge page's worth of the Linux below the guest that is not all holes, of which there are many. */
+static int collapse_own(struct host *host, const struct vm_outside *o, struct err *why)
+{
+	off_t data = lseek(o->ram, (off_t)host->own_off, SEEK_DATA);
+
+	if (data < 0 || (u64)data >= o->own_bytes)
+		data = 0;
+	host->own_off = (align_down((u64)data, HUGE) + HUGE) % o->own_bytes;
+	return collapse_here(o, align_down((u64)data, HUGE), why);
+}
+
 static int collapse(struct host *host, u64 off, struct err *why)
 {
 	struct vm_outside o;
-	u64 own;
 	int ret;
 
 	if (vm_outside(host->vm, &o) || host->bytes - off < HUGE)
@@ -190,9 +200,7 @@ static int collapse(struct host *host, u64 off, struct err *why)
 	ret = collapse_here(&o, o.data_offset + off, why);
 	if (ret || !o.own_bytes)
 		return ret;
-	own = host->own_off;
-	host->own_off = (own + OWN_PIECE) % o.own_bytes;
-	return collapse_here(&o, own, why);
+	return collapse_own(host, &o, why);
 }
 
 static int populate(struct host *host, u64 off, u64 len)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lab/guardian.h"
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
 #include "vmm/engine.h"
@@ -81,6 +82,45 @@ static void stress_finds_nothing(void)
 	CHECK_GT(json_u64(done, "suspend"), 0);
 }
 
+/* @ops that keep every byte, done to DATA and to the Linux itself; each was, in @steps. */
+static void transparent(const char *const *ops, const char *list, const char *steps, const char *allow)
+{
+	const struct tain_run *r;
+	json_t *doc;
+
+	r = TAIN("stress", "-q", ONE_TCG, "-b", "8M", "-i", steps, "--time", "5m", "--seed", "5", "--ops", list,
+		 "--json", "r.json", allow);
+	CHECK_MSG(r->status == 0, "exit status %d; stdout '%s' stderr '%s'", r->status, r->out.text, r->err.text);
+	doc = tain_json_file("r.json");
+	if (!doc)
+		return;
+	CHECK_EQ(json_array_size(json_object_get(doc, "violations")), 0);
+	CHECK_GT(json_u64(doc, "own_checked"), 0);
+	for (; *ops; ops++)
+		CHECK_MSG(json_u64(json_object_get(doc, "host_ops"), *ops), "%s was done", *ops);
+}
+
+static void it_moves_and_has_huge_pages(void)
+{
+	if (linux_or_skip())
+		transparent(WORDS("collapse", "split", "migrate"), "collapse=2,split,migrate", "8", NULL);
+}
+
+/* Its pages go to swap and to other frames, where the machine may be changed; that is as before then. */
+static void it_is_paged_out_and_compacted(void)
+{
+	struct err err = { "" };
+
+	if (!linux_or_skip())
+		return;
+	if (guardian_start(&err)) {
+		test_skip("%s", err.text);
+		return;
+	}
+	guardian_stop(NULL);
+	transparent(WORDS("pageout", "compact", "collapse"), "pageout=3,compact=1,collapse=2", "30", "--allow-system");
+}
+
 static void a_machine_without_a_clock(void)
 {
 	if (linux_or_skip())
@@ -108,6 +148,8 @@ const struct test_case cmd_linux_tests[] = {
 	TEST(a_guest_runs_and_ends),
 	TEST(a_trap_is_told_as_everywhere),
 	TEST(stress_finds_nothing),
+	TEST(it_moves_and_has_huge_pages),
+	TEST(it_is_paged_out_and_compacted),
 	TEST(a_machine_without_a_clock),
 	TEST(no_kernel),
 	TEST_END,
