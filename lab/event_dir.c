@@ -43,7 +43,10 @@ int event_dir_open(struct event_dir *dir, struct err *why)
 			       "no tracefs: %s: as root, mount -t tracefs tracefs /sys/kernel/tracing",
 			       dir->mount == -ENODEV ? "the kernel has none" : strerror(-dir->mount));
 	snprintf(dir->path, sizeof(dir->path), "/proc/self/fd/%d", dir->mount);
-	return 0;
+	if (!access(dir->path, F_OK))
+		return 0;
+	event_dir_close(dir);
+	return err_set(why, -EOPNOTSUPP, "no tracefs: one of our own needs /proc, which is not mounted");
 }
 
 void event_dir_close(struct event_dir *dir)
