@@ -198,14 +198,12 @@ static void ends_the_command_too(int sig, int status)
 {
 	static const char command[] = "echo $$ >pid.new; mv pid.new pid; echo \"$0\" >where; sleep 1000 #";
 	struct tain_run *r = tain_start(NULL, WORDS("compare", "--run", command, command));
+	const char *pid_path = tain_path("pid"), *where_path = tain_path("where");
 	char where[256] = "";
 	FILE *file;
 	int pid = 0;
 
-	unlink(tain_path("where"));
-
-	unlink(tain_path("pid"));
-	while (!(file = fopen(tain_path("where"), "re")) || !fgets(where, sizeof(where), file)) {
+	while (!(file = fopen(where_path, "re")) || !fgets(where, sizeof(where), file)) {
 		if (file)
 			fclose(file);
 		if (tain_has_ended(r)) /* the test's watchdog is the limit */
@@ -215,7 +213,7 @@ static void ends_the_command_too(int sig, int status)
 	REQUIRE(where[0]);
 	fclose(file);
 	*strrchr(where, '/') = '\0';
-	file = fopen(tain_path("pid"), "re");
+	file = fopen(pid_path, "re");
 	REQUIRE(file);
 	CHECK_EQ(fscanf(file, "%d", &pid), 1);
 	fclose(file);
