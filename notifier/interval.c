@@ -306,7 +306,7 @@ int mmu_interval_notifier_remove(struct mmu_interval_notifier *subscription)
 	if (seq)
 		wait_event(&subs->wait, seq_left(subs, seq));
 	mn_trace(REMOVE, subscription, mm, seq, 0);
-	subscription->mm = NULL;
+	WRITE_ONCE(subscription->mm, NULL);
 	smp_store_release(&subscription->state, MN_FREE); /* pairs with the exchange in insert_one() */
 	notifier_mm_drop(mm);
 	return 0;
@@ -318,6 +318,7 @@ int mmu_interval_notifier_remove(struct mmu_interval_notifier *subscription)
 int mmu_interval_read_begin(struct mmu_interval_notifier *subscription, uint64_t *out)
 {
 	struct mmu_notifier_subscriptions *subs;
+	struct notifier_mm *mm;
 	bool busy;
 	u64 seq;
 
@@ -325,7 +326,13 @@ int mmu_interval_read_begin(struct mmu_interval_notifier *subscription, uint64_t
 		return -EINVAL;
 	if (mn_in_section())
 		return -EDEADLK;
-	subs = subscription->mm->subscriptions;
+	race_point("notifier:read_begin_inserted");
+	mm = READ_ONCE(subscription->mm);
+	if (unlikely(!mm)) {
+		check_report("mmu_interval_read_begin() meets the remove of its interval");
+		return -EINVAL;
+	}
+	subs = mm->subscriptions;
 	/*
 	 * Under subs->lock: a set_seq of a section that is open is either seen here, and we
 	 * wait, or comes later, and read_retry sees it.

@@ -198,6 +198,8 @@ static void waits(void)
 	thread_join(&reader.thread);
 	CHECK_EQ(reader.result, -EINTR);
 	REQUIRE(act(&reader, do_read_begin, &v.sub, &seq));
+	while (!READ_ONCE(owner.mm.subscriptions->wait.waiters))
+		thread_yield();
 	REQUIRE(act(&leaver, do_remove, &v.sub, NULL));
 	thread_sleep_ns(2000000);
 	CHECK(!is_done(&leaver));
@@ -424,6 +426,38 @@ static void mutant_i5_insert_not_busy(void)
 {
 	insert_in_section("i5-insert-not-busy", true);
 }
+
+/*
+ * The caller must not (docs/notifier.md), and is told so.
+ *
+ *   reader                     remover
+ *   ------                     -------
+ *   read_begin: is inserted
+ *                              remove, to its end
+ *   it belongs to no mm
+ */
+static void read_begin_meets_remove(void)
+{
+	struct actor reader;
+	struct race_gate gate;
+	struct ival v = { 0 };
+	struct owner owner;
+	u64 seq;
+
+	owner_init(&owner);
+	REQUIRE_EQ(mmu_interval_notifier_insert(&v.sub, &owner.mm, 0x1000, 0x1000, &ival_ops), 0);
+	report_begin();
+	race_arm(&gate, "notifier:read_begin_inserted", 1);
+	REQUIRE(act(&reader, do_read_begin, &v.sub, &seq));
+	race_wait(&gate);
+	CHECK_EQ(mmu_interval_notifier_remove(&v.sub), 0);
+	race_release(&gate);
+	thread_join(&reader.thread);
+	race_disarm(&gate);
+	CHECK_CONTAINS(report_end(), "meets the remove");
+	CHECK_EQ(reader.result, -EINVAL);
+	owner_fini(&owner);
+}
 #endif
 
 const struct test_case notifier_interval_tests[] = { TEST(tree_against_list),
@@ -437,6 +471,7 @@ const struct test_case notifier_interval_tests[] = { TEST(tree_against_list),
 						     TEST(remove_waits_under_lock),
 						     TEST(mutant_i6_wait_unlocked),
 						     TEST(inserted_in_section),
+						     TEST(read_begin_meets_remove),
 						     TEST(mutant_i5_insert_not_busy),
 #endif
 						     TEST_END };

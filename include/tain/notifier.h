@@ -282,7 +282,8 @@ TAIN_API int mmu_interval_notifier_remove(struct mmu_interval_notifier *subscrip
  *     use them
  *     unlock
  *
- * Context: sleeps; in no section, holding no lock that is taken in one.
+ * Context: sleeps; in no section, holding no lock that is taken in one. Not beside
+ * mmu_interval_notifier_remove() of the same interval.
  * Return: 0; -EINTR when a signal is pending and it had to wait; -EDEADLK in a section;
  * -EINVAL if not inserted.
  */
