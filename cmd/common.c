@@ -22,13 +22,29 @@ FILE *cmd_out;
 static bool stdout_lost; /* and complained about */
 static u32 caught;	 /* the first signal, or 0 */
 
+/* What ends a command. */
+static const struct {
+	int signal;
+	bool hangup; /* stays ignored where it was (nohup); kernel and shell may both send it: no impatience */
+} endings[] = { { SIGINT, false }, { SIGTERM, false }, { SIGHUP, true } };
+
+static bool is_hangup(int sig)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(endings); i++)
+		if (endings[i].signal == sig)
+			return endings[i].hangup;
+	return false;
+}
+
 /* On any thread: while the main thread starts one, signals go to those that have not blocked them yet. */
 static void on_signal(int sig)
 {
 	u32 none = 0;
 
-	if (!try_cmpxchg(&caught, &none, (u32)sig))
-		_exit(CMD_SIGNAL + sig); /* the second one does not wait */
+	if (!try_cmpxchg(&caught, &none, (u32)sig) && !is_hangup(sig)) { /* the second one does not wait */
+		vm_abandon();
+		_exit(CMD_SIGNAL + sig);
+	}
 	WRITE_ONCE(cmd_stop, 1);
 }
 
@@ -36,8 +52,18 @@ void cmd_catch_signals(void)
 {
 	struct sigaction action = { .sa_handler = on_signal }; /* no SA_RESTART: sleeps end */
 
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
+		struct sigaction found;
+
+		if (endings[i].hangup && !sigaction(endings[i].signal, NULL, &found) && found.sa_handler == SIG_IGN)
+			continue;
+		sigaction(endings[i].signal, &action, NULL);
+	}
+}
+
+void cmd_say(const char *line)
+{
+	cmd_complain(CMD_OK, "%s", line);
 }
 
 int cmd_complain(int status, const char *fmt, ...)

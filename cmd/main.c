@@ -105,6 +105,8 @@ int main(int argc, char **argv)
 	fill_streams();
 	signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files shows as an error, like a full disk */
 	cmd_out = stdout;
+	qemu_config.stop = &cmd_stop;
+	qemu_config.say = cmd_say;
 	thread_enter("main");
 	status = dispatch(argc, argv);
 	thread_exit();

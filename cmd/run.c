@@ -145,7 +145,8 @@ static int run(struct machine *m)
 		late = opt.time_ns && clock_ns() - start >= opt.time_ns;
 	if (machine_stop(m, LEAVE_NS, &culprit)) {
 		cmd_complain(CMD_TIMEOUT, "vCPU %u does not leave its guest", culprit);
-		_exit(cmd_finish(CMD_TIMEOUT)); /* its thread is stuck: nothing can be taken down */
+		vm_abandon(); /* its thread is stuck: nothing can be taken down */
+		_exit(cmd_finish(CMD_TIMEOUT));
 	}
 	if (machine_failed(m))
 		status = cmd_complain(CMD_FAILED, "%s", machine_failed(m)->err.text);

@@ -455,7 +455,8 @@ int cmd_stress(int argc, char **argv)
 	status = cmd_guardian_stop(status);
 	if (result.stalled) {
 		fflush(NULL);
-		_Exit(status); /* threads are stuck: nothing can be taken down */
+		vm_abandon(); /* threads are stuck: nothing can be taken down */
+		_Exit(status);
 	}
 	violation_log_destroy(&result.log);
 	return status;

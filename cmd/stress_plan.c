@@ -193,6 +193,7 @@ static int shrink(const struct stress_files *files, const struct stress_config *
 			     (unsigned long long)s.trials);
 	if (ret == -ETIMEDOUT) { /* threads are stuck: nothing can be taken down */
 		fflush(NULL);
+		vm_abandon();
 		_Exit(cmd_finish(status));
 	}
 	file->nr = plan.nr;

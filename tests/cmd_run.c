@@ -107,7 +107,7 @@ static void time_ends_a_guest(void)
 
 static void signals_end_a_guest(void)
 {
-	static const int signals[] = { SIGINT, SIGTERM };
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
 		struct tain_run *r = tain_start(NULL, WORDS("run", "-b", "64K", "-v", "2", "stride"));

@@ -63,6 +63,46 @@ static void sigterm_prints_what_was_measured(void)
 	check_signal(SIGTERM);
 }
 
+static void sighup_prints_what_was_measured(void)
+{
+	check_signal(SIGHUP);
+}
+
+/* A terminal that closes may say so twice, by the kernel and by the shell: that is no impatience. */
+static void a_second_hangup_changes_nothing(void)
+{
+	struct tain_run *r = begun("soft", "20s", "r.json");
+
+	kill(r->pid, SIGHUP);
+	kill(r->pid, SIGHUP);
+	check_stopped(r, SIGHUP);
+	r = begun("soft", "20s", "r.json");
+	kill(r->pid, SIGINT);
+	kill(r->pid, SIGHUP);
+	tain_wait(r);
+	CHECK_MSG(r->status == 130 || r->status == 129, "exit status %d", r->status); /* whichever came first */
+	CHECK_CONTAINS(r->out.text, "\nstopped; no violation so far\n");
+}
+
+/* As nohup leaves it. */
+static void a_hangup_that_was_ignored_stays_so(void)
+{
+	const struct tain_setup setup = {
+		.before = WORDS("sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""),
+		.err_terminal = true,
+	};
+	struct tain_run *r = tain_start(
+		&setup, WORDS("stress", "-b", "1M", "-t", "1h", "--seed", "61", "--stall", "20s", "--json", "r.json"));
+	unsigned int before;
+
+	tain_expect_work(r);
+	kill(r->pid, SIGHUP);
+	before = tain_count(r->err.text, " accesses checked, ");
+	tain_expect(r, &r->err, " accesses checked, ", before + 2); /* it goes on */
+	kill(r->pid, SIGINT);
+	check_stopped(r, SIGINT);
+}
+
 static void a_signal_leaves_the_document_on_stdout_whole(void)
 {
 	struct tain_run *r = begun("soft", "20s", "-");
@@ -230,6 +270,9 @@ static void a_reader_that_leaves(void)
 const struct test_case cmd_signal_tests[] = {
 	TEST(sigint_prints_what_was_measured),
 	TEST(sigterm_prints_what_was_measured),
+	TEST(sighup_prints_what_was_measured),
+	TEST(a_second_hangup_changes_nothing),
+	TEST(a_hangup_that_was_ignored_stays_so),
 	TEST(a_signal_leaves_the_document_on_stdout_whole),
 	TEST(a_signal_ends_a_benchmark),
 	TEST(a_signal_ends_the_figures),

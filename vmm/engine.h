@@ -133,6 +133,7 @@ struct engine {
 	int (*probe)(struct err *why);
 	int (*create)(struct vm *vm, const struct vm_config *config, struct err *err);
 	void (*destroy)(struct vm *vm);
+	void (*abandon)(void); /* see vm_abandon(); NULL: nothing of a VM outlives its process */
 	void (*identify)(struct vm *vm, struct vm_identity *id); /* own_mm false: @vm may be NULL */
 	/* npages 0 removes. hva is in vm_mm() or in this process. */
 	int (*set_memory)(struct vm *vm, u32 slot, gpa_t gpa, hva_t hva, size_t bytes, struct err *err);
@@ -162,6 +163,8 @@ struct qemu_config {
 	const char *machine; /* "microvm", "pc", "q35", or a version of the last two; NULL: the probe's choice */
 	const char *backing; /* "memfd" or "file" */
 	bool under_linux;    /* the guest is the first process of a Linux */
+	const u32 *stop;     /* set by somebody: no more waiting for a libvirtd that does not answer; NULL: nobody does */
+	void (*say)(const char *line); /* what is waited for, for people; NULL: nobody listens. On any thread */
 };
 
 extern struct qemu_config qemu_config;
@@ -177,6 +180,12 @@ const struct engine *engine_find(const char *name);
  */
 int vm_create(const struct engine *engine, const struct vm_config *config, struct vm **vm, struct err *err);
 void vm_destroy(struct vm *vm);
+/*
+ * The process is about to end without vm_destroy(), its threads are stuck or nobody has the
+ * time: what would outlive it ends now. Context: any thread, any signal handler; the VMs
+ * are of no use afterwards.
+ */
+void vm_abandon(void);
 
 void *vm_shared(struct vm *vm); /* host address of SHARED, for as long as the VM lives */
 struct guest_vcpu *vm_guest_vcpu(struct vm *vm, u32 id);

@@ -230,7 +230,8 @@ static int qemu_create(struct vm *vm, const struct vm_config *config, struct err
 	ret = ret ?: qemu_choose_accel(q->connection, &q->kvm, err);
 	if (ret)
 		goto fail;
-	qemu_sweep(q->connection);
+	qemu_find_logs(q->connection, q->log_dir, sizeof(q->log_dir));
+	qemu_sweep(q->connection, q->log_dir);
 	vm->data_gpa = q->layout.data_gpa;
 	vm->shared = mmap(NULL, config->shared_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (vm->shared == MAP_FAILED) {
@@ -383,15 +384,19 @@ static enum look report_loss(struct qemu_vcpu *v)
 
 static enum look report_death(struct qemu_vcpu *v)
 {
-	const struct qemu_domain *d = &to_qemu(v->vcpu.vm)->domain;
+	const struct qemu_vm *q = to_qemu(v->vcpu.vm);
+	const struct qemu_domain *d = &q->domain;
 	struct vcpu_exit exit = { .reason = VCPU_EXIT_CRASH };
 	u64 since = clock_ns();
-	char line[200];
+	char line[200] = "";
 
 	/* What QEMU has said last goes through virtlogd. */
-	while (!qemu_domain_log(d, line, sizeof(line)) && clock_ns() - since < LOG_NS)
+	while (!q->unrestored.text[0] && !qemu_domain_log(q, d, line, sizeof(line)) && clock_ns() - since < LOG_NS)
 		thread_sleep_ns(LOOK_MS * NSEC_PER_MSEC);
-	err_set(&exit.err, -EIO, "QEMU (%d) ended before its guest%s%s", d->pid, line[0] ? ": " : "", line);
+	if (q->unrestored.text[0])
+		err_set(&exit.err, -EIO, "the domain was saved and does not come back: %.240s", q->unrestored.text);
+	else
+		err_set(&exit.err, -EIO, "QEMU (%d) ended before its guest%s%s", d->pid, line[0] ? ": " : "", line);
 	report(v, &exit);
 	return LOOK_LEAVE;
 }
@@ -475,6 +480,7 @@ const struct engine engine_qemu = {
 	.probe = qemu_probe,
 	.create = qemu_create,
 	.destroy = qemu_destroy,
+	.abandon = qemu_abandon,
 	.identify = qemu_identify,
 	.set_memory = qemu_set_memory,
 	.load = qemu_load,
@@ -485,6 +491,6 @@ const struct engine engine_qemu = {
 	.stats = qemu_stats,
 	.look_outside = qemu_look_outside,
 	.control = qemu_control,
-	.balloon = qemu_balloon,
+	.balloon = qemu_give,
 	.audit = NULL,
 };

@@ -3,17 +3,13 @@
  * A domain's life. It is transient: libvirt forgets it when its QEMU ends, and it is
  * destroyed on every way out. Should tain itself end without one, libvirt destroys it
  * when the connection breaks; what a libvirtd that was restarted meanwhile has left, the
- * next tain destroys: domains that begin with QEMU_PREFIX and carry the tag of a process
- * that has ended.
+ * next tain destroys (vmm/qemu_sweep.c).
  */
-#include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,111 +18,12 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "lib/time.h"
-#include "vmm/kvm_internal.h"
 #include "vmm/qemu_internal.h"
 
 #define CONSOLE_WAIT_MS 60000
+#define PATIENCE_MS 10000 /* whose end takes longer, that is said */
 #define END_WAIT_MS 20000
 #define DESTROY_TRIES 5
-
-/* --- connection ------------------------------------------------------------------------------ */
-
-static const char *uri_of(void)
-{
-	const char *uri = qemu_config.connect ?: getenv("LIBVIRT_DEFAULT_URI");
-
-	return uri && *uri ? uri : "qemu:///system";
-}
-
-/* libvirt says it with the domain where /etc/hosts has one. What has the same name elsewhere is found out by its PID.
- */
-static bool same_host(const char *a, const char *b)
-{
-	size_t n = strcspn(a, ".");
-
-	return n == strcspn(b, ".") && !strncasecmp(a, b, n);
-}
-
-static int check_driver(virConnectPtr connection, struct err *err)
-{
-	const char *type = virt->virConnectGetType(connection);
-	char here[256] = "", *there;
-	int ret = 0;
-
-	if (!type || strcmp(type, "QEMU"))
-		return err_set(err, -EOPNOTSUPP, "%s: libvirt's driver %s runs no QEMU; use a qemu: URI", uri_of(),
-			       type ?: "?");
-	there = virt->virConnectGetHostname(connection);
-	gethostname(here, sizeof(here) - 1);
-	if (there && !same_host(there, here))
-		ret = err_set(err, -EOPNOTSUPP, "%s: runs on %s; tain works on the guest's memory: run it there",
-			      uri_of(), there);
-	free(there);
-	return ret;
-}
-
-int qemu_connect(virConnectPtr *connection, struct err *err)
-{
-	char what[128];
-	int ret = virt_load(err);
-
-	if (ret)
-		return ret;
-	*connection = virt->virConnectOpen(uri_of());
-	if (!*connection) {
-		snprintf(what, sizeof(what), "%s%s", uri_of(),
-			 geteuid() && !strcmp(uri_of(), "qemu:///system") ? " is for root, others use qemu:///session"
-									  : "");
-		ret = virt_error(err, what);
-		/* No daemon, no transport: whatever it is called, this machine cannot now. */
-		return ret == -EIO ? -EOPNOTSUPP : ret;
-	}
-	ret = check_driver(*connection, err);
-	if (ret)
-		virt->virConnectClose(*connection);
-	return ret;
-}
-
-static bool offers(virConnectPtr connection, const char *type)
-{
-	char *xml = virt->virConnectGetDomainCapabilities(connection, NULL, "x86_64", qemu_config.machine, type, 0);
-
-	free(xml);
-	return xml != NULL;
-}
-
-/*
- * Without nested paging KVM shadows every page table that a Linux makes, and may have to
- * emulate all of its kernel: minutes. Who names kvm gets it.
- */
-static bool too_slow(void)
-{
-	struct vm_identity id;
-
-	if (!qemu_config.under_linux || strcmp(qemu_config.accel, "auto"))
-		return false;
-	kvm_identify(NULL, &id);
-	return !strcmp(id.mmu, "KVM kernel shadow");
-}
-
-int qemu_choose_accel(virConnectPtr connection, bool *kvm, struct err *err)
-{
-	char what[160];
-
-	*kvm = strcmp(qemu_config.accel, "tcg") != 0 && !too_slow();
-	if (*kvm && offers(connection, "kvm"))
-		return 0;
-	if (!strcmp(qemu_config.accel, "auto"))
-		*kvm = false;
-	if (!offers(connection, "qemu")) {
-		snprintf(what, sizeof(what), "machine %.40s with %s", qemu_config.machine, *kvm ? "KVM" : "TCG");
-		return virt_error(err, what);
-	}
-	return *kvm ? err_set(err, -EOPNOTSUPP, "%s offers no KVM: %s; --accel tcg needs none", uri_of(),
-			      access("/dev/kvm", F_OK) ? "there is no /dev/kvm" : "may QEMU's user open /dev/kvm?")
-		    : 0;
-}
 
 /* --- files that QEMU opens --------------------------------------------------------------------- */
 
@@ -220,47 +117,6 @@ static void name_domain(struct qemu_domain *d)
 		 r[14], r[15]);
 }
 
-/* Where libvirt keeps what QEMU prints. */
-static void log_dir(char *path, size_t bytes)
-{
-	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-
-	if (!geteuid())
-		snprintf(path, bytes, "/var/log/libvirt/qemu");
-	else if (cache)
-		snprintf(path, bytes, "%s/libvirt/qemu/log", cache);
-	else
-		snprintf(path, bytes, "%s/.cache/libvirt/qemu/log", home ?: "");
-}
-
-static void log_path(const struct qemu_domain *d, char *path, size_t bytes)
-{
-	char dir[200];
-
-	log_dir(dir, sizeof(dir));
-	snprintf(path, bytes, "%s/%s.log", dir, d->name);
-}
-
-bool qemu_domain_log(const struct qemu_domain *d, char *line, size_t bytes)
-{
-	char path[256], text[512];
-	bool whole = false;
-	FILE *f;
-
-	line[0] = '\0';
-	log_path(d, path, sizeof(path));
-	f = fopen(path, "re");
-	while (f && fgets(text, sizeof(text), f)) {
-		text[strcspn(text, "\n")] = '\0';
-		if (strstr(text, "qemu-system-x86_64: ") || strstr(text, "KVM internal error"))
-			snprintf(line, bytes, "%s", text);
-		whole |= strstr(text, ": shutting down, reason=") != NULL; /* libvirt's, after QEMU's end */
-	}
-	if (f)
-		fclose(f);
-	return whole;
-}
-
 static int accept_console(struct qemu_domain *d, int listener, struct err *err)
 {
 	struct pollfd p = { .fd = listener, .events = POLLIN };
@@ -348,145 +204,87 @@ int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *e
 }
 
 /* libvirtd may have been restarted: the domain is still there, the old connection is not. */
-static bool destroy_again(struct qemu_vm *q, const char *uuid)
+static void destroy_again(struct qemu_vm *q, const char *uuid)
 {
 	virDomainPtr again;
-	bool gone;
 
 	virt->virConnectClose(q->connection);
-	q->connection = virt->virConnectOpen(uri_of());
-	if (!q->connection)
-		return false;
+	if (qemu_open(&q->connection, NULL))
+		return;
 	again = virt->virDomainLookupByUUIDString(q->connection, uuid);
 	if (!again)
-		return virt->virGetLastError()->code == VIR_ERR_NO_DOMAIN;
-	gone = !virt->virDomainDestroy(again);
+		return;
+	virt->virDomainDestroy(again);
 	virt->virDomainFree(again);
-	return gone;
+}
+
+/* It is ours, and the pidfd says that it is the one. Return: is it over with it? */
+static bool kill_process(const struct qemu_domain *d)
+{
+	return d->pidfd >= 0 && (!syscall(SYS_pidfd_send_signal, d->pidfd, SIGKILL, NULL, 0) || errno == ESRCH);
+}
+
+/* Return: has libvirt ended it? */
+static bool ask_destroy(const struct qemu_vm *q, const struct qemu_domain *d)
+{
+	const virError *e;
+
+	/* On a busy machine libvirt gives up before the process has: it is asked again, as long as it answers. */
+	for (int i = 0; d->handle && i < DESTROY_TRIES; i++) {
+		if (!virt->virDomainDestroy(d->handle))
+			return true;
+		e = virt->virGetLastError();
+		if (e && (e->code == VIR_ERR_NO_DOMAIN || e->code == VIR_ERR_OPERATION_INVALID))
+			return true; /* it ended by itself */
+		if (virt->virConnectIsAlive(q->connection) != 1)
+			break;
+	}
+	return false;
 }
 
 static void destroy(struct qemu_vm *q, const struct qemu_domain *d)
 {
-	const virError *e;
-
 	/* libvirt sees it too, and forgets the domain; waiting until it has takes a second. */
 	if (d->pidfd >= 0 && qemu_process_ended(d))
 		return;
-	/* On a busy machine libvirt gives up before the process has: it is asked again, as long as it answers. */
-	for (int i = 0; i < DESTROY_TRIES; i++) {
-		if (!virt->virDomainDestroy(d->handle))
-			return;
-		e = virt->virGetLastError();
-		if (e && (e->code == VIR_ERR_NO_DOMAIN || e->code == VIR_ERR_OPERATION_INVALID))
-			return; /* it ended by itself */
-		if (virt->virConnectIsAlive(q->connection) != 1)
-			break;
-	}
-	if (destroy_again(q, d->uuid))
+	if (!ask_destroy(q, d) && !kill_process(d) && (d->handle || d->pidfd >= 0))
+		destroy_again(q, d->uuid);
+}
+
+static void await_end(const struct qemu_domain *d)
+{
+	struct pollfd p = { .fd = d->pidfd, .events = POLLIN };
+
+	if (d->pidfd < 0 || poll(&p, 1, PATIENCE_MS) > 0)
 		return;
-	/* Nobody answers for it any more. It is ours, and the pidfd says that it is the one. */
-	if (d->pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, d->pidfd, SIGKILL, NULL, 0);
+	qemu_say("waiting for QEMU (%d) of domain %s to end", d->pid, d->name);
+	kill_process(d);
+	if (poll(&p, 1, END_WAIT_MS) <= 0)
+		qemu_say("QEMU (%d) of domain %s does not end, and is left behind; see /proc/%d/status", d->pid,
+			 d->name, d->pid);
+}
+
+static void close_fd(int *fd)
+{
+	int old = *fd;
+
+	WRITE_ONCE(*fd, -1); /* first: vm_abandon() may come at any moment */
+	if (old >= 0)
+		close(old);
 }
 
 void qemu_domain_end(struct qemu_vm *q, struct qemu_domain *d)
 {
-	struct pollfd p = { .fd = d->pidfd, .events = POLLIN };
-	char path[256];
-
-	if (d->handle) {
-		destroy(q, d);
+	/* libvirt has not said that it made one, but it may have: it was killed meanwhile, or its answer was lost. */
+	if (!d->handle && d->pidfd < 0 && d->name[0])
+		qemu_process_seek(d);
+	destroy(q, d);
+	if (d->handle)
 		virt->virDomainFree(d->handle);
-		if (d->pidfd >= 0)
-			poll(&p, 1, END_WAIT_MS);
-	}
-	if (d->name[0]) {
-		log_path(d, path, sizeof(path));
-		unlink(path);
-	}
-	for (int *fd = (int[]){ d->pidfd, d->ram, d->console, -2 }; *fd != -2; fd++)
-		if (*fd >= 0)
-			close(*fd);
+	await_end(d);
+	qemu_log_remove(q, d);
+	close_fd(&d->pidfd);
+	close_fd(&d->ram);
+	close_fd(&d->console);
 	*d = (struct qemu_domain){ .pidfd = -1, .ram = -1, .console = -1 };
-}
-
-/* A name that a tain made whose process has ended, in this world of processes. */
-static bool left_behind(const char *name, const struct qemu_owner *self, bool own_too)
-{
-	unsigned long long pidns, pid;
-
-	if (sscanf(name, QEMU_PREFIX "%llu-%llu-", &pidns, &pid) != 2 || pidns != self->pidns || !pid || pid > INT_MAX)
-		return false;
-	return pid == self->pid ? own_too : kill((pid_t)pid, 0) && errno == ESRCH;
-}
-
-/* The files for QEMU of a tain that ended between making and removing them. */
-static void sweep_files(const struct qemu_owner *self)
-{
-	char old[QEMU_DIR_BYTES];
-	DIR *dir = opendir("/tmp");
-	struct dirent *e;
-	struct stat st;
-
-	while (dir && (e = readdir(dir)) != NULL) {
-		if (strlen(e->d_name) > 48 || !left_behind(e->d_name, self, false))
-			continue;
-		snprintf(old, sizeof(old), "/tmp/%.48s", e->d_name);
-		if (!lstat(old, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 0777) == 0711)
-			qemu_remove_dir(old);
-	}
-	if (dir)
-		closedir(dir);
-}
-
-static bool is_log_of(const char *file, const char *domain)
-{
-	size_t n = strlen(domain);
-
-	return !strncmp(file, domain, n) && !strcmp(file + n, ".log");
-}
-
-/* libvirt ends a domain's log a moment after the domain, and so after the tain that ran it. */
-static void sweep_logs(const struct qemu_owner *self, virDomainPtr *active, int n)
-{
-	char path[200], file[512];
-	struct dirent *e;
-	DIR *dir;
-
-	log_dir(path, sizeof(path));
-	dir = opendir(path);
-	while (dir && (e = readdir(dir)) != NULL) {
-		bool used = !left_behind(e->d_name, self, true);
-
-		for (int i = 0; i < n && !used; i++)
-			used = is_log_of(e->d_name, virt->virDomainGetName(active[i]));
-		snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
-		if (!used)
-			unlink(file);
-	}
-	if (dir)
-		closedir(dir);
-}
-
-void qemu_sweep(virConnectPtr connection)
-{
-	virDomainPtr *all = NULL;
-	int n = virt->virConnectListAllDomains(connection, &all, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
-	struct qemu_owner self;
-
-	qemu_owner_self(&self);
-	sweep_files(&self);
-	sweep_logs(&self, all, n);
-	for (int i = 0; i < n; i++) {
-		const char *name = virt->virDomainGetName(all[i]);
-		char *tag = NULL;
-
-		if (name && !strncmp(name, QEMU_PREFIX, strlen(QEMU_PREFIX)))
-			tag = virt->virDomainGetMetadata(all[i], VIR_DOMAIN_METADATA_ELEMENT, QEMU_OWNER_NS, 0);
-		if (tag && qemu_owner_gone(tag))
-			virt->virDomainDestroy(all[i]);
-		free(tag);
-		virt->virDomainFree(all[i]);
-	}
-	free(all);
 }

@@ -173,6 +173,7 @@ int qemu_take_over(struct vm *vm, struct qemu_domain *next, struct err *err)
 	d->hva = next->hva;
 	memcpy(d->name, next->name, sizeof(d->name));
 	memcpy(d->uuid, next->uuid, sizeof(d->uuid));
+	memcpy(d->emulator, next->emulator, sizeof(d->emulator));
 	old.console = old.ram = -1;
 	*next = old;
 	return 0;

@@ -37,14 +37,14 @@ static int ask_stats(struct qemu_vm *q, struct err *err)
 }
 
 /* What libvirt said of a call that failed because libvirtd itself is not there any more says so least of all. */
-static int add_gone(struct qemu_vm *q, int ret, struct err *err)
+int qemu_add_gone(const struct qemu_vm *q, int ret, struct err *err)
 {
 	char text[sizeof(err->text)];
 
 	if (!ret || !err || virt->virConnectIsAlive(q->connection) == 1)
 		return ret;
 	snprintf(text, sizeof(text), "%s", err->text);
-	return err_set(err, ret, "%.240s; libvirtd has gone, or was restarted", text);
+	return err_set(err, ret, "%.240s; libvirtd has gone, was restarted, or hangs", text);
 }
 
 static int control(struct vm *vm, enum vm_control what, struct err *err)
@@ -60,8 +60,6 @@ static int control(struct vm *vm, enum vm_control what, struct err *err)
 		return qemu_tell(&q->domain, "{\"execute\":\"query-status\"}", err);
 	case VM_MIGRATE:
 		return qemu_migrate(vm, err);
-	case VM_RESTORE:
-		return qemu_save_restore(vm, err);
 	case VM_PLUG:
 		return qemu_plug(vm, err);
 	case VM_UNPLUG:
@@ -75,5 +73,12 @@ static int control(struct vm *vm, enum vm_control what, struct err *err)
 
 int qemu_control(struct vm *vm, enum vm_control what, struct err *err)
 {
-	return add_gone(to_qemu(vm), control(vm, what, err), err);
+	if (what == VM_RESTORE) /* says it by itself, in time for those who wait for the domain */
+		return qemu_save_restore(vm, err);
+	return qemu_add_gone(to_qemu(vm), control(vm, what, err), err);
+}
+
+int qemu_give(struct vm *vm, u64 first, u64 pages, struct err *err)
+{
+	return qemu_add_gone(to_qemu(vm), qemu_balloon(vm, first, pages, err), err);
 }

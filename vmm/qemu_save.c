@@ -25,31 +25,37 @@ static int restore(struct vm *vm, const char *path, struct err *err)
 	memcpy(next.name, q->domain.name, sizeof(next.name));
 	memcpy(next.uuid, q->domain.uuid, sizeof(next.uuid));
 	ret = qemu_domain_start(vm, &next, NULL, path, err);
-	if (ret)
-		return ret == -EOPNOTSUPP ? -EIO : ret; /* there is no way back */
-	ret = qemu_take_over(vm, &next, err);
-	if (ret) {
-		qemu_domain_end(q, &next);
+	if (!ret) {
+		ret = qemu_take_over(vm, &next, err);
+		if (ret)
+			qemu_domain_end(q, &next);
+	}
+	if (ret) { /* there is no way back */
+		ret = qemu_add_gone(q, ret == -EOPNOTSUPP ? -EIO : ret, err);
+		q->unrestored = *err;
 		return ret;
 	}
 	next.name[0] = '\0'; /* its log is the new one's too */
 	qemu_domain_end(q, &next);
-	return virt->virDomainResume(q->domain.handle) ? virt_error(err, q->domain.name) : 0;
+	return virt->virDomainResume(q->domain.handle) ? qemu_add_gone(q, virt_error(err, q->domain.name), err) : 0;
 }
 
 int qemu_save_restore(struct vm *vm, struct err *err)
 {
-	struct qemu_vm *q = to_qemu(vm);
 	char dir[QEMU_DIR_BYTES] = "", path[QEMU_DIR_BYTES + 16];
-	int ret = qemu_make_dir(dir, err);
+	struct qemu_vm *q = to_qemu(vm);
+	struct err own = { "" };
+	int ret;
 
+	err = err ?: &own;
+	ret = qemu_make_dir(dir, err);
 	if (ret)
 		return ret;
 	snprintf(path, sizeof(path), "%s/saved", dir);
 	/* A QEMU that ends while this is odd has not died: see look() in vmm/qemu.c. */
 	fetch_add(&q->moves, 1);
 	if (virt->virDomainSaveFlags(q->domain.handle, path, NULL, VIR_DOMAIN_SAVE_PAUSED))
-		ret = virt_error(err, "save");
+		ret = qemu_add_gone(q, virt_error(err, "save"), err);
 	else
 		ret = restore(vm, path, err);
 	fetch_add(&q->moves, 1);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "lib/lock.h"
+#include "lib/thread.h"
 
 static DEFINE_LOCK_CLASS(virt_class, "virt load");
 static struct mutex load_mutex = MUTEX_INIT(&virt_class); /* guards functions while they are filled in */
@@ -35,6 +36,26 @@ static void ignore_sigpipe(void)
 		sigaction(SIGPIPE, &ignore, NULL);
 }
 
+/* libvirt answers the daemon's keepalive, and ends a connection that has none, between two calls here. For ever. */
+static void events(void *unused)
+{
+	(void)unused;
+	thread_block_signals();
+	while (functions.virEventRunDefaultImpl() >= 0)
+		;
+}
+
+static int run_events(struct err *why)
+{
+	static struct thread thread;
+	int ret;
+
+	if (functions.virEventRegisterDefaultImpl() < 0)
+		return err_set(why, -EOPNOTSUPP, "libvirt has no event loop");
+	ret = thread_create(&thread, "virt events", -1, events, NULL);
+	return ret ? err_set(why, ret, "no thread for libvirt's events: %s", strerror(-ret)) : 0;
+}
+
 static int load(struct err *why)
 {
 	void *xml = virt_dl_open("libxml2.so.2", why), *lib, *qemu;
@@ -53,11 +74,11 @@ static int load(struct err *why)
 	VIRT_LIBXML2(VIRT_LOAD_XML)
 	if (!ret && functions.virInitialize() < 0)
 		ret = err_set(why, -EOPNOTSUPP, "libvirt does not start");
-	if (!ret) {
-		functions.virSetErrorFunc(NULL, silent);
-		ignore_sigpipe();
-	}
-	return ret;
+	if (ret)
+		return ret;
+	functions.virSetErrorFunc(NULL, silent);
+	ignore_sigpipe();
+	return run_events(why);
 }
 
 int virt_load(struct err *why)

@@ -20,6 +20,7 @@
 /* clang-format off */
 #define VIRT_LIBVIRT(X) \
 	X(virInitialize) X(virSetErrorFunc) X(virGetLastError) X(virResetLastError) \
+	X(virEventRegisterDefaultImpl) X(virEventRunDefaultImpl) X(virConnectSetKeepAlive) X(virConnectGetURI) \
 	X(virConnectOpen) X(virConnectClose) X(virConnectGetType) X(virConnectGetHostname) X(virConnectGetVersion) \
 	X(virConnectGetDomainCapabilities) X(virConnectListAllDomains) X(virConnectIsAlive) \
 	X(virDomainCreateXML) X(virDomainFree) X(virDomainDestroy) X(virDomainLookupByUUIDString) \

@@ -127,6 +127,13 @@ void vm_destroy(struct vm *vm)
 	mem_free(vm);
 }
 
+void vm_abandon(void)
+{
+	for (const struct engine *const *engine = engines; *engine; engine++)
+		if ((*engine)->abandon)
+			(*engine)->abandon();
+}
+
 void *vm_shared(struct vm *vm)
 {
 	return vm->shared;
