@@ -391,7 +391,8 @@ static void which_lines_are_qemus_own(void)
 		const char *emulator, *line;
 		bool own;
 	} cases[] = {
-		{ "qemu-system-x86_64", "2026-11-21T20:01:02.123456Z qemu-system-x86_64: terminating on signal 15", true },
+		{ "qemu-system-x86_64", "2026-11-21T20:01:02.123456Z qemu-system-x86_64: terminating on signal 15",
+		  true },
 		{ "qemu-system-x86_64", "qemu-system-x86_64: ../hw/x.c:1: f: Assertion `x' failed.", true },
 		{ "qemu-kvm", "2026-11-21T20:01:02.123456Z qemu-kvm: terminating on signal 15", true },
 		{ "kvm", "2026-11-21T20:01:02.123456Z kvm: cannot set up guest memory", true },
@@ -436,7 +437,8 @@ static void what_qemu_said_last(void)
 	snprintf(text, sizeof(text), "%s%s", first, end);
 	write_log("tain-1-2-3-abcd.log", text);
 	CHECK(qemu_domain_log(&q, &d, line, sizeof(line)));
-	snprintf(text, sizeof(text), "%s%s2026-11-21 20:01:05.123+0000: starting up libvirt version: 9.0.0\n", first, end);
+	snprintf(text, sizeof(text), "%s%s2026-11-21 20:01:05.123+0000: starting up libvirt version: 9.0.0\n", first,
+		 end);
 	write_log("tain-1-2-3-abcd.log", text);
 	CHECK(!qemu_domain_log(&q, &d, line, sizeof(line))); /* restored: what it says is to come */
 	CHECK_STR(line, "");

@@ -324,7 +324,8 @@ static void cycles_leak_nothing(void)
 		env_destroy(&e);
 		if (!i) /* what the library opens once stays */
 			before = open_fds();
-		while (open_fds() != before && !test_failures()) /* libvirt's event loop closes a socket a moment later */
+		while (open_fds() != before &&
+		       !test_failures()) /* libvirt's event loop closes a socket a moment later */
 			usleep(1000);
 	}
 	/* libvirt tidies up after the last one a moment later, and the next one after its log: a hang is the

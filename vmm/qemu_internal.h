@@ -48,25 +48,25 @@ struct qemu_domain {
 	int pidfd; /* -1: not found yet */
 	pid_t pid;
 	char emulator[32]; /* what it was started by, without the directory */
-	int ram;     /* descriptor of the RAM object, or -1 */
-	hva_t hva;   /* of its first byte, in QEMU */
-	int console; /* connected to the guest's serial line, or -1 */
+	int ram;	   /* descriptor of the RAM object, or -1 */
+	hva_t hva;	   /* of its first byte, in QEMU */
+	int console;	   /* connected to the guest's serial line, or -1 */
 };
 
 struct qemu_vm {
 	virConnectPtr connection;
-	bool kvm;		  /* else TCG */
-	char dir[QEMU_DIR_BYTES]; /* files that QEMU opens when it starts; "" when they are gone */
+	bool kvm;		      /* else TCG */
+	char dir[QEMU_DIR_BYTES];     /* files that QEMU opens when it starts; "" when they are gone */
 	char log_dir[QEMU_LOG_BYTES]; /* "": nobody here knows */
 	struct qemu_layout layout;
 	struct qemu_domain domain;
 	void *elf; /* what the domain was started with: a second one starts with it too */
 	size_t elf_bytes;
-	u64 downtime_ns; /* of the last migration, as QEMU measured it */
-	u32 moves;	 /* atomic: odd while the domain goes through a file */
+	u64 downtime_ns;       /* of the last migration, as QEMU measured it */
+	u32 moves;	       /* atomic: odd while the domain goes through a file */
 	struct err unrestored; /* why it did not come back from there; before moves is even again */
-	u32 lost;	 /* set when the memory's file has been cut short; any thread */
-	u32 started;	 /* atomic: the first vCPU that runs lets the domain run */
+	u32 lost;	       /* set when the memory's file has been cut short; any thread */
+	u32 started;	       /* atomic: the first vCPU that runs lets the domain run */
 	struct vm_identity id;
 	struct vm *vm;		      /* from qemu_lost_watch() on; the next one there: */
 	struct qemu_vm *next_watched; /* written under lost_mutex, read by handlers too */

@@ -114,8 +114,7 @@ static bool holds(const struct mapping *m, u64 at)
 	return m->start <= at && at < m->end;
 }
 
-static bool find_mapping(const char *maps, bool (*fits)(const struct mapping *m, u64 what), u64 what,
-			 struct mapping *m)
+static bool find_mapping(const char *maps, bool (*fits)(const struct mapping *m, u64 what), u64 what, struct mapping *m)
 {
 	bool found = false;
 	char line[512];
