@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/cmd_env.h"
@@ -24,15 +25,17 @@ static bool qemu_or_skip(void)
 /* The QEMU that runs, whose domain the tain @pid named, and that has @word on its command line; NULL: any. 0: none. */
 static pid_t qemu_with(pid_t pid, const char *word)
 {
-	char path[300], text[4096], name[32];
+	char path[300], text[4096], name[64];
 	DIR *dir = opendir("/proc");
 	struct dirent *e;
+	struct stat ns;
 	bool named, has;
 	pid_t found = 0;
 	size_t n;
 	FILE *f;
 
-	snprintf(name, sizeof(name), "-%d-", pid);
+	CHECK(pid > 0 && !stat("/proc/self/ns/pid", &ns));
+	snprintf(name, sizeof(name), "guest=tain-%llu-%d-", (unsigned long long)ns.st_ino, pid);
 	while (!found && (e = readdir(dir)) != NULL) {
 		snprintf(path, sizeof(path), "/proc/%s/cmdline", e->d_name);
 		f = atoi(e->d_name) > 0 ? fopen(path, "re") : NULL;
@@ -44,7 +47,7 @@ static pid_t qemu_with(pid_t pid, const char *word)
 		named = false;
 		has = !word;
 		for (size_t at = 0; at < n; at += strlen(text + at) + 1) {
-			named |= !strncmp(text + at, "guest=tain-", 11) && strstr(text + at, name);
+			named |= !strncmp(text + at, name, strlen(name));
 			has |= word && !strcmp(text + at, word);
 		}
 		if (named && has)
@@ -230,19 +233,20 @@ static struct tain_run *stress_at_work(const char *backing)
 static void a_qemu_that_dies_under_stress(void)
 {
 	struct tain_run *r;
-	pid_t qemu;
+	pid_t qemu, pid;
 
 	if (!qemu_or_skip())
 		return;
 	r = stress_at_work("memfd");
-	qemu = qemu_with(r->pid, NULL);
+	pid = r->pid;
+	qemu = qemu_with(pid, NULL);
 	if (CHECK(qemu))
 		kill(qemu, SIGTERM);
 	tain_wait(r);
 	CHECK_EQ(r->status, 1);
 	CHECK_CONTAINS(r->err.text, "ended before its guest: ");
 	CHECK_CONTAINS(r->err.text, "terminating on signal 15");
-	CHECK(!has_domain(r->pid));
+	CHECK(!has_domain(pid));
 }
 
 /* The file that is QEMU's memory, which has a name. */
@@ -272,15 +276,17 @@ static void memory_that_is_truncated(void)
 {
 	struct tain_run *r;
 	json_t *doc;
+	pid_t pid;
 
 	if (!qemu_or_skip())
 		return;
 	r = stress_at_work("file_shared");
-	CHECK(truncate_memory(qemu_with(r->pid, NULL)));
+	pid = r->pid;
+	CHECK(truncate_memory(qemu_with(pid, NULL)));
 	tain_wait(r);
 	CHECK_EQ(r->status, 1);
 	CHECK_CONTAINS(r->err.text, ": the file behind the guest's memory was truncated");
-	CHECK(!has_domain(r->pid));
+	CHECK(!has_domain(pid));
 	doc = tain_json_file("r.json");
 	if (doc)
 		CHECK_EQ(json_array_size(json_object_get(doc, "violations")), 0);

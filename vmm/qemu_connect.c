@@ -197,10 +197,23 @@ static int check_driver(virConnectPtr connection, struct err *err)
 	return ret;
 }
 
+/* libvirt in this very process: nobody is left to destroy the domain of a tain that is killed. */
+static bool is_embedded(const char *uri)
+{
+	const char *place = strstr(uri, "://");
+
+	return place && !strncmp(place + 3, "/embed", 6);
+}
+
 int qemu_connect(virConnectPtr *connection, struct err *err)
 {
 	int ret = virt_load(err);
 
+	if (!ret && is_embedded(uri_of()))
+		ret = err_set(err, -EOPNOTSUPP,
+			      "%s: without a libvirtd nobody takes the domain down should tain be killed; use "
+			      "qemu:///session",
+			      uri_of());
 	ret = ret ?: qemu_open(connection, err);
 	if (ret)
 		return ret;
