@@ -59,7 +59,8 @@ int cmd_uffd_check(int argc, char **argv);
 int cmd_matrix(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
 
-/* Set by SIGINT, SIGTERM and SIGHUP (unless that was ignored): the run ends, prints what it has, and returns cmd_finish(). */
+/* Set by SIGINT, SIGTERM and SIGHUP (unless that was ignored): the run ends, prints what it has, and returns
+ * cmd_finish(). */
 extern u32 cmd_stop;
 void cmd_catch_signals(void);
 /* For qemu_config.say. */

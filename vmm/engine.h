@@ -163,7 +163,7 @@ struct qemu_config {
 	const char *machine; /* "microvm", "pc", "q35", or a version of the last two; NULL: the probe's choice */
 	const char *backing; /* "memfd" or "file" */
 	bool under_linux;    /* the guest is the first process of a Linux */
-	const u32 *stop;     /* set by somebody: no more waiting for a libvirtd that does not answer; NULL: nobody does */
+	const u32 *stop; /* set by somebody: no more waiting for a libvirtd that does not answer; NULL: nobody does */
 	void (*say)(const char *line); /* what is waited for, for people; NULL: nobody listens. On any thread */
 };
 

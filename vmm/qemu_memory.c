@@ -140,6 +140,19 @@ static int with_dimm(struct qemu_vm *q, int (*call)(virDomainPtr, const char *, 
 	return ret ? virt_error(err, "memory device") : 0;
 }
 
+/* Before anything is attached, for a guest without slots could not give it back. With slots it says that they are
+ * empty. */
+static int find_slots(struct vm *vm, struct err *err)
+{
+	int ret;
+
+	post(vm, GUEST_AGENT_PLUG, 0, 0);
+	ret = wait_for(vm, is_done, err);
+	if (!ret && READ_ONCE(vm_guest_shared(vm)->agent.result) == GUEST_AGENT_NO_DEVICE)
+		ret = answer(vm, "memory slots", err);
+	return ret;
+}
+
 int qemu_plug(struct vm *vm, struct err *err)
 {
 	struct qemu_vm *q = to_qemu(vm);
@@ -151,6 +164,7 @@ int qemu_plug(struct vm *vm, struct err *err)
 		return err_set(err, -EOPNOTSUPP, "machine %s has no memory slots: --machine pc or q35",
 			       qemu_config.machine);
 	ret = wait_for(vm, is_ready, err);
+	ret = ret ?: find_slots(vm, err);
 	ret = ret ?: with_dimm(q, virt->virDomainAttachDeviceFlags, err);
 	if (ret)
 		return ret;
