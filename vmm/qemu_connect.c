@@ -70,7 +70,7 @@ static void open_it(struct opener *o)
 		return;
 	}
 	snprintf(what, sizeof(what), "%s%s", o->uri,
-		 geteuid() && strstr(o->uri, "/system") ? " is for root, others use qemu:///session" : "");
+		 geteuid() && !strcmp(o->uri, "qemu:///system") ? " is for root, others use qemu:///session" : "");
 	o->ret = virt_error(&o->err, what);
 	/* No daemon, no transport: whatever it is called, this machine cannot now. */
 	if (o->ret == -EIO)
@@ -168,7 +168,7 @@ int qemu_open(virConnectPtr *connection, struct err *err)
 /* --- what it is -------------------------------------------------------------------------------- */
 
 /* libvirt adds the domain that the name is resolved to; who only has a name of ours is found out by its processes. */
-static bool same_machine(const char *a, const char *b)
+static bool same_host(const char *a, const char *b)
 {
 	size_t n = strcspn(a, ".");
 
@@ -190,7 +190,7 @@ static int check_driver(virConnectPtr connection, struct err *err)
 	if (!there)
 		return virt_error(err, uri_of());
 	gethostname(here, sizeof(here) - 1);
-	if (!same_machine(there, here))
+	if (!same_host(there, here))
 		ret = err_set(err, -EOPNOTSUPP, "%s: runs on %s; tain works on the guest's memory: run it there",
 			      uri_of(), there);
 	free(there);

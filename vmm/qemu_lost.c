@@ -100,12 +100,16 @@ void qemu_lost_watch(struct vm *vm)
 void qemu_lost_forget(const struct vm *vm)
 {
 	struct qemu_vm *q = to_qemu(vm), **at;
+	struct sigaction now;
 
 	mutex_lock(&lost_mutex);
 	for (at = &vms; *at && *at != q; at = &(*at)->next_watched)
 		;
 	if (*at)
 		smp_store_release(at, q->next_watched);
+	if (!vms && caught && !sigaction(SIGBUS, NULL, &now) && now.sa_flags & SA_SIGINFO &&
+	    now.sa_sigaction == on_sigbus) /* else somebody put theirs over it, and may pass on to it */
+		caught = sigaction(SIGBUS, &before, NULL) != 0;
 	mutex_unlock(&lost_mutex);
 	smp_mb();
 	while (READ_ONCE(inside))
