@@ -142,6 +142,17 @@ static void note_signals(struct figure *f, const struct signal_times *sent, cons
 		 (unsigned long long)sent->slow_before, (unsigned long long)sent->slow_absent);
 }
 
+/* How much of it the thread ran for, and what the machine's own share was. */
+static void note_handled(struct figure *f, const struct signal_times *sent, const struct signal_times *bare)
+{
+	snprintf(f->note, sizeof(f->note),
+		 "processor time of the thread in it, p99: %.1f us; until a thread ends that registers nothing, in "
+		 "turn: "
+		 "%.1f us",
+		 (double)hist_percentile(&sent->part[SIGNAL_COMPUTED], 99) / 1e3,
+		 (double)hist_percentile(&bare->part[SIGNAL_HANDLED], 99) / 1e3);
+}
+
 static void signal_figure_fill(const struct registered *r, int how, const struct figure *like, const char *name,
 			       enum signal_part part, struct figure *f)
 {
@@ -154,6 +165,8 @@ static void signal_figure_fill(const struct registered *r, int how, const struct
 		figure_add(f, (double)hist_percentile(&times[SIGNAL_SENT].part[part], 99), 0);
 		if (part == SIGNAL_WHOLE)
 			note_signals(f, &times[SIGNAL_SENT], &times[SIGNAL_BARE]);
+		else
+			note_handled(f, &times[SIGNAL_SENT], &times[SIGNAL_BARE]);
 	} else if (!r->config->signals || !r->config->kinds[REGISTER_OWN]) {
 		figure_skip(f, "--signals or --kind leaves it out");
 	}
