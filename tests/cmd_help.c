@@ -250,7 +250,7 @@ static void manual_says_the_exit_statuses(void)
 	const char *page = TAIN("man")->out.text;
 
 	for (const char *const *item =
-		     WORDS("\n.It 0\n", "\n.It 1\n", "\n.It 2\n", "\n.It 4\n", "\n.It 124\n", "\n.It 130,143\n");
+		     WORDS("\n.It 0\n", "\n.It 1\n", "\n.It 2\n", "\n.It 4\n", "\n.It 124\n", "\n.It 129,130,143\n");
 	     *item; item++)
 		CHECK_CONTAINS(page, *item);
 }
