@@ -19,6 +19,7 @@
 #define LAB_HOST_H
 
 #include "lab/op.h"
+#include "lab/system.h"
 #include "lib/base.h"
 #include "lib/err.h"
 #include "mm/mm.h"
@@ -95,8 +96,9 @@ struct host {
 	bool child_changed; /* after fork's end: memory that the child held private was not the same any more */
 	struct host_child
 		*child; /* fork: what its child does; NULL: it looks at the range twice, and tells child_changed */
-	u64 own_off;	/* another process's: how far operations have come in memory beside DATA */
-	int fd;		/* Linux: the file behind DATA, or -1; offset 0 of DATA is offset 0 of it at first */
+	struct system_change change; /* another process's: between merge's begin and end */
+	u64 own_off;		     /* another process's: how far operations have come in memory beside DATA */
+	int fd; /* Linux: the file behind DATA, or -1; offset 0 of DATA is offset 0 of it at first */
 	void *private;
 };
 

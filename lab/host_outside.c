@@ -19,6 +19,7 @@
 #include "vmm/engine.h"
 
 #define HUGE (2ull << 20)
+#define KSM_SCANS 3	     /* a page is merged in the third look at it */
 #define OWN_PIECE (2 * HUGE) /* divides what such a Linux has */
 
 static char *data_at(const struct host *host, u64 off)
@@ -138,10 +139,13 @@ static int punch(struct host *host, u64 off, u64 len, struct err *why)
 /* Both processes map the pages: they go when no page table has them any more, so ours let go first. */
 static int pageout(struct host *host, u64 off, u64 len, struct err *why)
 {
+	struct vm_outside o;
 	int ret = host->backing == HOST_FILE_SHARED ? 0 : system_swap(why);
 
 	if (ret)
 		return ret;
+	if (!vm_outside(host->vm, &o) && o.own_private)
+		system_swap(NULL); /* without, that memory stays; DATA goes */
 	if (madvise(data_at(host, off), len, MADV_DONTNEED))
 		return refused(why, "madvise(MADV_DONTNEED) of the mapping here");
 	return advise(host, off, len, MADV_PAGEOUT, "process_madvise(MADV_PAGEOUT)", why);
@@ -177,6 +181,17 @@ static int collapse_here(const struct vm_outside *o, u64 at, struct err *why)
 	return ret;
 }
 
+/* Anonymous memory has its huge pages where QEMU has it. Where nothing is yet, there is nothing to gather. */
+static int collapse_private(struct host *host, const struct vm_outside *o, struct err *why)
+{
+	u64 own = host->own_off;
+	int ret;
+
+	host->own_off = (own + HUGE) % o->own_bytes;
+	ret = advise_at(o->pidfd, o->own_hva + own, HUGE, MADV_COLLAPSE, "process_madvise(MADV_COLLAPSE)", why);
+	return ret == -EINVAL ? 0 : ret;
+}
+
 /* The next huge page's worth of the Linux below the guest that is not all holes, of which there are many. */
 static int collapse_own(struct host *host, const struct vm_outside *o, struct err *why)
 {
@@ -193,6 +208,8 @@ static int collapse(struct host *host, u64 off, struct err *why)
 	struct vm_outside o;
 	int ret;
 
+	if (!vm_outside(host->vm, &o) && o.own_private)
+		return collapse_private(host, &o, why);
 	if (vm_outside(host->vm, &o) || host->bytes - off < HUGE)
 		return err_set(why, -EOPNOTSUPP, "less than a huge page");
 	if (is_aligned(o.data_hva - o.data_offset, HUGE))
@@ -201,6 +218,42 @@ static int collapse(struct host *host, u64 off, struct err *why)
 	if (ret || !o.own_bytes)
 		return ret;
 	return collapse_own(host, &o, why);
+}
+
+/* Pages of the process that KSM has merged. */
+static u64 merged_pages(pid_t pid)
+{
+	char path[48];
+	unsigned long long pages = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/ksm_merging_pages", pid);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%llu", &pages) != 1)
+		pages = 0;
+	if (f)
+		fclose(f);
+	return pages;
+}
+
+/* QEMU has said of all its memory that it may be merged; what KSM takes of it is the Linux's own, which is private. */
+static int merge(struct host *host, struct err *why)
+{
+	struct vm_outside o;
+	int ret;
+
+	if (vm_outside(host->vm, &o) || !o.own_private)
+		return err_set(why, -EOPNOTSUPP, "%s; with -s file_shared what is Linux's own is not shared",
+			       op_table[OP_MERGE].not_why);
+	ret = system_ksm(&host->change, why);
+	if (ret)
+		return ret;
+	ret = system_ksm_wait(KSM_SCANS, why);
+	if (!ret && !merged_pages(o.pid))
+		ret = err_set(why, -EAGAIN, "KSM has found nothing to merge");
+	if (ret)
+		system_undo(&host->change, NULL);
+	return ret;
 }
 
 static int populate(struct host *host, u64 off, u64 len)
@@ -214,6 +267,7 @@ static int outside_begin(struct host *host, enum host_op op, u64 off, u64 len, s
 {
 	if (!len || !is_aligned(off | len, PAGE_SIZE) || off > host->bytes || len > host->bytes - off)
 		return err_set(why, -EINVAL, "no such range");
+	host->op = op;
 	switch (op) {
 	case OP_PUNCH:
 		return punch(host, off, len, why);
@@ -231,6 +285,8 @@ static int outside_begin(struct host *host, enum host_op op, u64 off, u64 len, s
 		return collapse(host, align_down(off, HUGE), why);
 	case OP_COMPACT:
 		return system_compact(why);
+	case OP_MERGE:
+		return merge(host, why);
 	case OP_POPULATE:
 		return populate(host, off, len);
 	default:
@@ -240,9 +296,8 @@ static int outside_begin(struct host *host, enum host_op op, u64 off, u64 len, s
 
 static int outside_end(struct host *host, struct err *why)
 {
-	(void)host;
-	(void)why;
-	return 0;
+	/* What is merged stays so until the guest writes there. */
+	return host->op == OP_MERGE ? system_undo(&host->change, why) : 0;
 }
 
 static int outside_read64(struct host *host, u64 off, u64 *value)

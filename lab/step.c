@@ -7,6 +7,7 @@
 
 #include "lab/trace.h"
 #include "lib/probe.h"
+#include "vmm/engine.h"
 
 static int end_limbo(struct oracle *o)
 {
@@ -251,10 +252,20 @@ static bool plants_itself(enum plan_op op)
 	return op == PLAN_DIRTYLOG || op == PLAN_UFFD_WP || op == PLAN_FORK;
 }
 
+/* Is there memory beside DATA that KSM may take? */
+static bool has_own(const struct oracle *o)
+{
+	struct vm_outside out;
+
+	return o->vm && !vm_outside(o->vm, &out) && out.own_bytes;
+}
+
 static int run(struct oracle *o, const struct plan_step *s)
 {
 	if (CHECKING && s->plant && !plants_itself(s->op))
 		return step_planted(o, s);
+	if (s->op == PLAN_MERGE && has_own(o))
+		return step_merge_own(o, s);
 	if (s->op < PLAN_HOST_NR && op_contents((enum host_op)s->op, o->host->backing) == OP_IMPOSSIBLE)
 		return err_set(&o->why, -EOPNOTSUPP, "%s", op_table[s->op].not_why);
 	return step_fn[s->op](o, s);

@@ -63,6 +63,7 @@ static inline int step_refused(struct oracle *o, const struct plan_step *s, bool
 int step_host(struct oracle *o, const struct plan_step *s);
 int step_free(struct oracle *o, const struct plan_step *s);
 int step_merge(struct oracle *o, const struct plan_step *s);
+int step_merge_own(struct oracle *o, const struct plan_step *s);
 int step_fork(struct oracle *o, const struct plan_step *s);
 int step_memslot(struct oracle *o, const struct plan_step *s);
 int step_dirtylog(struct oracle *o, const struct plan_step *s);

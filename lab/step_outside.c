@@ -105,6 +105,17 @@ int step_balloon(struct oracle *o, const struct plan_step *s)
 	return ret ?: renew(o, s);
 }
 
+/* Contents are kept (O2): what is merged is the memory of the Linux below the guest, which checks it. */
+int step_merge_own(struct oracle *o, const struct plan_step *s)
+{
+	int ret = o->host->ops->begin(o->host, OP_MERGE, s->first * PAGE_SIZE, s->pages * PAGE_SIZE, &o->why);
+
+	if (ret)
+		return step_refused(o, s, false, ret);
+	hold(s);
+	return o->host->ops->end(o->host, &o->why);
+}
+
 /* Contents are kept (O2): memory beside DATA comes, is used, and goes. */
 int step_plug(struct oracle *o, const struct plan_step *s)
 {

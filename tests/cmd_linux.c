@@ -83,13 +83,14 @@ static void stress_finds_nothing(void)
 }
 
 /* @ops that keep every byte, done to DATA and to the Linux itself; each was, in @steps. */
-static void transparent(const char *const *ops, const char *list, const char *steps, const char *allow)
+static void transparent(const char *backing, const char *const *ops, const char *list, const char *steps,
+			const char *allow)
 {
 	const struct tain_run *r;
 	json_t *doc;
 
-	r = TAIN("stress", "-q", ONE_TCG, "-b", "8M", "-i", steps, "--time", "5m", "--seed", "5", "--ops", list,
-		 "--json", "r.json", allow);
+	r = TAIN("stress", "-q", ONE_TCG, "-b", "8M", "-s", backing, "-i", steps, "--time", "5m", "--seed", "5",
+		 "--ops", list, "--json", "r.json", allow);
 	CHECK_MSG(r->status == 0, "exit status %d; stdout '%s' stderr '%s'", r->status, r->out.text, r->err.text);
 	doc = tain_json_file("r.json");
 	if (!doc)
@@ -103,22 +104,49 @@ static void transparent(const char *const *ops, const char *list, const char *st
 static void it_moves_and_has_huge_pages(void)
 {
 	if (linux_or_skip())
-		transparent(WORDS("collapse", "split", "migrate"), "collapse=2,split,migrate", "8", NULL);
+		transparent("memfd", WORDS("collapse", "split", "migrate"), "collapse=2,split,migrate", "8", NULL);
 }
 
-/* Its pages go to swap and to other frames, where the machine may be changed; that is as before then. */
-static void it_is_paged_out_and_compacted(void)
+/* Where the machine may be changed; it is as before then. */
+static bool guardian_or_skip(void)
 {
 	struct err err = { "" };
 
 	if (!linux_or_skip())
-		return;
-	if (guardian_start(&err)) {
-		test_skip("%s", err.text);
-		return;
+		return false;
+	if (!guardian_start(&err)) {
+		guardian_stop(NULL);
+		return true;
 	}
-	guardian_stop(NULL);
-	transparent(WORDS("pageout", "compact", "collapse"), "pageout=3,compact=1,collapse=2", "30", "--allow-system");
+	test_skip("%s", err.text);
+	return false;
+}
+
+/* Its pages go to swap and to other frames. */
+static void it_is_paged_out_and_compacted(void)
+{
+	if (guardian_or_skip())
+		transparent("memfd", WORDS("pageout", "compact", "collapse"), "pageout=3,compact=1,collapse=2", "30",
+			    "--allow-system");
+}
+
+/* Its memory is anonymous, and half of what it checks are twins. */
+static void it_is_merged(void)
+{
+	if (guardian_or_skip())
+		transparent("file_shared", WORDS("merge", "pageout", "collapse", "migrate"),
+			    "merge=2,pageout=2,collapse=2,migrate=1", "16", "--allow-system");
+}
+
+static void shared_memory_is_not_merged(void)
+{
+	const struct tain_run *r;
+
+	if (!guardian_or_skip())
+		return;
+	r = TAIN("stress", "-q", ONE_TCG, "-i", "1", "--ops", "merge", "--allow-system");
+	CHECK_EQ(r->status, 4);
+	CHECK_CONTAINS(r->out.text, "with -s file_shared what is Linux's own is not shared");
 }
 
 static void a_machine_without_a_clock(void)
@@ -150,6 +178,8 @@ const struct test_case cmd_linux_tests[] = {
 	TEST(stress_finds_nothing),
 	TEST(it_moves_and_has_huge_pages),
 	TEST(it_is_paged_out_and_compacted),
+	TEST(it_is_merged),
+	TEST(shared_memory_is_not_merged),
 	TEST(a_machine_without_a_clock),
 	TEST(no_kernel),
 	TEST_END,

@@ -58,6 +58,8 @@ static xmlBufferPtr make_xml(const struct variant *v)
 	qemu_config.machine = v->machine;
 	qemu_config.backing = v->backing;
 	qemu_config.under_linux = v->under_linux;
+	if (v->under_linux && !strcmp(v->backing, "file"))
+		q.layout.ram_start = GUEST_SHARED_GPA;
 	if (v->under_linux) {
 		qemu_linux_cmdline(&vm, cmdline, sizeof(cmdline));
 		xml.cmdline = cmdline;
@@ -105,6 +107,9 @@ static void check_variant(const struct variant *v)
 	CHECK_EQ(strstr(text, "memmap=") != NULL, v->under_linux);
 	CHECK_EQ(strstr(text, "<maxMemory ") != NULL, !v->under_linux && strcmp(v->machine, "microvm"));
 	CHECK_EQ(strstr(text, "<currentMemory>301012<") != NULL, v->restore);
+	/* of two nodes one is shared; else all memory is */
+	CHECK_EQ(strstr(text, "<cell id=\"1\"") != NULL, v->under_linux && !strcmp(v->backing, "file"));
+	CHECK_EQ(strstr(text, "<memoryBacking>") != NULL, !v->under_linux || !strcmp(v->backing, "memfd"));
 	CHECK_EQ(strstr(text, "value=\"-incoming\"") != NULL, v->second);
 	virt->xmlBufferFree(xml);
 }

@@ -6,6 +6,8 @@
 #ifndef VMM_ENGINE_H
 #define VMM_ENGINE_H
 
+#include <sys/types.h>
+
 #include "guest/abi.h"
 #include "lib/base.h"
 #include "lib/err.h"
@@ -100,15 +102,17 @@ struct vm_child_read {
  * vcpu_run() on, all of them.
  */
 struct vm_outside {
-	int pidfd;	 /* the other process */
-	int ram;	 /* a descriptor of the guest's RAM, which both map */
-	u64 data_offset; /* where DATA begins in it */
-	hva_t data_hva;	 /* and in the other process */
-	bool kvm;	 /* runs its vCPUs; else an emulator does */
-	hva_t own_hva;	 /* there: memory of the Linux that the guest runs under, which uses it */
-	u64 own_bytes;	 /* 0: there is none */
-	bool lost;	 /* the file behind the guest's memory was cut short: what is mapped is not it any more */
-	u64 downtime_ns; /* of the last migration: how long the vCPUs stood still, as the VMM measured it */
+	int pidfd;	  /* the other process */
+	pid_t pid;	  /* its number, as long as pidfd says that it lives */
+	int ram;	  /* a descriptor of the guest's RAM, which both map */
+	u64 data_offset;  /* where DATA begins in it */
+	hva_t data_hva;	  /* and in the other process */
+	bool kvm;	  /* runs its vCPUs; else an emulator does */
+	hva_t own_hva;	  /* there: memory of the Linux that the guest runs under, which uses it */
+	u64 own_bytes;	  /* 0: there is none */
+	bool own_private; /* it is anonymous, and in no descriptor; else at the start of ram */
+	bool lost;	  /* the file behind the guest's memory was cut short: what is mapped is not it any more */
+	u64 downtime_ns;  /* of the last migration: how long the vCPUs stood still, as the VMM measured it */
 };
 
 enum vm_control {

@@ -69,6 +69,7 @@ static int lay_out(struct qemu_layout *l, const struct vm_config *config, struct
 			       "machine '%s'; microvm, pc or q35, or a version of the last two, are possible",
 			       qemu_config.machine);
 	data = align_up((u64)config->data_bytes, LARGE_PAGE);
+	l->ram_start = qemu_config.under_linux && !strcmp(qemu_config.backing, "file") ? GUEST_SHARED_GPA : 0;
 	if (shared_end + FIRMWARE_BYTES > m->split || data > GUEST_BOOT_LIMIT - GUEST_DATA_GPA)
 		return err_set(err, -EINVAL, "%zu bytes of guest memory are too many for engine qemu",
 			       config->data_bytes);
@@ -115,10 +116,11 @@ static int map_over(const struct qemu_domain *d, hva_t at, u64 bytes, u64 offset
 
 int qemu_map_memory(struct vm *vm, const struct qemu_domain *d, struct err *err)
 {
-	u64 offset = to_qemu(vm)->layout.data_offset;
+	const struct qemu_layout *l = &to_qemu(vm)->layout;
+	u64 offset = qemu_in_ram(l, l->data_offset);
 	int ret;
 
-	ret = map_over(d, (hva_t)(uintptr_t)vm->shared, vm->config.shared_bytes, GUEST_SHARED_GPA, err);
+	ret = map_over(d, (hva_t)(uintptr_t)vm->shared, vm->config.shared_bytes, qemu_in_ram(l, GUEST_SHARED_GPA), err);
 	for (u32 i = 0; i < vm->ranges && !ret; i++, offset += vm->range_bytes)
 		ret = map_over(d, vm->data_hva[i], vm->range_bytes, offset, err);
 	return ret;
@@ -129,7 +131,8 @@ static int give_shared(struct vm *vm, struct err *err)
 {
 	const struct qemu_domain *d = &to_qemu(vm)->domain;
 	size_t bytes = vm->config.shared_bytes;
-	void *to = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, d->ram, GUEST_SHARED_GPA);
+	off_t at = (off_t)qemu_in_ram(&to_qemu(vm)->layout, GUEST_SHARED_GPA);
+	void *to = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, d->ram, at);
 
 	if (to == MAP_FAILED)
 		return err_set(err, -errno, "domain %s: its memory cannot be mapped: %s", d->name, strerror(errno));

@@ -193,7 +193,8 @@ int qemu_domain_start(struct vm *vm, struct qemu_domain *d, const char *const *e
 	ret = saved ? look_saved(q, saved, &xml, err) : 0;
 	ret = ret ?: make_files(q, &listener, err);
 	ret = ret ?: create_with_files(vm, d, &xml, saved, err);
-	ret = ret ?: qemu_process_find(d, q->layout.ram_bytes, err);
+	ret = ret ?: qemu_process_find(d, qemu_in_ram(&q->layout, q->layout.ram_bytes), err);
+	ret = ret ?: q->layout.ram_start ? qemu_process_find_below(d, err) : 0;
 	ret = ret ?: accept_console(d, listener, err);
 	if (listener >= 0)
 		close(listener);

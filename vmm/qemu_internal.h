@@ -38,7 +38,14 @@ struct qemu_layout {
 	u64 data_gpa;
 	u64 data_offset; /* in the RAM object; below the hole offset and address are the same */
 	u64 ram_bytes;
+	u64 ram_start; /* where the object begins: below is memory that QEMU alone maps, for KSM */
 };
+
+/* Of an address in the machine's RAM, in the object. */
+static inline u64 qemu_in_ram(const struct qemu_layout *l, u64 at)
+{
+	return at - l->ram_start;
+}
 
 /* A domain and its QEMU. */
 struct qemu_domain {
@@ -50,6 +57,7 @@ struct qemu_domain {
 	char emulator[32]; /* what it was started by, without the directory */
 	int ram;	   /* descriptor of the RAM object, or -1 */
 	hva_t hva;	   /* of its first byte, in QEMU */
+	hva_t below;	   /* of the first byte below it, in QEMU, if the object is not all */
 	int console;	   /* connected to the guest's serial line, or -1 */
 };
 
@@ -187,6 +195,8 @@ int qemu_tell(const struct qemu_domain *d, const char *command, struct err *err)
 /* qemu_process.c. @d->uuid: of a domain that libvirt started. Fills pidfd, pid, emulator; then ram and hva. */
 bool qemu_process_seek(struct qemu_domain *d);
 int qemu_process_find(struct qemu_domain *d, u64 ram_bytes, struct err *err);
+/* Fills below: the monitor knows. */
+int qemu_process_find_below(struct qemu_domain *d, struct err *err);
 bool qemu_process_ended(const struct qemu_domain *d);
 
 #endif /* VMM_QEMU_INTERNAL_H */

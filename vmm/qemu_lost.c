@@ -134,7 +134,7 @@ bool qemu_lost(const struct vm *vm)
 	struct stat st;
 
 	if (!READ_ONCE(q->lost) && q->domain.ram >= 0 && !fstat(q->domain.ram, &st) &&
-	    (u64)st.st_size < q->layout.ram_bytes)
+	    (u64)st.st_size < qemu_in_ram(&q->layout, q->layout.ram_bytes))
 		WRITE_ONCE(q->lost, 1);
 	return READ_ONCE(q->lost);
 }

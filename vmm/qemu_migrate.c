@@ -150,7 +150,8 @@ int qemu_take_over(struct vm *vm, struct qemu_domain *next, struct err *err)
 	struct guest_shared *before;
 	int ret;
 
-	before = mmap(NULL, sizeof(*before), PROT_READ, MAP_SHARED, d->ram, GUEST_SHARED_GPA);
+	before = mmap(NULL, sizeof(*before), PROT_READ, MAP_SHARED, d->ram,
+		      (off_t)qemu_in_ram(&to_qemu(vm)->layout, GUEST_SHARED_GPA));
 	if (before == MAP_FAILED)
 		return err_set(err, -errno, "domain %s: its memory cannot be mapped: %s", d->name, strerror(errno));
 	ret = qemu_map_memory(vm, next, err);
@@ -171,6 +172,7 @@ int qemu_take_over(struct vm *vm, struct qemu_domain *next, struct err *err)
 	d->handle = next->handle;
 	d->pid = next->pid;
 	d->hva = next->hva;
+	d->below = next->below;
 	memcpy(d->name, next->name, sizeof(d->name));
 	memcpy(d->uuid, next->uuid, sizeof(d->uuid));
 	memcpy(d->emulator, next->emulator, sizeof(d->emulator));

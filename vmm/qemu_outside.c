@@ -9,13 +9,16 @@
 void qemu_look_outside(struct vm *vm, struct vm_outside *to)
 {
 	const struct qemu_vm *q = to_qemu(vm);
+	const struct qemu_layout *l = &q->layout;
 
 	*to = (struct vm_outside){
 		.pidfd = q->domain.pidfd,
 		.ram = q->domain.ram,
-		.data_offset = q->layout.data_offset,
-		.data_hva = q->domain.hva + q->layout.data_offset,
-		.own_hva = q->domain.hva,
+		.pid = q->domain.pid,
+		.data_offset = qemu_in_ram(l, l->data_offset),
+		.data_hva = q->domain.hva + qemu_in_ram(l, l->data_offset),
+		.own_hva = l->ram_start ? q->domain.below : q->domain.hva,
+		.own_private = l->ram_start,
 		.own_bytes = qemu_config.under_linux ? GUEST_SHARED_GPA : 0,
 		.kvm = q->kvm,
 		.lost = READ_ONCE(q->lost),

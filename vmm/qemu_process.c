@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
@@ -199,4 +200,19 @@ int qemu_process_find(struct qemu_domain *d, u64 ram_bytes, struct err *err)
 	if (qemu_process_ended(d)) /* then the number may have been another process's by now */
 		return err_set(err, -EIO, "domain %s: QEMU (%d) ended while it was looked at", d->name, d->pid);
 	return 0;
+}
+
+int qemu_process_find_below(struct qemu_domain *d, struct err *err)
+{
+	json_t *said = qemu_monitor(d,
+				    "{\"execute\":\"human-monitor-command\",\"arguments\":"
+				    "{\"command-line\":\"gpa2hva 0\"}}",
+				    err);
+	const char *text = json_string_value(said), *at = text ? strstr(text, " is 0x") : NULL;
+
+	d->below = at ? strtoull(at + strlen(" is "), NULL, 16) : 0;
+	if (said && !d->below)
+		err_set(err, -EIO, "domain %s: QEMU does not say where its memory is: %.100s", d->name, text ?: "");
+	json_decref(said);
+	return d->below ? 0 : -EIO;
 }

@@ -111,21 +111,38 @@ static void write_memory(xmlTextWriterPtr w, const struct qemu_xml *xml)
 		snprintf(kib, sizeof(kib), "%llu", (unsigned long long)xml->current_kib);
 		element_text(w, "currentMemory", kib);
 	}
+	if (layout->ram_start) /* each node says it */
+		return;
 	open_element(w, "memoryBacking");
 	element(w, "source", "type", qemu_config.backing, NULL);
 	element(w, "access", "mode", "shared", NULL);
 	close_element(w);
 }
 
-/* libvirt wants a node for memory that is plugged in. */
-static void write_node(xmlTextWriterPtr w, const struct qemu_xml *xml)
+static void write_node(xmlTextWriterPtr w, const char *id, const char *cpus, u64 bytes, bool shared)
 {
-	char cpus[16], bytes[24];
+	open_element(w, "cell");
+	attribute(w, "id", id);
+	if (cpus)
+		attribute(w, "cpus", cpus);
+	attribute_u64(w, "memory", bytes);
+	attribute(w, "unit", "b");
+	if (shared)
+		attribute(w, "memAccess", "shared");
+	close_element(w);
+}
+
+/* libvirt wants a node for memory that is plugged in. Memory of two kinds is two nodes; shared is a file then. */
+static void write_nodes(xmlTextWriterPtr w, const struct qemu_xml *xml)
+{
+	const struct qemu_layout *l = &to_qemu(xml->vm)->layout;
+	char cpus[16];
 
 	snprintf(cpus, sizeof(cpus), "0-%u", xml->vm->config.vcpus - 1);
-	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)to_qemu(xml->vm)->layout.ram_bytes);
 	open_element(w, "numa");
-	element(w, "cell", "id", "0", "cpus", cpus, "memory", bytes, "unit", "b", "memAccess", "shared", NULL);
+	write_node(w, "0", cpus, l->ram_start ?: l->ram_bytes, !l->ram_start);
+	if (l->ram_start)
+		write_node(w, "1", NULL, qemu_in_ram(l, l->ram_bytes), true);
 	close_element(w);
 }
 
@@ -137,8 +154,8 @@ static void write_cpu(xmlTextWriterPtr w, const struct qemu_xml *xml)
 	attribute(w, "mode", kvm ? "host-passthrough" : "maximum");
 	if (kvm) /* QEMU refuses it where KVM's says what the processor does not have. */
 		element(w, "feature", "policy", "disable", "name", "arch-capabilities", NULL);
-	if (qemu_has_slots())
-		write_node(w, xml);
+	if (qemu_has_slots() || to_qemu(xml->vm)->layout.ram_start)
+		write_nodes(w, xml);
 	close_element(w);
 }
 
