@@ -31,7 +31,7 @@ static __thread u32 depth; /* thread_enter() calls not left yet */
 static __thread char self_name[THREAD_NAME_BYTES];
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static pthread_key_t exit_key; /* set in threads that entered by themselves: leave for them */
+static pthread_key_t exit_key; /* of every thread: who has not left by itself does as it ends */
 static cpu_set_t all_cpus;
 
 static struct thread_leave_hook *leave_hooks; /* constant after the program's start */
@@ -76,6 +76,7 @@ static void enter(u32 id, const char *name)
 	thread_line = membarrier_works || TSAN ? thread_own_line() : 0;
 	depth = 1;
 	set_name(self_name, name);
+	pthread_setspecific(exit_key, &exit_key); /* it may end anywhere */
 	rcu_register_thread();
 }
 
@@ -147,7 +148,6 @@ void thread_exit(void)
 u32 thread_id_slow(void)
 {
 	thread_enter("thread");
-	pthread_setspecific(exit_key, &exit_key);
 	return thread_self - 1;
 }
 

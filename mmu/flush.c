@@ -148,8 +148,8 @@ void mmu_kick(struct mmu_vcpu *vcpu)
 /*
  * It was asked before, has not answered, and is outside the guest: it will flush before its
  * next access, and nobody has to wait. The zap comes before the look at the request: who calls
- * has changed entries by read-modify-writes, or tried to, full barriers (table.h). So if the request is
- * taken off after the look, the flush and the walks that follow see the zap.
+ * has changed entries by read-modify-writes, or tried to, full barriers (spte_change_locked(), spte_try_change()). So
+ * if the request is taken off after the look, the flush and the walks that follow see the zap.
  */
 static bool flush_is_owed(const struct mmu_vcpu *vcpu)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The iterator over the tables of a second MMU, and the straight way down to one gfn.
- * Nobody but them and faults, which make tables on their way (fault.c), indexes a table.
+ * Nobody else indexes a table but faults, which make tables on their way (fault.c), zaps in one
+ * leaf table (zap.h), and who frees tables (table.c).
  *
  * It visits, parents first, every entry that overlaps [start, end), present or
  * not. Whoever drops the mmu lock in the loop sets `yielded` and goes on with

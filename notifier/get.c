@@ -56,7 +56,9 @@ static int find_or_make(const struct mmu_notifier_ops *ops, struct notifier_mm *
 	/* One in use is not ours to change, nor to free. */
 	if (ret || !subscription || READ_ONCE(subscription->state) != MN_FREE) {
 		check_report("alloc_notifier answers %d and %s", ret,
-			     subscription ? "a subscription that is in use" : "none");
+			     !subscription				 ? "none"
+			     : READ_ONCE(subscription->state) == MN_FREE ? "a subscription"
+									 : "a subscription that is in use");
 		return -EINVAL;
 	}
 	subscription->ops = ops;

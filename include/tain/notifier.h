@@ -182,7 +182,7 @@ TAIN_API int mmu_notifier_unregister(struct mmu_notifier *subscription, struct n
  * @subscription: receives it; the caller's until mmu_notifier_put().
  * Context: as mmu_notifier_register().
  * Return: 0; -EINVAL if alloc_notifier or free_notifier is missing, or the former says 0
- * and gives none, or one in use (a checker report too; it is not freed); -EOVERFLOW at
+ * and gives none, or one in use, or says more than 0 (a checker report too; what it gave is not freed); -EOVERFLOW at
  * UINT32_MAX users; the -errno that alloc_notifier returned; what mmu_notifier_register() returns
  * (what was allocated went to free_notifier then).
  * Pairs: mmu_notifier_put().
