@@ -133,7 +133,8 @@ static void print_signals(const struct bench_register_config *c, const struct be
 		"  computed: processor time of the thread, from the handler on\n"
 		"  slow: above %u us; of these: those that were so before the handler ran, and those that were so "
 		"only\n"
-		"    because the thread did not have its processor (other programs, or the host of a virtual "
+		"    because one of the two threads did not have its processor (other programs, or the host of a "
+		"virtual "
 		"machine)\n",
 		SIGNAL_BOUND_NS / 1000);
 }

@@ -202,8 +202,9 @@ struct guest_vcpu {
 	uint64_t heartbeat;	 /* grows while the guest makes progress */
 	uint64_t exit_code;	 /* valid once ended; only guests that booted by themselves write the two */
 	uint64_t ended;
-	uint64_t longest; /* GUEST_SAMPLE_LONGEST: guest cycles */
-	uint64_t guest_pad[5];
+	uint64_t longest;	/* GUEST_SAMPLE_LONGEST: guest cycles */
+	uint64_t command_begun; /* the guest's clock, in cycles, when the last command began */
+	uint64_t guest_pad[4];
 	/* written by the host */
 	uint64_t posted; /* commands posted; the guest obeys command when posted > done */
 	struct guest_command command;

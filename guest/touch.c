@@ -179,6 +179,7 @@ static void touch_obey(struct guest *g, const struct guest_command *command, uin
 		guest_order_init(&order, command->order, command->pages, command->stride, command->seed);
 		order.limit = command->limit;
 		start = guest_cycles();
+		shared_store(&g->vcpu->command_begun, start);
 		if (command->timed == GUEST_SAMPLE_VALUE)
 			samples = touch_values(g, command, &order, sample + g->id * room, room);
 		else if (command->timed == GUEST_SAMPLE_GAP)

@@ -54,7 +54,8 @@ static const struct figure figure_table[FIGURE_NR] = {
 			      .peer = "demand_paging_test -v 1",
 			      .bound = 5 },
 	[FIGURE_KVM_TWO] = { .name = "kvm: cold guest faults, two vCPUs",
-			     .what = "pages a second, each with a processor and memory of its own; by the slower one",
+			     .what = "pages a second, each with a processor and memory of its own; from the first "
+				     "start to the last end",
 			     .unit = "/s",
 			     .peer = "one vCPU, on one processor",
 			     .bound = 1.8 },

@@ -133,7 +133,9 @@ void bench_invalidate_conclude(struct bench_invalidate_result *r)
 			      "invalidate of present pages");
 		add_values(f, &r->cases[a][INVALIDATE_PRESENT][largest], 1);
 		f = figure_of(r, a, INVALIDATE_FIGURE_PRESENT_ONE,
-			      (struct figure){ .what = "start and end over one page, all included", .bound = 60 },
+			      (struct figure){
+				      .what = "start and end over one page, near the one before; the vCPU is outside",
+				      .bound = 60 },
 			      "invalidate of a single present page");
 		add_values(f, &r->cases[a][INVALIDATE_PRESENT][0], 1);
 		for (int what = INVALIDATE_PRESENT; what < INVALIDATE_WHAT_NR; what++)

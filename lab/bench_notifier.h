@@ -100,7 +100,8 @@ struct bench_register_result {
 	 */
 	struct figure cases[REGISTER_COUNTS_MAX][REGISTER_KIND_NR][REGISTER_HOW_NR];
 	struct signal_times signals[REGISTER_VARIANTS][SIGNAL_WAYS];
-	u64 late; /* signals that came when registration was over */
+	u64 late;		      /* signals that came when registration was over */
+	u64 sections, sections_alone; /* registrations by section, and those that no other thread ran beside */
 	struct figure figure[REGISTER_FIGURE_NR];
 	u64 elapsed_ns;
 };

@@ -170,7 +170,8 @@ static int compare_u64(const void *a, const void *b)
 }
 
 /* One that the bystander ran beside; or after @deadline, any: there may be one processor. */
-static int sample_section(struct mm_struct *mm, const struct bystander *b, u64 deadline, u64 *ns, struct err *err)
+static int sample_section(struct register_run *r, struct mm_struct *mm, const struct bystander *b, u64 deadline,
+			  u64 *ns, struct err *err)
 {
 	struct mmu_notifier subscription = { .ops = &nothing_ops };
 	bool beside;
@@ -186,6 +187,8 @@ static int sample_section(struct mm_struct *mm, const struct bystander *b, u64 d
 			return err_set(err, ret, "registration by section: %s", strerror(-ret));
 		mmu_notifier_unregister(&subscription, mm_notifier(mm));
 	} while (!beside && clock_ns() < deadline);
+	r->result->sections++;
+	r->result->sections_alone += !beside;
 	return 0;
 }
 
@@ -203,7 +206,7 @@ static int sample_sections(struct register_run *r, const struct bystander *b, do
 	for (u32 n = 0; n < SAMPLE_MAX; n++)
 		for (u32 i = 0; i < r->config->nr_counts && !ret; i++)
 			if (r->sections[i])
-				ret = sample_section(r->sections[i], b, deadline, &took[i][n], err);
+				ret = sample_section(r, r->sections[i], b, deadline, &took[i][n], err);
 	for (u32 i = 0; i < r->config->nr_counts; i++) {
 		qsort(took[i], SAMPLE_MAX, sizeof(took[i][0]), compare_u64);
 		ns[i] = (double)took[i][SAMPLE_MAX / 2];

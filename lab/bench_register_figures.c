@@ -182,6 +182,19 @@ static void signal_figures(const struct registered *r)
 	}
 }
 
+/* Alone in its process a thread gets its barrier for nothing. */
+static void note_alone(const struct registered *r, struct figure *f)
+{
+	u64 alone = r->result->sections_alone, all = r->result->sections;
+
+	if (alone)
+		snprintf(f->note, sizeof(f->note),
+			 "beside %llu of all %llu registrations by section no other thread ran",
+			 (unsigned long long)alone, (unsigned long long)all);
+	if (2 * alone > all)
+		figure_skip(f, "no other thread had a processor beside most registrations");
+}
+
 void bench_register_conclude(const struct bench_register_config *config, struct bench_register_result *result)
 {
 	const struct registered done = { config, result }, *r = &done;
@@ -196,10 +209,12 @@ void bench_register_conclude(const struct bench_register_config *config, struct 
 	figure_init(f, &flat_figure, "register by section, grown", FIGURE_MANY, "own");
 	section = case_at(r, f, REGISTER_OWN, REGISTER_SECTION, FIGURE_MANY);
 	compare_cases(f, section, section ? case_at(r, f, REGISTER_OWN, REGISTER_SECTION, FIGURE_FEW) : NULL);
+	note_alone(r, f);
 	f++;
 	figure_init(f, &section_figure, "register by section", FIGURE_MANY, "own");
 	section = case_at(r, f, REGISTER_OWN, REGISTER_SECTION, FIGURE_MANY);
 	for (u32 i = 0; section && i < section->rounds; i++)
 		figure_add(f, section->value[i], 0);
+	note_alone(r, f);
 	signal_figures(r);
 }

@@ -180,7 +180,7 @@ static void keep(struct runs *r, int pipe)
 
 static int start_keeper(struct runs *r, struct err *err)
 {
-	int fds[2];
+	int fds[2] = { -1, -1 }, ret;
 
 	r->group = mmap(NULL, sizeof(*r->group), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (r->group == MAP_FAILED)
@@ -191,8 +191,12 @@ static int start_keeper(struct runs *r, struct err *err)
 		keep(r, fds[0]);
 	}
 	if (r->keeper < 0) {
+		ret = err_set(err, -errno, "cannot start a process: %s", strerror(errno));
+		for (int i = 0; i < 2; i++)
+			if (fds[i] >= 0)
+				close(fds[i]);
 		munmap(r->group, sizeof(*r->group));
-		return err_set(err, -errno, "cannot start a process: %s", strerror(errno));
+		return ret;
 	}
 	close(fds[0]);
 	r->pipe = fds[1];

@@ -151,7 +151,7 @@ static void add_samples(struct touch *t, u32 vcpu, u64 n, struct hist *samples)
 int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64 *accesses, struct hist *samples,
 	      struct err *err)
 {
-	u64 slowest = 0, sum = 0;
+	u64 begun = ~0ull, ended = 0, sum = 0;
 	int ret;
 
 	touch_post(t, command);
@@ -161,14 +161,19 @@ int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64
 	for (u32 v = 0; v < t->machine.config.vcpus; v++) {
 		struct guest_vcpu *gv = vm_guest_vcpu(t->machine.vm, v);
 
-		slowest = max(slowest, READ_ONCE(gv->command_cycles));
+		if (READ_ONCE(gv->command_cycles)) {
+			u64 start = READ_ONCE(gv->command_begun);
+
+			begun = min(begun, start);
+			ended = max(ended, start + READ_ONCE(gv->command_cycles));
+		}
 		sum += command->limit ? min(command->limit, READ_ONCE(gv->command.pages))
 				      : READ_ONCE(gv->command.pages);
 		if (samples && command->timed)
 			add_samples(t, v, READ_ONCE(gv->samples), samples);
 	}
 	if (ns)
-		*ns = cycles_to_ns(slowest);
+		*ns = cycles_to_ns(ended > begun ? ended - begun : 0);
 	if (accesses)
 		*accesses = sum;
 	return 0;

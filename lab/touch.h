@@ -29,7 +29,7 @@ int touch_end(struct touch *t, struct err *err);
 /*
  * Every vCPU obeys @command on its own part of DATA: page command->first of the part on,
  * at most as many pages as the part has.
- * @ns: time of the slowest vCPU, as the guest measured it; may be NULL.
+ * @ns: from the first vCPU's start to the last one's end, by the guest's clock, which they share; may be NULL.
  * @accesses: of all vCPUs; may be NULL.
  * @samples: if command->timed, every sample, in nanoseconds, is added; may be NULL.
  * Return: 0; -EINTR (told to stop); -EIO (a vCPU failed), -ETIMEDOUT (no answer for
