@@ -110,7 +110,8 @@ static void check_qemu_engine(struct finding *f)
 		return;
 	if (!in_path("libvirtd") || !in_path("qemu-system-x86_64"))
 		repair(f, "sudo apt-get install libvirt-daemon-system qemu-system-x86");
-	else if (geteuid()) /* even in the group libvirt: the system's QEMU is another user's */
+	else if (geteuid() && !strstr(getenv("LIBVIRT_DEFAULT_URI") ?: "",
+				      "/session")) /* even in the group libvirt: the system's QEMU is another user's */
 		repair(f, "export LIBVIRT_DEFAULT_URI=qemu:///session   # or run as root");
 	else if (access("/run/libvirt/libvirt-sock", F_OK))
 		repair(f, access("/run/systemd/system", F_OK) ? "sudo scripts/libvirt-up   # of tain's source"

@@ -174,7 +174,7 @@ int cmd_run(int argc, char **argv)
 	cmd_catch_signals(); /* now: a domain on its way has files that must not stay */
 	ret = machine_create(&machine, &config, &err);
 	if (ret)
-		return cmd_complain(cmd_status(ret), "%s", err.text);
+		return cmd_finish(cmd_complain(cmd_status(ret), "%s", err.text));
 	if (!opt.quiet)
 		cmd_print_identity(stderr, "run", &machine.id, config.seed);
 	status = run(&machine);

@@ -284,8 +284,10 @@ static int qemu_load(struct vm *vm, const struct guest_image *image, struct err 
 		qemu_lost_watch(vm);
 		ret = give_shared(vm, err);
 		ret = ret ?: qemu_map_memory(vm, &q->domain, err);
-		if (ret)
+		if (ret) {
 			qemu_domain_end(q, &q->domain);
+			qemu_lost_forget(vm);
+		}
 	}
 	mem_free(owned);
 	return ret;

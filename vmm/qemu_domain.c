@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "lib/time.h"
 #include "vmm/qemu_internal.h"
 
 #define CONSOLE_WAIT_MS 60000
@@ -117,13 +118,26 @@ static void name_domain(struct qemu_domain *d)
 		 r[14], r[15]);
 }
 
+/* Signals end no waiting. Return: is there something to read? */
+static bool readable(int fd, int ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	u64 until = clock_ns() + (u64)ms * NSEC_PER_MSEC, now;
+	int ret;
+
+	do {
+		now = clock_ns();
+		ret = poll(&p, 1, now < until ? (int)((until - now) / NSEC_PER_MSEC) : 0);
+	} while (ret < 0 && errno == EINTR);
+	return ret > 0;
+}
+
 static int accept_console(struct qemu_domain *d, int listener, struct err *err)
 {
-	struct pollfd p = { .fd = listener, .events = POLLIN };
 	struct ucred peer = { 0 };
 	socklen_t bytes = sizeof(peer);
 
-	if (poll(&p, 1, CONSOLE_WAIT_MS) > 0)
+	if (readable(listener, CONSOLE_WAIT_MS))
 		d->console = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (d->console >= 0 && !getsockopt(d->console, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) && peer.pid == d->pid)
 		return 0;
@@ -254,13 +268,11 @@ static void destroy(struct qemu_vm *q, const struct qemu_domain *d)
 
 static void await_end(const struct qemu_domain *d)
 {
-	struct pollfd p = { .fd = d->pidfd, .events = POLLIN };
-
-	if (d->pidfd < 0 || poll(&p, 1, PATIENCE_MS) > 0)
+	if (d->pidfd < 0 || readable(d->pidfd, PATIENCE_MS))
 		return;
 	qemu_say("waiting for QEMU (%d) of domain %s to end", d->pid, d->name);
 	kill_process(d);
-	if (poll(&p, 1, END_WAIT_MS) <= 0)
+	if (!readable(d->pidfd, END_WAIT_MS))
 		qemu_say("QEMU (%d) of domain %s does not end, and is left behind; see /proc/%d/status", d->pid,
 			 d->name, d->pid);
 }

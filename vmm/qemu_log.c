@@ -20,7 +20,7 @@ void qemu_log_dir(const char *uri, char *dir, size_t bytes)
 	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
 	const char *place = strstr(uri, "://"), *path = place ? strchr(place + 3, '/') : NULL;
 	const char *transport = memchr(uri, '+', place ? (size_t)(place - uri) : 0);
-	bool here = path == place + 3 && (!transport || !strncmp(transport, "+unix:", 6));
+	bool here = place && path == place + 3 && (!transport || !strncmp(transport, "+unix:", 6));
 	size_t n = path ? strcspn(path, "?#") : 0;
 
 	dir[0] = '\0';

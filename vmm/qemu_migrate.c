@@ -181,6 +181,16 @@ int qemu_take_over(struct vm *vm, struct qemu_domain *next, struct err *err)
 	return 0;
 }
 
+/* Half taken over is worse than not at all: SHARED is the first's again then. */
+static int take_over_or_stay(struct vm *vm, struct qemu_domain *next, struct err *err)
+{
+	int ret = qemu_take_over(vm, next, err);
+
+	if (ret)
+		qemu_map_memory(vm, &to_qemu(vm)->domain, NULL);
+	return ret;
+}
+
 int qemu_migrate(struct vm *vm, struct err *err)
 {
 	static const char *const incoming[] = { "-incoming", "defer", NULL };
@@ -199,11 +209,11 @@ int qemu_migrate(struct vm *vm, struct err *err)
 	ret = ret ?: listen_for(&next, &port, err);
 	ret = ret ?: send_to(&q->domain, port, err);
 	ret = ret ?: wait_completed(q, err);
-	ret = ret ?: suspended ? wait_arrived(&next, err) : 0;
-	ret = ret ?: qemu_take_over(vm, &next, err);
+	ret = ret ?: wait_arrived(&next, err);
+	ret = ret ?: take_over_or_stay(vm, &next, err);
 	if (!ret && virt->virDomainResume(q->domain.handle))
 		ret = virt_error(err, q->domain.name);
-	else if (ret && suspended)
+	else if (ret)
 		virt->virDomainResume(q->domain.handle); /* where it was; should that fail, it ends with tain */
 	qemu_domain_end(q, &next);			 /* the first; or, if that failed, the second */
 	return ret;

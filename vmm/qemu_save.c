@@ -36,6 +36,9 @@ static int restore(struct vm *vm, const char *path, struct err *err)
 		return ret;
 	}
 	next.name[0] = '\0'; /* its log is the new one's too */
+	/* And so is what libvirt knows it by: who destroyed that destroyed the new one. What is left has a pidfd. */
+	virt->virDomainFree(next.handle);
+	next.handle = NULL;
 	qemu_domain_end(q, &next);
 	return virt->virDomainResume(q->domain.handle) ? qemu_add_gone(q, virt_error(err, q->domain.name), err) : 0;
 }
