@@ -78,9 +78,7 @@ static void microvm_kvm(void)
 /* Firmware takes seconds where CPL0 is emulated, and a guest is the same in every build. */
 static void firmware_kvm(const char *machine)
 {
-	if (!PROVE)
-		test_skip("this build leaves it to the prove build");
-	else if (program_or_skip(QEMU) && kvm_or_skip())
+	if (test_prove_or_skip() && program_or_skip(QEMU) && kvm_or_skip())
 		check_hello(machine, "kvm");
 }
 

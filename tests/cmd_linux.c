@@ -19,10 +19,8 @@ static bool linux_or_skip(void)
 	struct err why = { "" };
 	int ret;
 
-	if (!PROVE) {
-		test_skip("this build leaves it to the prove build");
+	if (!test_prove_or_skip())
 		return false;
-	}
 	qemu_config.under_linux = true;
 	qemu_config.accel = "tcg";
 	ret = engine_find("qemu")->probe(&why);
@@ -65,7 +63,7 @@ static void stress_finds_nothing(void)
 
 	if (!linux_or_skip())
 		return;
-	r = TAIN("stress", "-q", ONE_TCG, "-b", "1M", "-i", "400", "--time", "5m", "--seed", "5", "--ops",
+	r = TAIN("stress", "-q", ONE_TCG, "-b", "1M", "-i", "400", "--time", "1h", "--seed", "5", "--ops",
 		 "punch,remove,cold,split,populate,suspend,memstats", "--json", "r.json");
 	CHECK_MSG(r->status == 0, "exit status %d; stdout '%s' stderr '%s'", r->status, r->out.text, r->err.text);
 	doc = tain_json_file("r.json");
@@ -89,7 +87,7 @@ static void transparent(const char *backing, const char *const *ops, const char 
 	const struct tain_run *r;
 	json_t *doc;
 
-	r = TAIN("stress", "-q", ONE_TCG, "-b", "8M", "-s", backing, "-i", steps, "--time", "5m", "--seed", "5",
+	r = TAIN("stress", "-q", ONE_TCG, "-b", "8M", "-s", backing, "-i", steps, "--time", "1h", "--seed", "5",
 		 "--ops", list, "--json", "r.json", allow);
 	CHECK_MSG(r->status == 0, "exit status %d; stdout '%s' stderr '%s'", r->status, r->out.text, r->err.text);
 	doc = tain_json_file("r.json");

@@ -100,11 +100,7 @@ static void hello_under_kvm(void)
 /* Firmware takes seconds where CPL0 is emulated, and is the same for every build. */
 static void firmware_under_kvm(void)
 {
-	if (!PROVE) {
-		test_skip("this build leaves it to the prove build");
-		return;
-	}
-	if (!qemu_or_skip() || !kvm_or_skip())
+	if (!test_prove_or_skip() || !qemu_or_skip() || !kvm_or_skip())
 		return;
 	for (const char *const *machine = WORDS("pc", "q35"); *machine; machine++) {
 		const struct tain_run *r =

@@ -78,10 +78,10 @@ static void a_second_hangup_changes_nothing(void)
 	check_stopped(r, SIGHUP);
 	r = begun("soft", "20s", "r.json");
 	kill(r->pid, SIGINT);
-	kill(r->pid, SIGHUP);
+	kill(r->pid,
+	     SIGHUP); /* of two that are pending the lower number may be first, and the other is impatience then */
 	tain_wait(r);
-	CHECK_MSG(r->status == 130 || r->status == 129, "exit status %d", r->status); /* whichever came first */
-	CHECK_CONTAINS(r->out.text, "\nstopped; no violation so far\n");
+	CHECK_MSG(r->status == 130 || r->status == 129, "exit status %d", r->status);
 }
 
 /* As nohup leaves it. */

@@ -150,6 +150,8 @@ static void a_migration_stops_the_guest_for_a_while(void)
 {
 	struct err why = { "" };
 
+	if (!test_prove_or_skip())
+		return;
 	if (engine_find("kvm")->probe(&why)) {
 		test_skip("%s", why.text);
 		return;

@@ -112,7 +112,7 @@ static void collapse_tcg(void)
 
 static void collapse_kvm(void)
 {
-	if (kvm_here())
+	if (test_prove_or_skip() && kvm_here())
 		huge_pages("kvm", 0);
 }
 
@@ -136,7 +136,7 @@ static void pageout_and_compaction_tcg(void)
 
 static void pageout_and_compaction_kvm(void)
 {
-	if (kvm_here())
+	if (test_prove_or_skip() && kvm_here())
 		where_the_machine_may_be_changed("kvm");
 }
 
@@ -165,7 +165,7 @@ static void migrate_tcg(void)
 
 static void migrate_kvm(void)
 {
-	if (kvm_here())
+	if (test_prove_or_skip() && kvm_here())
 		migrated("kvm");
 }
 
@@ -194,7 +194,7 @@ static void restore_tcg(void)
 
 static void restore_kvm(void)
 {
-	if (kvm_here())
+	if (test_prove_or_skip() && kvm_here())
 		save_and_restore("kvm");
 }
 
@@ -205,6 +205,8 @@ static void memory_is_plugged_in_and_out(void)
 	struct stress_config c;
 	struct stress_result r;
 
+	if (!test_prove_or_skip())
+		return;
 	for (size_t i = 0; i < ARRAY_SIZE(machines); i++) {
 		if (!config_outside(&c, "tcg", BIT(PLAN_PLUG) | BIT(PLAN_BALLOON)))
 			return;

@@ -144,6 +144,13 @@ bool test_check_contains(const char *text, const char *part, const char *file, i
 	return test_check(text && strstr(text, part), file, line, "'%s' contains '%s'", text ? text : "(null)", part);
 }
 
+bool test_prove_or_skip(void)
+{
+	if (!PROVE)
+		test_skip("this build leaves it to the prove build");
+	return PROVE;
+}
+
 unsigned int test_failures(void)
 {
 	return READ_ONCE(now.failures);

@@ -41,6 +41,9 @@ int test_main(const char *room, const struct test_suite *suites, int argc, char 
 /* This test cannot run here: counted and named. Return from the test after it. */
 void test_skip(const char *fmt, ...) format_printf(1, 2);
 
+/* What costs seconds and is the same in every build. Return: is this the one? If not, the test is skipped. */
+bool test_prove_or_skip(void);
+
 /* A processor that this program may run on, as options name it. */
 const char *test_cpu(void);
 
