@@ -140,22 +140,28 @@ static void pageout_and_compaction_kvm(void)
 		where_the_machine_may_be_changed("kvm");
 }
 
+/* @op takes seconds: holes are made more often. */
+static void to_another_process(const char *accel, enum plan_op op, u32 more)
+{
+	struct stress_config c;
+	struct stress_result r;
+
+	if (!config_outside(&c, accel, BIT(op) | BIT(PLAN_PUNCH) | more))
+		return;
+	c.weight[PLAN_PUNCH] = 5;
+	c.steps = 12;
+	run_clean(&c, &r);
+	CHECK_GT(r.host_ops[op], 0);
+	CHECK_GT(r.host_ops[PLAN_PUNCH], 0);
+}
+
 /*
  * The oracle's pages move to another process. Under KVM the guest runs meanwhile, and all writes are its own; under
  * TCG it is suspended.
  */
 static void migrated(const char *accel)
 {
-	struct stress_config c;
-	struct stress_result r;
-
-	if (!config_outside(&c, accel, BIT(PLAN_MIGRATE) | BIT(PLAN_PUNCH)))
-		return;
-	c.weight[PLAN_PUNCH] = 5;
-	c.steps = 12;
-	run_clean(&c, &r);
-	CHECK_GT(r.host_ops[PLAN_MIGRATE], 0);
-	CHECK_GT(r.host_ops[PLAN_PUNCH], 0);
+	to_another_process(accel, PLAN_MIGRATE, 0);
 }
 
 static void migrate_tcg(void)
@@ -175,16 +181,7 @@ static void migrate_kvm(void)
  */
 static void save_and_restore(const char *accel)
 {
-	struct stress_config c;
-	struct stress_result r;
-
-	if (!config_outside(&c, accel, BIT(PLAN_RESTORE) | BIT(PLAN_PUNCH) | BIT(PLAN_BALLOON)))
-		return;
-	c.weight[PLAN_PUNCH] = 5;
-	c.steps = 12;
-	run_clean(&c, &r);
-	CHECK_GT(r.host_ops[PLAN_RESTORE], 0);
-	CHECK_GT(r.host_ops[PLAN_PUNCH], 0);
+	to_another_process(accel, PLAN_RESTORE, BIT(PLAN_BALLOON));
 }
 
 static void restore_tcg(void)

@@ -9,6 +9,17 @@ static void add_slot(struct host *host)
 	host->result = mmu_set_memslot(host->env->mmu, 5, 0x200, ENV_PAGES, ENV_HVA, 0);
 }
 
+/* A page that the mirror does not show. */
+static bool without_slots(struct env *env, struct tv *tv)
+{
+	if (!env_init(env))
+		return false;
+	tv_init(tv, env, 0);
+	CHECK_EQ(mmu_set_memslot(env->mmu, 0, 0, 0, 0, 0), 0);
+	CHECK_EQ(mm_write64(env->mm, env_hva(0), ENV_OLD), 0);
+	return true;
+}
+
 /*
  * K3-1 (catalogue 20): a slot appears between start and end. mmu/memslot.c has the timeline.
  * Noticed by: the audit of entries; the count of sections, which stops the VM.
@@ -21,10 +32,7 @@ static void slot_appears_inside_a_section(bool bug)
 	struct env env;
 	struct tv tv;
 
-	REQUIRE(env_init(&env));
-	tv_init(&tv, &env, 0);
-	CHECK_EQ(mmu_set_memslot(env.mmu, 0, 0, 0, 0, 0), 0);
-	CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
+	REQUIRE(without_slots(&env, &tv));
 	race_arm(&section, "mm_unmap:after_start", 1);
 	host_start(&host, &env, 0, host_dontneed);
 	race_wait(&section);
@@ -79,10 +87,7 @@ static void section_meets_update(bool looks)
 	struct env env;
 	struct tv tv;
 
-	REQUIRE(env_init(&env));
-	tv_init(&tv, &env, 0);
-	CHECK_EQ(mmu_set_memslot(env.mmu, 0, 0, 0, 0, 0), 0);
-	CHECK_EQ(mm_write64(env.mm, env_hva(0), ENV_OLD), 0);
+	REQUIRE(without_slots(&env, &tv));
 	race_arm(&open, "mmu_section:open", 1);
 	race_arm(&section, "mm_unmap:after_start", 1);
 	race_arm(&updating, "mmu_slots:updating", 1);

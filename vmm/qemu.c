@@ -277,17 +277,16 @@ static int qemu_load(struct vm *vm, const struct guest_image *image, struct err 
 	if (!ret && !elf.pvh_entry)
 		ret = err_set(err, -ENOEXEC,
 			      "%s: no PVH note, so QEMU cannot boot it: link with this tain's libtain-guest.a", name);
-	if (!ret)
-		ret = keep_elf(q, file, bytes, err);
+	ret = ret ?: keep_elf(q, file, bytes, err);
 	ret = ret ?: qemu_domain_start(vm, &q->domain, NULL, NULL, err);
 	if (!ret) {
 		qemu_lost_watch(vm);
 		ret = give_shared(vm, err);
 		ret = ret ?: qemu_map_memory(vm, &q->domain, err);
-		if (ret) {
-			qemu_domain_end(q, &q->domain);
-			qemu_lost_forget(vm);
-		}
+	}
+	if (ret && q->domain.handle) {
+		qemu_domain_end(q, &q->domain);
+		qemu_lost_forget(vm);
 	}
 	mem_free(owned);
 	return ret;
