@@ -72,11 +72,7 @@ static int find_or_make(const struct mmu_notifier_ops *ops, struct notifier_mm *
 
 static int get_checks(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **out)
 {
-	if (!mm || !out || !ops || !ops->alloc_notifier || !ops->free_notifier)
-		return -EINVAL;
-	if (ops->invalidate_range_end && !ops->invalidate_range_start)
-		return -EINVAL;
-	if (ops->arch_invalidate_secondary_tlbs && ops->invalidate_range_start)
+	if (!mm || !out || !mn_ops_ok(ops) || !ops->alloc_notifier)
 		return -EINVAL;
 	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
 }

@@ -324,7 +324,7 @@ int mmu_interval_read_begin(struct mmu_interval_notifier *subscription, uint64_t
 
 	if (!subscription || !out || READ_ONCE(subscription->state) != MN_REGISTERED)
 		return -EINVAL;
-	if (mn_in_section())
+	if (mn_in_callback() || mn_in_section())
 		return -EDEADLK;
 	race_point("notifier:read_begin_inserted");
 	mm = READ_ONCE(subscription->mm);

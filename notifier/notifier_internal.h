@@ -103,6 +103,7 @@ static inline bool mn_listed(const struct mmu_notifier *subscription)
 /* --- subscription.c ---------------------------------------------------------------- */
 
 struct mmu_notifier_subscriptions *mn_subscriptions_alloc(void);
+bool mn_ops_ok(const struct mmu_notifier_ops *ops); /* complete, and no contradiction in it (rule N2) */
 /* Register or find; @state: MN_REGISTERED or MN_GOT. Context: the write lock, with admission by mm_lock. */
 int mn_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm, enum mn_state state);
 void mn_list_del_locked(struct mmu_notifier_subscriptions *subs, struct mmu_notifier *subscription);

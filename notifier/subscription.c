@@ -197,7 +197,7 @@ static void list_retract_locked(struct mmu_notifier_subscriptions *subs, void *w
 
 /* --- register ---------------------------------------------------------------------- */
 
-static bool ops_ok(const struct mmu_notifier_ops *ops)
+bool mn_ops_ok(const struct mmu_notifier_ops *ops)
 {
 	if (!ops || (ops->invalidate_range_end && !ops->invalidate_range_start))
 		return false;
@@ -222,12 +222,12 @@ int mn_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm
 		return -EEXIST;
 	/* Before it is visible: callbacks may come at once. */
 	notifier_mm_grab(mm);
-	subscription->mm = mm;
+	WRITE_ONCE(subscription->mm, mm);
 	subscription->users = 1;
 	err = mn_admit(mm, &newcomer);
 	mn_trace(REGISTER, subscription, mm, err, 0);
 	if (err) {
-		subscription->mm = NULL;
+		WRITE_ONCE(subscription->mm, NULL);
 		subscription->list_next = NULL;
 		notifier_mm_drop(mm); /* not the last: the caller has mm_users */
 	}
@@ -237,7 +237,7 @@ int mn_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm
 
 static int register_checks(struct mmu_notifier *subscription, struct notifier_mm *mm)
 {
-	if (!subscription || !mm || !ops_ok(subscription->ops))
+	if (!subscription || !mm || !mn_ops_ok(subscription->ops))
 		return -EINVAL;
 	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
 }
@@ -281,9 +281,11 @@ int mmu_notifier_unregister(struct mmu_notifier *subscription, struct notifier_m
 		return -EINVAL;
 	if (mn_in_callback())
 		return -EDEADLK;
-	if (!try_cmpxchg(&subscription->state, &expected, (unsigned int)MN_CHANGING))
+	/* Asked before it is claimed: who names the wrong mm is in nobody's way who names the right one. */
+	if (READ_ONCE(subscription->mm) != mm ||
+	    !try_cmpxchg(&subscription->state, &expected, (unsigned int)MN_CHANGING))
 		return -EINVAL;
-	if (subscription->mm != mm) {
+	if (unlikely(subscription->mm != mm)) { /* registered anew meanwhile, elsewhere */
 		smp_store_release(&subscription->state, MN_REGISTERED);
 		return -EINVAL;
 	}
@@ -306,7 +308,7 @@ int mmu_notifier_unregister(struct mmu_notifier *subscription, struct notifier_m
 	/* Always: exit may have unlinked it, and a walker may still be on it. */
 	if (!mutant(MUTANT_N9_NO_SYNCHRONIZE))
 		synchronize_srcu(&mn_srcu);
-	subscription->mm = NULL;
+	WRITE_ONCE(subscription->mm, NULL);
 	subscription->list_next = NULL;
 	subscription->list_pprev = NULL;
 	smp_store_release(&subscription->state, MN_FREE); /* pairs with the exchange in mn_register_locked() */

@@ -151,15 +151,65 @@ static void release_at_exit(void)
 	CHECK_EQ(b.releases, 1);
 }
 
-static int from_callback[2];
+struct stranger {
+	struct mmu_notifier *subscription;
+	struct notifier_mm *wrong;
+	u32 stop;
+	u64 accepted;
+	struct thread thread;
+};
+
+static void names_the_wrong_mm(void *arg)
+{
+	struct stranger *s = arg;
+
+	while (!READ_ONCE(s->stop))
+		s->accepted += mmu_notifier_unregister(s->subscription, s->wrong) != -EINVAL;
+}
+
+/* Who names the wrong mm is refused, and is in nobody's way who names the right one. */
+static void beside_the_wrong_mm(void)
+{
+	struct owner owner, other;
+	struct listener a;
+	struct stranger s = { .subscription = &a.notifier, .wrong = &other.mm };
+
+	owner_init(&owner);
+	owner_init(&other);
+	listener_init(&a, 'A', &listener_ops);
+	REQUIRE_EQ(thread_create(&s.thread, "stranger", -1, names_the_wrong_mm, &s), 0);
+	for (int i = 0; i < 2000; i++) {
+		CHECK_EQ(mmu_notifier_register(&a.notifier, &owner.mm), 0);
+		CHECK_EQ(mmu_notifier_unregister(&a.notifier, &owner.mm), 0);
+	}
+	WRITE_ONCE(s.stop, 1);
+	thread_join(&s.thread);
+	CHECK_EQ(s.accepted, 0);
+	CHECK_EQ(a.releases, 2000);
+	owner_fini(&owner);
+	owner_fini(&other);
+}
+
+static int from_callback[3];
+static struct mmu_interval_notifier beside; /* on the same mm */
+
+static bool not_called(struct mmu_interval_notifier *subscription, const struct mmu_notifier_range *range, u64 seq)
+{
+	CHECK(false);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops never_met = { .invalidate = not_called };
 
 static void register_and_unregister(struct listener *l, const struct mmu_notifier_range *range)
 {
 	struct listener other;
+	u64 seq;
 
 	listener_init(&other, 'X', &listener_ops);
 	from_callback[0] = mmu_notifier_register(&other.notifier, range->mm);
 	from_callback[1] = mmu_notifier_unregister(&l->notifier, range->mm);
+	from_callback[2] = mmu_interval_read_begin(&beside, &seq);
 }
 
 /* What would wait for the callback it is called from is refused, and reported where there is a checker. */
@@ -173,6 +223,7 @@ static void from_a_callback(void)
 	listener_init(&a, 'A', &listener_ops);
 	a.in_start = register_and_unregister;
 	CHECK_EQ(mmu_notifier_register(&a.notifier, &owner.mm), 0);
+	REQUIRE_EQ(mmu_interval_notifier_insert(&beside, &owner.mm, 0, 0x1000, &never_met), 0);
 	range = owner_range(&owner, true);
 #if CHECKING
 	report_begin();
@@ -186,11 +237,13 @@ static void from_a_callback(void)
 #endif
 	CHECK_EQ(from_callback[0], -EDEADLK);
 	CHECK_EQ(from_callback[1], -EDEADLK);
+	CHECK_EQ(from_callback[2], -EDEADLK);
+	CHECK_EQ(mmu_interval_notifier_remove(&beside), 0);
 	CHECK_EQ(mmu_notifier_unregister(&a.notifier, &owner.mm), 0);
 	owner_fini(&owner);
 }
 
-const struct test_case notifier_register_tests[] = { TEST(arguments),	    TEST(twice),
-						     TEST(interrupted),	    TEST(no_users),
-						     TEST(out_of_memory),   TEST(release_at_exit),
-						     TEST(from_a_callback), TEST_END };
+const struct test_case notifier_register_tests[] = {
+	TEST(arguments),       TEST(twice),	      TEST(interrupted),	 TEST(no_users), TEST(out_of_memory),
+	TEST(release_at_exit), TEST(from_a_callback), TEST(beside_the_wrong_mm), TEST_END
+};

@@ -282,10 +282,10 @@ TAIN_API int mmu_interval_notifier_remove(struct mmu_interval_notifier *subscrip
  *     use them
  *     unlock
  *
- * Context: sleeps; in no section, holding no lock that is taken in one. Not beside
- * mmu_interval_notifier_remove() of the same interval.
- * Return: 0; -EINTR when a signal is pending and it had to wait; -EDEADLK in a section;
- * -EINVAL if not inserted.
+ * Context: sleeps; in no callback, in no section, holding no lock that is taken in one. Not
+ * beside mmu_interval_notifier_remove() of the same interval.
+ * Return: 0; -EINTR when a signal is pending and it had to wait; -EDEADLK in a callback or
+ * a section; -EINVAL if not inserted.
  */
 TAIN_API int mmu_interval_read_begin(struct mmu_interval_notifier *subscription, uint64_t *seq);
 
