@@ -148,6 +148,19 @@ static void add_samples(struct touch *t, u32 vcpu, u64 n, struct hist *samples)
 		hist_add(samples, cycles_to_unit(READ_ONCE(sample[i])));
 }
 
+void touch_span(const struct touch *t, u64 *begun, u64 *ended)
+{
+	for (u32 v = 0; v < t->machine.config.vcpus; v++) {
+		struct guest_vcpu *gv = vm_guest_vcpu(t->machine.vm, v);
+		u64 start = READ_ONCE(gv->command_begun), spent = READ_ONCE(gv->command_cycles);
+
+		if (!spent)
+			continue;
+		*begun = min(*begun, start);
+		*ended = max(*ended, start + spent);
+	}
+}
+
 int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64 *accesses, struct hist *samples,
 	      struct err *err)
 {
@@ -158,15 +171,10 @@ int touch_run(struct touch *t, const struct guest_command *command, u64 *ns, u64
 	ret = touch_wait(t, err);
 	if (ret)
 		return ret;
+	touch_span(t, &begun, &ended);
 	for (u32 v = 0; v < t->machine.config.vcpus; v++) {
 		struct guest_vcpu *gv = vm_guest_vcpu(t->machine.vm, v);
 
-		if (READ_ONCE(gv->command_cycles)) {
-			u64 start = READ_ONCE(gv->command_begun);
-
-			begun = min(begun, start);
-			ended = max(ended, start + READ_ONCE(gv->command_cycles));
-		}
 		sum += command->limit ? min(command->limit, READ_ONCE(gv->command.pages))
 				      : READ_ONCE(gv->command.pages);
 		if (samples && command->timed)

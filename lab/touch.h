@@ -45,6 +45,12 @@ bool touch_answered(struct touch *t);
 /* Wait until vCPU 0 has made accesses of a GUEST_SAMPLE_LONGEST since the call. Return: as touch_run(). */
 int touch_goes_on(struct touch *t, struct err *err);
 
+/*
+ * Widen [*@begun, *@ended) by the last command, from the first vCPU's start to the last one's end, by the guest's
+ * clock: its vCPUs share it, and where KVM lets them have the host's, all VMs do.
+ */
+void touch_span(const struct touch *t, u64 *begun, u64 *ended);
+
 /* The samples of the last command, as the guest wrote them; t->sample_count at most. */
 const u32 *touch_samples(const struct touch *t, u32 vcpu);
 

@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "lib/alloc.h"
 #include "lib/atomic.h"
+#include "lib/time.h"
 #include "tests/vmm_env.h"
 #include "tests/vmm_suites.h"
 #include "vmm/elf.h"
@@ -249,6 +251,48 @@ static void probe_says_why(void)
 	CHECK_CONTAINS(err.text, "does not exist: load KVM (modprobe kvm_intel or kvm_amd)");
 }
 
+/* A kernel that takes it for no clock of all its processors has KVM move it for each guest. */
+static bool counter_is_a_clock(void)
+{
+	FILE *f = fopen("/sys/devices/system/clocksource/clocksource0/available_clocksource", "re");
+	char line[128] = "";
+
+	if (f && !fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	if (f)
+		fclose(f);
+	return strstr(line, "tsc") != NULL;
+}
+
+/* Counters of guests are the host's: what two VMs say of a time can be set side by side. */
+static void counts_as_the_host(void)
+{
+	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET };
+	struct env e;
+
+	if (env_create(&e, &engine_kvm, 1, 16) && env_load(&e, "touch", NULL, NULL)) {
+		struct guest_vcpu *v = vm_guest_vcpu(e.vm, 0);
+		bool has = !ioctl(to_kvm_vcpu(vm_vcpu(e.vm, 0))->fd, KVM_HAS_DEVICE_ATTR, &attr);
+		u64 before, after, begun;
+
+		env_start(&e);
+		before = cycles();
+		env_command(&e, 0, &(struct guest_command){ .pages = 16, .write = 1 });
+		after = cycles();
+		begun = READ_ONCE(v->command_begun);
+		env_command(&e, 0, &(struct guest_command){ .quit = 1 });
+		env_join(&e);
+		if (!has || !counter_is_a_clock()) {
+			test_skip(has ? "the time stamp counter is no clock here"
+				      : "KVM sets no offset of the counter");
+		} else {
+			CHECK_GE(begun, before);
+			CHECK_LE(begun + READ_ONCE(v->command_cycles), after);
+		}
+	}
+	env_destroy(&e);
+}
+
 static void identifies(void)
 {
 	struct vm_identity id;
@@ -345,6 +389,7 @@ const struct test_case vmm_kvm_exit_tests[] = {
 	TEST(wrong_abi),
 	TEST(loads_once),
 	TEST(probe_says_why),
+	TEST(counts_as_the_host),
 	TEST(identifies),
 	TEST(no_descriptor_leaks),
 	TEST(creation_without_memory),
