@@ -177,9 +177,11 @@ check-ept:
 
 # Every operation on every backing of Linux under real guests, machine-wide switches too; they are put back.
 # For ten minutes, or another time, `make soak SOAK=8h`, or until so many accesses are checked: SOAK=10000000000.
-# And 100 domains, one after the other, that leave nothing; and all that is done to one from outside.
+# And 100 domains, one after the other, that leave nothing; all that is done to one from outside; and twenty
+# comparisons of a command with itself, of which one may say that it differs.
 SOAK := 10m
 soak: $(B)/tain $(B)/tests/vmm_test
+	scripts/compare-self
 	TAIN_CYCLES=100 scripts/libvirt-up run $(B)/tests/vmm_test qemu.cycles
 	scripts/libvirt-up run scripts/oracle-outside 10000000 --allow-system
 	scripts/oracle-run kvm $(SOAK) system $$($(B)/tain list backings -q)
