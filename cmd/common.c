@@ -240,14 +240,26 @@ int cmd_save_skip(const char *command, const char *what, const char *why, const 
 	return cmd_save_json(doc, path, status);
 }
 
+/* Reasons that lie in the user or in where tain runs: what would need the machine is skipped, the rest runs. */
+static bool is_refusal(int ret)
+{
+	return ret == -EPERM || ret == -EACCES || ret == -EROFS || ret == -ENOSPC;
+}
+
 bool cmd_guardian_start(bool wanted, int *status)
 {
 	struct err err = { "" };
+	int ret = wanted ? guardian_start(&err) : 0;
 
-	if (!wanted || !guardian_start(&err))
-		return true;
-	*status = cmd_finish(cmd_complain(CMD_FAILED, "--allow-system: %s", err.text));
-	return false;
+	if (is_refusal(ret)) {
+		cmd_complain(CMD_OK, "--allow-system: %s", err.text);
+		guardian_refuse(&err);
+		ret = 0;
+	}
+	if (ret)
+		*status = cmd_finish(
+			cmd_complain(ret == -EBUSY ? CMD_SKIPPED : CMD_FAILED, "--allow-system: %s", err.text));
+	return !ret;
 }
 
 int cmd_guardian_stop(int status)

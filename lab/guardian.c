@@ -8,23 +8,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lab/system_lock.h"
 #include "lib/atomic.h"
 
 #define RECORDS 32
 #define PATH_BYTES 256
 #define VALUE_BYTES 64
-#define LOCK_NAME "tain-guardian"
-#define LOCK_TRIES 41
-#define LOCK_PAUSE_US 50000
 
 enum record_kind { RECORD_WRITE, RECORD_SWAP };
 
@@ -40,6 +37,8 @@ static struct {
 	struct record *shared;
 	pid_t pid; /* 0: there is none */
 	int pipe;  /* its end: the guardian may look and go */
+	int lock;  /* both hold it: one that is killed does not give it away */
+	struct err refused;
 } guardian;
 
 /* --- small files: system calls alone, for both sides ---------------------------------- */
@@ -148,32 +147,11 @@ static void guardian_main(pid_t parent, int pipe, int lock, struct record *recor
 	/* What tain did not finish may hold what is undone (a page in swap) for a moment. */
 	for (int i = 0; i < 600 && undo_all(records); i++)
 		usleep(100000);
+	flock(lock, LOCK_UN); /* a forked child of tain may still share it */
 	_exit(0);
 }
 
 /* --- tain's side ------------------------------------------------------------------------ */
-
-static int take_lock(struct err *err)
-{
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error = EADDRINUSE;
-
-	if (fd < 0)
-		return err_set(err, -errno, "socket: %s", strerror(errno));
-	memcpy(name.sun_path + 1, LOCK_NAME, sizeof(LOCK_NAME)); /* abstract: gone with its last holder */
-	/* The guardian of a tain that was killed just now is soon done. */
-	for (int i = 0; i < LOCK_TRIES && error == EADDRINUSE; i++) {
-		if (i)
-			usleep(LOCK_PAUSE_US);
-		if (!bind(fd, (struct sockaddr *)&name, offsetof(struct sockaddr_un, sun_path) + sizeof(LOCK_NAME)))
-			return fd;
-		error = errno;
-	}
-	close(fd);
-	if (error == EADDRINUSE)
-		return err_set(err, -EBUSY, "another tain changes this machine, or is putting it back");
-	return err_set(err, -error, "bind: %s", strerror(error));
-}
 
 int guardian_start(struct err *err)
 {
@@ -184,7 +162,7 @@ int guardian_start(struct err *err)
 
 	if (shared == MAP_FAILED)
 		return err_set(err, -errno, "no memory for the guardian: %s", strerror(errno));
-	lock = take_lock(err);
+	lock = system_lock(err);
 	if (lock < 0) {
 		munmap(shared, RECORDS * sizeof(struct record));
 		return lock;
@@ -200,8 +178,8 @@ int guardian_start(struct err *err)
 		return err_set(err, -error, "cannot start the guardian process: %s", strerror(error));
 	}
 	close(fds[0]);
-	close(lock);
 	guardian.shared = shared;
+	guardian.lock = lock;
 	guardian.pid = pid;
 	guardian.pipe = fds[1];
 	return 0;
@@ -210,6 +188,16 @@ int guardian_start(struct err *err)
 bool guardian_running(void)
 {
 	return guardian.pid > 0;
+}
+
+void guardian_refuse(const struct err *why)
+{
+	guardian.refused = *why;
+}
+
+const char *guardian_refused(void)
+{
+	return guardian.refused.text[0] ? guardian.refused.text : NULL;
 }
 
 int guardian_stop(struct err *err)
@@ -224,6 +212,8 @@ int guardian_stop(struct err *err)
 	close(guardian.pipe);
 	while (waitpid(guardian.pid, NULL, 0) < 0 && errno == EINTR)
 		;
+	flock(guardian.lock, LOCK_UN);
+	close(guardian.lock);
 	munmap(guardian.shared, RECORDS * sizeof(struct record));
 	guardian.pid = 0;
 	return ret;

@@ -14,7 +14,7 @@
  *   undo it                               which may not have been made yet: harmless, it
  *   armed = 0                             writes what was found
  *
- * One tain on a machine at a time: the guardian holds a socket's name until it ends.
+ * One tain on a machine at a time: both hold lab/system_lock.h until all is as it was.
  * All functions: one thread at a time; rooms below cmd/ use them through lab/system.h.
  */
 #ifndef LAB_GUARDIAN_H
@@ -25,10 +25,15 @@
 
 /*
  * Fork it, early: before other threads. Return: 0; -EBUSY (another tain changes this
- * machine, and still did after two seconds); -errno with one line in @err.
+ * machine, and still did after two seconds); -EPERM, -EACCES (not for this user);
+ * -errno with one line in @err.
  */
 int guardian_start(struct err *err);
 bool guardian_running(void);
+
+/* It was asked for and there is none: what would need it is skipped, and says @why. */
+void guardian_refuse(const struct err *why);
+const char *guardian_refused(void); /* NULL: it was not asked for */
 
 /* Undo everything, latest first, and end the guardian. Return: 0, or the first undo that failed, in @err. */
 int guardian_stop(struct err *err);

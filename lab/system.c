@@ -46,10 +46,20 @@ int system_undo(struct system_change *change, struct err *err)
 	return ret;
 }
 
+/* @without: what to do about it, where nobody has asked for leave. */
+static int not_allowed(struct err *err, const char *without)
+{
+	const char *refused = guardian_refused();
+
+	if (!refused)
+		return err_set(err, -EOPNOTSUPP, "%s", without);
+	return err_set(err, -EOPNOTSUPP, "it is a switch of the whole machine: %s", refused);
+}
+
 int system_hugepages(u64 pages, struct system_change *change, struct err *err)
 {
 	u64 nr = 0, free = 0, reserved = 0;
-	char value[24];
+	char value[24], without[160];
 	int id;
 
 	*change = SYSTEM_NO_CHANGE;
@@ -59,12 +69,12 @@ int system_hugepages(u64 pages, struct system_change *change, struct err *err)
 	if (free >= reserved + pages)
 		return 0;
 	nr += pages - (free - min(free, reserved));
-	if (!guardian_running())
-		return err_set(err, -EOPNOTSUPP,
-			       "not enough free 2 MiB pages: --allow-system reserves them for the run, or sysctl "
-			       "vm.nr_hugepages=%llu",
-			       (unsigned long long)nr);
 	snprintf(value, sizeof(value), "%llu", (unsigned long long)nr);
+	snprintf(without, sizeof(without),
+		 "not enough free 2 MiB pages: --allow-system reserves them for the run, or sysctl vm.nr_hugepages=%s",
+		 value);
+	if (!guardian_running())
+		return not_allowed(err, without);
 	id = guardian_write(HUGE "nr_hugepages", value, err);
 	if (id < 0)
 		return id == -ENOSPC ? id : -EOPNOTSUPP;
@@ -92,7 +102,7 @@ int system_thp(struct system_change *change, struct err *err)
 	if (!strstr(line, "[never]"))
 		return 0;
 	if (!guardian_running())
-		return err_set(err, -EOPNOTSUPP, "%s is never: --allow-system sets madvise for the run", THP);
+		return not_allowed(err, THP " is never: --allow-system sets madvise for the run");
 	change->id[0] = guardian_write(THP, "madvise", err);
 	return change->id[0] < 0 ? -EOPNOTSUPP : 0;
 }
@@ -103,7 +113,7 @@ int system_khugepaged(struct system_change *change, struct err *err)
 
 	*change = SYSTEM_NO_CHANGE;
 	if (!guardian_running())
-		return err_set(err, -EOPNOTSUPP, "khugepaged is the whole machine's: --allow-system hurries it");
+		return not_allowed(err, "khugepaged is the whole machine's: --allow-system hurries it");
 	if (system_thp(&thp, err))
 		return -EOPNOTSUPP;
 	change->id[0] = thp.id[0];
@@ -129,7 +139,7 @@ int system_ksm(struct system_change *change, struct err *err)
 	if (access(KSM "run", F_OK))
 		return err_set(err, -EOPNOTSUPP, "this kernel has no KSM");
 	if (!guardian_running())
-		return err_set(err, -EOPNOTSUPP, "KSM is a switch of the whole machine: --allow-system uses it");
+		return not_allowed(err, "KSM is a switch of the whole machine: --allow-system uses it");
 	/* The advisor may refuse the first; then it takes longer. */
 	change->id[0] = guardian_write(KSM "pages_to_scan", "20000", NULL);
 	change->id[1] = guardian_write(KSM "sleep_millisecs", "1", NULL);
@@ -170,7 +180,7 @@ int system_compact(struct err *err)
 	if (access(COMPACT, F_OK))
 		return err_set(err, -EOPNOTSUPP, "this kernel does not compact memory on request");
 	if (!guardian_running())
-		return err_set(err, -EOPNOTSUPP, "compaction moves pages of the whole machine: --allow-system does it");
+		return not_allowed(err, "compaction moves pages of the whole machine: --allow-system does it");
 	fd = open(COMPACT, O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, "1", 1) != 1)
 		ret = err_set(err, -EOPNOTSUPP, "cannot write %s: %s", COMPACT, strerror(errno));
@@ -192,7 +202,7 @@ int system_swap(struct err *err)
 	if (areas > 0)
 		return 0;
 	if (!guardian_running())
-		return err_set(err, -EOPNOTSUPP,
-			       "there is no swap: --allow-system swaps to a temporary file, or add some (swapon)");
+		return not_allowed(err,
+				   "there is no swap: --allow-system swaps to a temporary file, or add some (swapon)");
 	return guardian_swap(SWAP_BYTES, err) < 0 ? -EOPNOTSUPP : 0;
 }

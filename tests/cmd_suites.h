@@ -10,7 +10,7 @@ extern const struct test_case cmd_help_tests[], cmd_list_tests[], cmd_run_tests[
 	cmd_elf_tests[], cmd_limits_tests[], cmd_fuzz_tests[], cmd_plan_tests[];
 extern const struct test_case cmd_compare_tests[], cmd_uffd_tests[];
 extern const struct test_case cmd_matrix_tests[], cmd_boot_tests[], cmd_qemu_tests[], cmd_linux_tests[];
-extern const struct test_case cmd_weather_tests[], cmd_storm_tests[];
+extern const struct test_case cmd_weather_tests[], cmd_storm_tests[], cmd_guardian_tests[];
 extern const struct test_case cmd_trace_tests[], cmd_probe_tests[];
 extern const struct test_case cmd_merge_tests[], cmd_fleet_tests[];
 

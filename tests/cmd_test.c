@@ -24,6 +24,7 @@ int main(int argc, char **argv)
 		SUITE(stress),
 		SUITE(bench),
 		SUITE(weather),
+		SUITE(guardian),
 		SUITE(storm),
 		SUITE(compare),
 		SUITE(merge),
