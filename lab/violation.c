@@ -60,15 +60,21 @@ void violation_log_destroy(struct violation_log *log)
 
 void violation_add(struct violation_log *log, const struct violation *v)
 {
-	lab_trace(VIOLATION, v->kind, v->page, v->seen, v->vcpu);
+	bool first = false;
+
 	spin_lock(&log->lock);
 	log->total++;
 	if (log->nr < VIOLATION_RECORDS) {
 		log->record[log->nr] = *v;
 		log->record[log->nr].trace = NULL;
 		log->nr++;
+		first = !log->announced;
+		log->announced = true;
 	}
 	spin_unlock(&log->lock);
+	/* One event for all that are found together: more would push out of the dump what led to them. */
+	if (first)
+		lab_trace(VIOLATION, v->kind, v->page, v->seen, v->vcpu);
 }
 
 void violation_count(struct violation_log *log, u64 nr)
@@ -83,12 +89,19 @@ struct trace_text {
 	size_t used;
 };
 
+/* The newest lines stay. */
 static void trace_line(const char *text, void *arg)
 {
 	struct trace_text *t = arg;
 	size_t len = strlen(text);
 
-	if (t->used + len + 2 > TRACE_BYTES)
+	while (t->used && t->used + len + 2 > TRACE_BYTES) {
+		size_t line = (size_t)(strchr(t->bytes, '\n') + 1 - t->bytes);
+
+		memmove(t->bytes, t->bytes + line, t->used + 1 - line);
+		t->used -= line;
+	}
+	if (len + 2 > TRACE_BYTES)
 		return;
 	memcpy(t->bytes + t->used, text, len);
 	t->used += len;
@@ -103,6 +116,7 @@ void violation_trace(struct violation_log *log)
 
 	spin_lock(&log->lock);
 	nr = log->nr;
+	log->announced = false;
 	spin_unlock(&log->lock);
 	for (; log->traced < nr; log->traced++) {
 		t = (struct trace_text){ .bytes = mem_zalloc(TRACE_BYTES) };

@@ -59,7 +59,8 @@ struct violation_log {
 	struct spinlock lock; /* guards what follows, but for record[i].trace: the collecting thread's */
 	u64 total;
 	u32 nr;
-	u32 traced; /* records before it have their trace */
+	u32 traced;	/* records before it have their trace */
+	bool announced; /* one without a trace has its event */
 	struct violation record[VIOLATION_RECORDS];
 };
 

@@ -155,6 +155,7 @@ static void kvm_planted_is_found(void)
 		struct stress_config c;
 		struct stress_result r;
 		struct err err = { "" };
+		char line[48];
 
 		config_all(&c, "kvm", HOST_MEMFD);
 		step.plant = true;
@@ -167,6 +168,7 @@ static void kvm_planted_is_found(void)
 		c.repeat = 0;
 		c.steps = 0;
 		c.max_violations = 1;
+		c.trace = true;
 		CHECK_MSG(!stress_run(&c, &r, &err), "%s: %s", plan_op_name(step.op), err.text);
 		CHECK_MSG(r.log.nr, "%s: nothing found in %llu steps: %s", plan_op_name(step.op),
 			  (unsigned long long)r.steps, r.why[step.op].text);
@@ -174,6 +176,9 @@ static void kvm_planted_is_found(void)
 			CHECK_STR(violation_name(r.log.record[0].kind), violation_name(cases[i].kind));
 			CHECK_GE(r.log.record[0].page, step.first);
 			CHECK_LT(r.log.record[0].page, step.first + step.pages);
+			snprintf(line, sizeof(line), " step %llu op %u ", (unsigned long long)r.log.record[0].step,
+				 step.op);
+			CHECK_CONTAINS(r.log.record[0].trace, line);
 		}
 		violation_log_destroy(&r.log);
 	}

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "lab/oracle.h"
+#include "lab/trace.h"
 #include "lib/alloc.h"
 #include "tests/lab_suites.h"
 
@@ -157,6 +158,37 @@ static void reports_overflow(void)
 	fixture_destroy(f);
 }
 
+/* However many are found together, each has what the host did before them. */
+static void records_show_the_operation(void)
+{
+	struct plan_step step = { .index = 4711, .op = PLAN_REMAP, .first = 0, .pages = FAKE_PAGES };
+	struct fixture *f = fixture_create();
+
+	if (!f)
+		return;
+	trace_set(true);
+	for (int round = 0; round < 2; round++) {
+		step.index += (u64)round;
+		oracle_begin(&f->oracle, &step);
+		oracle_announce(&f->oracle, 0, FAKE_PAGES);
+		for (int i = 0; i < VIOLATION_RECORDS / 2; i++)
+			guest_says(&f->vcpu[round], GUEST_VIOLATION_STALE, 0);
+		oracle_collect(&f->oracle, (u32)round, &f->vcpu[round]);
+		violation_trace(&f->oracle.log);
+	}
+	trace_set(false);
+	REQUIRE_EQ(f->oracle.log.nr, VIOLATION_RECORDS);
+	for (u32 i = 0; i < f->oracle.log.nr; i++) {
+		const char *trace = f->oracle.log.record[i].trace;
+
+		CHECK_CONTAINS(trace, "lab:lab_step             step 4711 op 1 first 0 ");
+		CHECK_CONTAINS(trace, "lab:lab_announce ");
+		CHECK_CONTAINS(trace, "lab:lab_violation ");
+	}
+	CHECK_CONTAINS(f->oracle.log.record[f->oracle.log.nr - 1].trace, "step 4712 op 1 ");
+	fixture_destroy(f);
+}
+
 static void verify_finds_what_is_wrong(void)
 {
 	struct fixture *f = fixture_create();
@@ -218,6 +250,7 @@ const struct test_case lab_oracle_tests[] = {
 	TEST(begins_stamped),
 	TEST(reports_are_collected),
 	TEST(reports_overflow),
+	TEST(records_show_the_operation),
 	TEST(verify_finds_what_is_wrong),
 	TEST(out_of_memory),
 	TEST(every_kind_has_a_name),
