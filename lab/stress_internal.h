@@ -26,13 +26,14 @@ struct stress {
 	u32 done; /* the host thread has ended; stored last, with release */
 	int ret;  /* valid then, with err */
 	struct err err;
-	u64 first_ns; /* when every vCPU had had its first turn, 0: not yet; the watcher's */
+	u64 start_ns; /* before the first vCPU was started */
+	u64 first_ns; /* when the guests began, 0: not yet; written by the host thread */
 	u32 stop;     /* asks the host thread to end; written by the watcher */
 };
 
 u64 stress_accesses(struct stress *s);
-/* Has every vCPU begun? Firmware may run first, for seconds. */
-bool stress_guests_run(struct stress *s);
+/* How many vCPUs have had their first turn; firmware may run first, for seconds. */
+u32 stress_guests_begun(struct stress *s);
 /* A page number for reports from what a guest says it was about to touch. */
 u64 stress_target_page(struct stress *s, u32 vcpu);
 /* @who: a vCPU, or as many as there are: the host's thread. */

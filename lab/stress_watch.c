@@ -114,20 +114,20 @@ static void tell(struct stress *s, u64 elapsed)
 		c->progress(&p, c->arg);
 }
 
-bool stress_guests_run(struct stress *s)
+u32 stress_guests_begun(struct stress *s)
 {
+	u32 begun = 0;
+
 	for (u32 v = 0; v < s->config->machine.vcpus; v++)
-		if (!READ_ONCE(vm_guest_vcpu(s->machine.vm, v)->heartbeat))
-			return false;
-	return true;
+		begun += READ_ONCE(vm_guest_vcpu(s->machine.vm, v)->heartbeat) != 0;
+	return begun;
 }
 
-/* The time of a run begins when its guests do: an operating system may have to boot first. */
 bool stress_watch(struct stress *s)
 {
 	const struct stress_config *c = s->config;
 	bool ok = true, over = false;
-	u64 start = clock_ns(), now, boot_ns = 0;
+	u64 start = clock_ns(), now, first = 0, boot_ns = 0;
 	struct watch w;
 
 	watch_init(&w, c->machine.vcpus + 1, c->stall_ns, start);
@@ -135,13 +135,13 @@ bool stress_watch(struct stress *s)
 		wait_event_timeout(&s->done_wait, stress_host_done(s), WATCH_NS);
 		now = clock_ns();
 		ok = watch_progress(s, &w, now);
-		if (!s->first_ns && stress_guests_run(s)) {
-			s->first_ns = now;
+		if (!first) {
+			first = READ_ONCE(s->first_ns);
 			boot_ns = w.ran_ns;
 		}
 		over = stress_host_done(s) || (c->stop && READ_ONCE(*c->stop)) ||
-		       (c->time_ns && s->first_ns && w.ran_ns - boot_ns >= c->time_ns) || machine_ended(&s->machine);
-		tell(s, s->first_ns ? now - s->first_ns : 0);
+		       (c->time_ns && first && w.ran_ns - boot_ns >= c->time_ns) || machine_ended(&s->machine);
+		tell(s, first && now > first ? now - first : 0);
 	}
 	return ok;
 }

@@ -91,6 +91,37 @@ static void soft_one_page(void)
 	expect_clean(&c, &r, "one page");
 }
 
+/* The time that rates are made of is that of the steps, however few; and what was checked was checked in it. */
+static void a_short_run_has_its_time(const char *engine)
+{
+	const struct plan_step step = { .op = PLAN_DONTNEED, .pages = 1, .hold_ns = 20 * NSEC_PER_MSEC };
+	struct stress_config c;
+	struct stress_result r;
+	struct err err = { "" };
+	u64 start = clock_ns();
+
+	config_small(&c, engine, PLAN_OPS_BASIC);
+	c.list = &step;
+	c.list_nr = 1;
+	c.repeat = 2;
+	CHECK_MSG(!stress_run(&c, &r, &err), "%s: %s", engine, err.text);
+	CHECK_GE(r.elapsed_ns, 2 * step.hold_ns);
+	CHECK_LE(r.elapsed_ns, clock_ns() - start);
+	CHECK_EQ(r.host_ops[step.op], 2);
+	violation_log_destroy(&r.log);
+}
+
+static void soft_short_run(void)
+{
+	a_short_run_has_its_time("soft");
+}
+
+static void kvm_short_run(void)
+{
+	if (have_kvm())
+		a_short_run_has_its_time("kvm");
+}
+
 static void stop_when_started(const struct machine_identity *id, void *arg)
 {
 	u32 *stop = arg;
@@ -228,6 +259,8 @@ const struct test_case lab_stress_tests[] = {
 	TEST(soft_each_operation),
 	TEST(soft_all_operations),
 	TEST(soft_one_page),
+	TEST(soft_short_run),
+	TEST(kvm_short_run),
 	TEST(stop_from_outside),
 	TEST(a_stall_is_reported),
 	TEST(bad_numbers),
