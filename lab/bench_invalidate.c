@@ -5,12 +5,14 @@
  *
  * Sections are opened here, under the audit's locks, where it is their own cost that
  * is asked for; operations of the mm open their own. A value is the fastest of the
- * round: what else the machine does only adds.
+ * round: what else the machine does only adds. What takes a few nanoseconds is measured
+ * in turns of lab/turns.h, since a neighbour on the core adds more than half.
  */
 #include "lab/bench_notifier.h"
 
 #include <string.h>
 
+#include "lab/turns.h"
 #include "lib/time.h"
 #include "mm/mm.h"
 #include "mmu/mmu.h"
@@ -21,8 +23,8 @@
 #define HOLE_BYTES (1ull << 30)
 #define HOLE_GFN 0x100000ull
 #define ARENA_SLACK (16ull << 20)
-#define TRIES 5		    /* of a loop; the fastest counts: nothing makes it faster than it is */
-#define LOOPS 20000u	    /* of what takes a few nanoseconds */
+#define CALLS 2000u	    /* of subscribers, in a turn: 7 to 20 us ... */
+#define NOBODY_LOOPS 4000u  /* ... as without any */
 #define SPENT (20000000ull) /* cycles after which a range is not measured again in a round */
 #define PIECES 64u	    /* ranges that are changed in one go: the clock costs as much as a page ... */
 #define PIECES_PAGES 1024u  /* ... of a small range */
@@ -36,6 +38,8 @@ struct invalidate_run {
 	struct bench_invalidate_result *result;
 	struct frame_arena *arena;
 	u64 done;
+	struct turns nobody[INVALIDATE_ADMISSIONS], subscribed[INVALIDATE_ADMISSIONS][INVALIDATE_SIZES];
+	u32 pace; /* of all turns */
 	/* Of one admission in one round. */
 	enum invalidate_admission admission;
 	struct mm_struct *mm;
@@ -43,12 +47,6 @@ struct invalidate_run {
 	struct mmu_vcpu vcpu;
 	struct mmu_notifier subscribers[SUBSCRIBERS_MAX];
 };
-
-/* Fractions of a nanosecond are asked for here. */
-static double nanoseconds(u64 count)
-{
-	return (double)count * 1e6 / (double)cycles_khz();
-}
 
 static struct figure *case_of(struct invalidate_run *r, enum invalidate_what what, u32 size)
 {
@@ -71,13 +69,17 @@ static const struct mmu_notifier_ops nothing_ops = {
 	.invalidate_range_end = nothing_end,
 };
 
-/* Cycles of @loops sections, or of as many turns of the same loop without. */
-static u64 turn_sections(struct notifier_mm *mm, u32 loops)
+/*
+ * Cycles of @loops sections, or of as many turns of the same loop without. The range has a
+ * line of its own: where it lies across two pages, as 3 of 256 places on a stack have it,
+ * each section takes 4 to 14 ns more, and a process keeps its place.
+ */
+static u64 turn_sections(void *mm, u32 loops)
 {
 	u64 begin = cycles();
 
 	for (u32 i = 0; i < loops; i++) {
-		struct mmu_notifier_range range = {
+		struct mmu_notifier_range range cacheline_aligned = {
 			.mm = mm, .start = DATA, .end = DATA + PAGE_SIZE, .blockable = true
 		};
 
@@ -89,12 +91,12 @@ static u64 turn_sections(struct notifier_mm *mm, u32 loops)
 	return cycles() - begin;
 }
 
-static u64 turn_empty(struct notifier_mm *mm, u32 loops)
+static u64 turn_empty(void *mm, u32 loops)
 {
 	u64 begin = cycles();
 
 	for (u32 i = 0; i < loops; i++) {
-		struct mmu_notifier_range range = {
+		struct mmu_notifier_range range cacheline_aligned = {
 			.mm = mm, .start = DATA, .end = DATA + PAGE_SIZE, .blockable = true
 		};
 
@@ -104,43 +106,76 @@ static u64 turn_empty(struct notifier_mm *mm, u32 loops)
 	return cycles() - begin;
 }
 
-static double fastest(struct mm_struct *mm, u64 (*turn)(struct notifier_mm *mm, u32 loops), u32 loops)
+static int measure_sections(struct invalidate_run *r, enum invalidate_what what, u32 size, u32 loops)
 {
-	u64 best = (u64)-1;
+	struct turns_of of = {
+		.with = turn_sections,
+		.without = turn_empty,
+		.arg = mm_notifier(r->mm),
+		.loops = CHECKING ? max(loops / 100, 1u) : loops,
+		.least_ns = TURNS_LEAST_NS,
+		.most_ns = TURNS_MOST_NS,
+		.stop = r->config->stop,
+	};
+	struct turns *turns = what == INVALIDATE_NOBODY ? &r->nobody[r->admission] : &r->subscribed[r->admission][size];
+	double ns;
+	int ret;
 
-	for (int i = 0; i < TRIES; i++)
-		best = min(best, turn(mm_notifier(mm), loops));
-	return nanoseconds(best) / loops;
+	mm_audit_begin(r->mm);
+	ret = turns_round(turns, &of, &r->pace, &ns);
+	mm_audit_end(r->mm);
+	if (!ret)
+		figure_add(case_of(r, what, size), ns, 0);
+	return ret;
 }
 
 static int measure_subscribers(struct invalidate_run *r, struct err *err)
 {
-	u32 registered = 0, loops = CHECKING ? LOOPS / 100 : LOOPS;
-	double empty, ns;
-	int ret = 0;
+	u32 registered = 0;
+	int ret = measure_sections(r, INVALIDATE_NOBODY, 0, NOBODY_LOOPS);
 
-	mm_audit_begin(r->mm);
-	empty = fastest(r->mm, turn_empty, loops);
-	ns = fastest(r->mm, turn_sections, loops);
-	mm_audit_end(r->mm);
-	figure_add(case_of(r, INVALIDATE_NOBODY, 0), ns > empty ? ns - empty : 0, 0);
 	for (u32 size = 0; invalidate_subscribers[size] && !ret; size++) {
-		for (; registered < invalidate_subscribers[size] && !ret; registered++) {
+		for (; registered < invalidate_subscribers[size]; registered++) {
 			r->subscribers[registered] = (struct mmu_notifier){ .ops = &nothing_ops };
 			ret = mmu_notifier_register(&r->subscribers[registered], mm_notifier(r->mm));
+			if (ret) {
+				err_set(err, ret, "registration: %s", strerror(-ret));
+				break;
+			}
 		}
-		if (ret) {
-			registered--;
-			break;
-		}
-		mm_audit_begin(r->mm);
-		ns = fastest(r->mm, turn_sections, loops / invalidate_subscribers[size]);
-		mm_audit_end(r->mm);
-		figure_add(case_of(r, INVALIDATE_SUBSCRIBERS, size), ns > empty ? ns - empty : 0, 0);
+		ret = ret ?: measure_sections(r, INVALIDATE_SUBSCRIBERS, size, CALLS / invalidate_subscribers[size]);
 	}
 	while (registered)
 		mmu_notifier_unregister(&r->subscribers[--registered], mm_notifier(r->mm));
-	return ret ? err_set(err, ret, "registration: %s", strerror(-ret)) : 0;
+	return ret;
+}
+
+static int sections_init(struct invalidate_run *r, struct err *err)
+{
+	int ret = 0;
+
+	for (int a = 0; a < INVALIDATE_ADMISSIONS && !ret; a++) {
+		ret = turns_init(&r->nobody[a], r->config->rounds);
+		for (u32 size = 0; invalidate_subscribers[size] && !ret; size++)
+			ret = turns_init(&r->subscribed[a][size], r->config->rounds);
+	}
+	return ret ? err_set(err, ret, "no memory for the turns of %u rounds", r->config->rounds) : 0;
+}
+
+/* How the turns went, to the figures. */
+static void sections_end(struct invalidate_run *r)
+{
+	for (int a = 0; a < INVALIDATE_ADMISSIONS; a++) {
+		struct figure *f = r->result->figure[a];
+
+		turns_note(&r->nobody[a], r->pace, 1, &f[INVALIDATE_FIGURE_NOBODY]);
+		turns_destroy(&r->nobody[a]);
+		for (u32 size = 0; invalidate_subscribers[size]; size++) {
+			turns_note(&r->subscribed[a][size], r->pace, invalidate_subscribers[size],
+				   &f[INVALIDATE_FIGURE_SUBSCRIBERS + size]);
+			turns_destroy(&r->subscribed[a][size]);
+		}
+	}
 }
 
 /* --- ranges --------------------------------------------------------------------------------- */
@@ -264,7 +299,7 @@ static int measure_ranges(struct invalidate_run *r, enum invalidate_what what, s
 		if (ret)
 			return err_set(err, ret, "%s of %u pages: %s", invalidate_table[what].name, pages,
 				       strerror(-ret));
-		figure_add(case_of(r, what, size), nanoseconds(best) / ((double)pieces(r, pages) * pages), 0);
+		figure_add(case_of(r, what, size), cycles_to_ns_exact(best) / ((double)pieces(r, pages) * pages), 0);
 		if (r->config->stop && READ_ONCE(*r->config->stop))
 			return -EINTR;
 	}
@@ -287,7 +322,7 @@ static int measure_hole(struct invalidate_run *r, struct err *err)
 		best = min(best, cycles() - begin);
 	}
 	mm_audit_end(r->mm);
-	figure_add(case_of(r, INVALIDATE_HOLE, 0), nanoseconds(best) / HOLE_LOOPS, 0);
+	figure_add(case_of(r, INVALIDATE_HOLE, 0), cycles_to_ns_exact(best) / HOLE_LOOPS, 0);
 	return 0;
 }
 
@@ -346,9 +381,11 @@ int bench_invalidate_run(const struct bench_invalidate_config *config, struct be
 	if (ret)
 		return err_set(err, ret, "an arena: %s", strerror(-ret));
 	frame_arena_populate(r.arena);
+	ret = sections_init(&r, err);
 	for (u32 round = 0; round < config->rounds && !ret; round++)
 		ret = one_round(&r, err);
 	bench_invalidate_conclude(result);
+	sections_end(&r);
 	frame_arena_destroy(r.arena);
 	result->elapsed_ns = clock_ns() - start;
 	return ret;

@@ -37,6 +37,12 @@ static inline u64 cycles_to_ns(u64 count)
 	return (unsigned __int128)count * __atomic_load_n(&cycles_mult, __ATOMIC_RELAXED) >> 32;
 }
 
+/* The same with its fraction. */
+static inline double cycles_to_ns_exact(u64 count)
+{
+	return (double)count * 1e6 / (double)cycles_khz();
+}
+
 /*
  * What samples are given in. On an emulator that runs so many instructions per second of
  * its own, the counter counts instructions: then a sample says how many, and repeats.

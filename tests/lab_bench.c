@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The benchmarks of the notifier layer: short runs, what they leave in the result, and what they refuse. */
+#include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "lab/bench_notifier.h"
 #include "lab/result.h"
+#include "lab/turns.h"
 #include "lib/alloc.h"
 #include "lib/thread.h"
 #include "lib/time.h"
@@ -242,6 +245,147 @@ static void peer_vmas_holes(void)
 	CHECK_EQ(munmap(hole, PAGE_SIZE), 0);
 }
 
+/* --- turns ------------------------------------------------------------------------------- */
+
+#define FAKE_LOOPS 100
+#define FAKE_WITHOUT 2000
+#define FAKE_FAST 10000
+#define FAKE_SLOW 18000
+
+/* Some turns have the core alone. */
+struct fake_turns {
+	u32 first, every; /* which: every 0: none */
+	u32 asked;	  /* for the additions, twice a turn */
+};
+
+static bool fake_alone(const struct fake_turns *f)
+{
+	u32 turn = f->asked / 2;
+
+	return f->every && turn >= f->first && !((turn - f->first) % f->every);
+}
+
+static u64 fake_pace(void *arg)
+{
+	struct fake_turns *f = arg;
+	u64 pace = fake_alone(f) ? 1000 : 1400;
+
+	f->asked++;
+	return pace;
+}
+
+static u64 fake_without(void *arg, u32 loops)
+{
+	return FAKE_WITHOUT;
+}
+
+static u64 fake_with(void *arg, u32 loops)
+{
+	return fake_alone(arg) ? FAKE_FAST : FAKE_SLOW;
+}
+
+/* Nothing of time but TURNS_MIN turns, unless told otherwise. */
+static struct turns_of fake_of(struct fake_turns *f)
+{
+	return (struct turns_of){
+		.with = fake_with, .without = fake_without, .pace = fake_pace, .arg = f, .loops = FAKE_LOOPS
+	};
+}
+
+/* A value is the fastest turn's, whatever its neighbours; the note says what those were. */
+static void turns_and_their_note(void)
+{
+	struct fake_turns fake = { .first = 3, .every = 4 }, never = { .every = 0 };
+	struct turns_of of = fake_of(&fake);
+	struct figure f = { .rounds = 0 };
+	char numbers[120];
+	struct turns t;
+	u32 pace = 0;
+	double ns;
+
+	REQUIRE_EQ(turns_init(&t, 2), 0);
+	CHECK_EQ(turns_round(&t, &of, &pace, &ns), 0);
+	CHECK_EQ(t.n, TURNS_MIN);
+	CHECK_EQ(pace, 2000);
+	CHECK(ns == cycles_to_ns_exact(FAKE_FAST - FAKE_WITHOUT) / FAKE_LOOPS);
+	turns_note(&t, pace, 1, &f);
+	CHECK_CONTAINS(f.note, "25.0 % of 64 turns ran at full speed");
+	CHECK_CONTAINS(f.note, "those took 1.00 times their least (1.00 to 1.00)");
+
+	of.arg = &never;
+	CHECK_EQ(turns_round(&t, &of, &pace, &ns), 0);
+	CHECK(ns == cycles_to_ns_exact(FAKE_SLOW - FAKE_WITHOUT) / FAKE_LOOPS);
+	turns_note(&t, pace, 2, &f);
+	snprintf(numbers, sizeof(numbers),
+		 "12.5 %% of 128 turns ran at full speed, the middle one of them %.2f ns, of the others %.2f, of all "
+		 "%.2f;",
+		 cycles_to_ns_exact(FAKE_FAST - FAKE_WITHOUT) / FAKE_LOOPS / 2, ns / 2, ns / 2);
+	CHECK_CONTAINS(f.note, numbers);
+	CHECK_CONTAINS(f.note, "those took 1.20 times their least (1.00 to 1.40)");
+	CHECK_EQ(turns_round(&t, &of, &pace, &ns), -ENOSPC);
+	turns_destroy(&t);
+}
+
+/* Enough is a number of turns at full speed, counted anew when that turns out to be a higher one. */
+static void turns_enough(void)
+{
+	struct fake_turns fake = { .first = 50, .every = 1 };
+	struct turns_of of = fake_of(&fake);
+	struct figure f = { .rounds = 0 };
+	struct turns t;
+	u32 pace = 0;
+	double ns;
+
+	REQUIRE_EQ(turns_init(&t, 1), 0);
+	of.most_ns = 3600 * NSEC_PER_SEC;
+	CHECK_EQ(turns_round(&t, &of, &pace, &ns), 0);
+	CHECK_EQ(t.n, 50 + TURNS_FULL);
+	turns_destroy(&t);
+
+	/* None is: the room for a round ends it. */
+	fake = (struct fake_turns){ .every = 0 };
+	REQUIRE_EQ(turns_init(&t, 1), 0);
+	CHECK_EQ(turns_round(&t, &of, &pace, &ns), 0);
+	CHECK_EQ(t.n, TURNS_MAX);
+	turns_note(&t, pace, 1, &f);
+	CHECK_CONTAINS(f.note, "0.0 % of 32768 turns ran at full speed, the middle one of them - ns, of the others");
+	turns_destroy(&t);
+}
+
+static void turns_leave_the_processors(void)
+{
+	struct turns_of of = { .with = fake_with, .without = fake_without, .loops = FAKE_LOOPS };
+	struct fake_turns fake = { .every = 0 };
+	cpu_set_t before, after, one;
+	u32 pace = 0, stop = 1;
+	struct turns t;
+	double ns;
+
+	of.arg = &fake;
+	of.stop = &stop;
+	REQUIRE_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+	REQUIRE_EQ(turns_init(&t, FIGURE_ROUNDS_MAX + 1), 0);
+	CHECK_EQ(turns_round(&t, &of, &pace, &ns), -EINTR);
+	CHECK_EQ(t.n, 1);
+	CHECK(pace > 0);
+	REQUIRE_EQ(sched_getaffinity(0, sizeof(after), &after), 0);
+	CHECK(CPU_EQUAL(&before, &after));
+
+	/* Who may use one processor stays there. */
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &before)) {
+			CPU_ZERO(&one);
+			CPU_SET(cpu, &one);
+		}
+	stop = 0;
+	REQUIRE_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+	CHECK_EQ(turns_round(&t, &of, &pace, &ns), 0);
+	CHECK_EQ(sched_getaffinity(0, sizeof(after), &after), 0);
+	CHECK(CPU_EQUAL(&one, &after));
+	CHECK_EQ(sched_setaffinity(0, sizeof(before), &before), 0);
+	turns_destroy(&t);
+}
+
 /* --- invalidate ---------------------------------------------------------------------------- */
 
 static void invalidate_short(void)
@@ -272,6 +416,8 @@ static void invalidate_short(void)
 			}
 		for (int i = 0; i < INVALIDATE_FIGURE_NR; i++)
 			CHECK_MSG(r->figure[a][i].rounds == 1 && r->figure[a][i].bound > 0, "%s", r->figure[a][i].name);
+		for (int i = INVALIDATE_FIGURE_NOBODY; i < INVALIDATE_FIGURE_LINEAR; i++)
+			CHECK_CONTAINS(r->figure[a][i].note, " turns ran at full speed");
 	}
 	mem_free(r);
 }
@@ -301,6 +447,9 @@ const struct test_case lab_bench_notifier_tests[] = {
 	TEST(register_signals),
 	TEST(peer_vmas_refuse),
 	TEST(peer_vmas_holes),
+	TEST(turns_and_their_note),
+	TEST(turns_enough),
+	TEST(turns_leave_the_processors),
 	TEST(invalidate_short),
 	TEST(invalidate_refuses),
 	TEST_END,
