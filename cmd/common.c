@@ -209,6 +209,8 @@ static int ended(int status)
 {
 	u32 sig = READ_ONCE(caught);
 
+	if (!sig && guardian_lost())
+		return status ?: CMD_FAILED;
 	return sig ? CMD_SIGNAL + (int)sig : status;
 }
 
@@ -246,11 +248,23 @@ static bool is_refusal(int ret)
 	return ret == -EPERM || ret == -EACCES || ret == -EROFS || ret == -ENOSPC;
 }
 
+static void on_loss(void)
+{
+	WRITE_ONCE(cmd_stop, 1);
+}
+
 bool cmd_guardian_start(bool wanted, int *status)
 {
 	struct err err = { "" };
-	int ret = wanted ? guardian_start(&err) : 0;
+	int ret = 0;
 
+	if (wanted) {
+		guardian_on_loss(on_loss);
+		ret = guardian_start(&err);
+	}
+	if (wanted && guardian_healed())
+		cmd_complain(CMD_OK,
+			     "--allow-system: put back what a tain had changed that was killed with its guardian");
 	if (is_refusal(ret)) {
 		cmd_complain(CMD_OK, "--allow-system: %s", err.text);
 		guardian_refuse(&err);

@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "lab/event_dir.h"
+#include "lab/journal.h"
+#include "lab/system_lock.h"
 #include "lab/machine.h"
 
 #define MIN_BYTES (512ull << 20)
@@ -208,6 +210,26 @@ static void check_swap(struct finding *f)
 	       "sudo sh -c 'fallocate -l 1G /swapfile && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile'");
 }
 
+/* What --allow-system changed and nobody was left to put back: lab/journal.h. */
+static void check_left(struct finding *f)
+{
+	char text[300];
+	int ret = journal_left(text, sizeof(text));
+
+	if (ret == -EBUSY)
+		finding(f, DOCTOR_NOTE, "a tain has machine-wide switches changed now, and puts them back: %s", text);
+	else if (ret == -EACCES)
+		finding(f, DOCTOR_NOTE, "what a killed tain may have left changed: root alone can look");
+	else if (ret < 0)
+		finding(f, DOCTOR_MISSING, SYSTEM_RUN_DIR "/journal is not of this version of tain");
+	else if (!ret)
+		finding(f, DOCTOR_OK, "nothing of the machine stands changed by a killed tain");
+	else
+		finding(f, DOCTOR_MISSING, "changed by a tain that was killed with its guardian: %s", text);
+	if (ret > 0)
+		repair(f, "sudo tain stress -q -i 1 --ops munmap --allow-system   # any run with it puts them back");
+}
+
 /* --- the kernel ------------------------------------------------------------------------- */
 
 static void check_memfd(struct finding *f)
@@ -342,6 +364,7 @@ const struct finding_check doctor_checks[] = {
 	{ "overcommit", false, check_overcommit },
 	{ "memfd", false, check_memfd },
 	{ "swap", false, check_swap },
+	{ "left changed", false, check_left },
 	{ "huge pages", false, check_thp },
 	{ "hugetlb", false, check_hugepages },
 	{ "ksm", false, check_ksm },

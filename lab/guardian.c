@@ -8,53 +8,38 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lab/journal.h"
 #include "lab/system_lock.h"
 #include "lib/atomic.h"
+#include "lib/thread.h"
 
-#define RECORDS 32
-#define PATH_BYTES 256
-#define VALUE_BYTES 64
-
-enum record_kind { RECORD_WRITE, RECORD_SWAP };
-
-struct record {
-	u32 armed; /* stored last, with release; the guardian reads it when tain is dead */
-	enum record_kind kind;
-	char path[PATH_BYTES];
-	char found[VALUE_BYTES];
-};
-
-/* Only tain's side, but for shared, which both map. */
+/* Tain's side only, but for the journal, which both map. */
 static struct {
-	struct record *shared;
+	struct journal *journal;
+	u32 order; /* of the last change */
 	pid_t pid; /* 0: there is none */
+	int pidfd; /* its; -1: before Linux 5.3 nobody watches it */
 	int pipe;  /* its end: the guardian may look and go */
-	int lock;  /* both hold it: one that is killed does not give it away */
+	/* Both hold them: one that is killed does not give them away. */
+	int lock; /* -1: the kernel has no tracefs, and the journal's must do */
+	int journal_fd;
+	unsigned int healed;
+	struct thread watch;
+	int wake; /* an eventfd: the watch may go */
+	u32 lost;
+	void (*on_loss)(void);
 	struct err refused;
 } guardian;
 
-/* --- small files: system calls alone, for both sides ---------------------------------- */
-
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC | O_TRUNC), ret = 0;
-	size_t n = strlen(text);
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, n) != (ssize_t)n)
-		ret = errno ? -errno : -EIO;
-	close(fd);
-	return ret;
-}
+/* --- small files ------------------------------------------------------------------------ */
 
 /* First line of @path, without its end. */
 static int read_text(const char *path, char *text, size_t bytes)
@@ -84,39 +69,10 @@ static void keep_choice(char *text)
 	memmove(text, open + 1, strlen(open + 1) + 1);
 }
 
-static int undo(struct record *r)
-{
-	int ret = 0;
-
-	if (r->kind == RECORD_WRITE)
-		return write_text(r->path, r->found);
-	if (swapoff(r->path) && errno != EINVAL && errno != ENOENT) /* not in use yet, or gone */
-		ret = -errno;
-	if (!ret && unlink(r->path) && errno != ENOENT)
-		ret = -errno;
-	return ret;
-}
-
-/* Latest first. Return: the first error; what failed stays armed. */
-static int undo_all(struct record *records)
-{
-	int ret = 0, one;
-
-	for (int i = RECORDS - 1; i >= 0; i--) {
-		if (!smp_load_acquire(&records[i].armed))
-			continue;
-		one = undo(&records[i]);
-		if (!one)
-			smp_store_release(&records[i].armed, 0);
-		ret = ret ?: one;
-	}
-	return ret;
-}
-
 /* --- the guardian's side ---------------------------------------------------------------- */
 
 /* Signals for a whole group or session are not for it, and nobody waits for its end of a pipe. */
-static void guardian_detach(int pipe, int lock)
+static void guardian_detach(int pipe)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP };
 	int null = open("/dev/null", O_RDWR);
@@ -129,65 +85,161 @@ static void guardian_detach(int pipe, int lock)
 		for (int fd = 0; fd <= STDERR_FILENO; fd++)
 			dup2(null, fd);
 	for (int fd = STDERR_FILENO + 1; fd < 1024; fd++)
-		if (fd != pipe && fd != lock)
+		if (fd != pipe && fd != guardian.lock && fd != guardian.journal_fd)
 			close(fd);
 	if (chdir("/"))
 		return;
 }
 
-static void guardian_main(pid_t parent, int pipe, int lock, struct record *records)
+static void unlock(void)
+{
+	if (guardian.lock < 0)
+		return;
+	flock(guardian.lock, LOCK_UN); /* a forked child of tain may still share it */
+	close(guardian.lock);
+}
+
+static void guardian_main(pid_t parent, int pipe)
 {
 	struct pollfd p[2] = { { .fd = pipe, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
 
-	guardian_detach(pipe, lock);
+	guardian_detach(pipe);
 	p[1].fd = (int)syscall(SYS_pidfd_open, parent, 0); /* before Linux 5.3 the pipe's end must do */
 	if (getppid() == parent)
 		while (poll(p, 2, -1) < 0 && errno == EINTR)
 			;
 	/* What tain did not finish may hold what is undone (a page in swap) for a moment. */
-	for (int i = 0; i < 600 && undo_all(records); i++)
+	for (int i = 0; i < 600 && journal_undo_all(guardian.journal); i++)
 		usleep(100000);
-	flock(lock, LOCK_UN); /* a forked child of tain may still share it */
+	journal_close(guardian.journal, guardian.journal_fd);
+	unlock();
 	_exit(0);
 }
 
 /* --- tain's side ------------------------------------------------------------------------ */
 
+/* In a thread of tain: a guardian that is killed is missed at once. */
+static void watch(void *unused)
+{
+	struct pollfd p[2] = { { .fd = guardian.pidfd, .events = POLLIN }, { .fd = guardian.wake, .events = POLLIN } };
+
+	thread_block_signals();
+	while (poll(p, 2, -1) < 0 && errno == EINTR)
+		;
+	if (p[1].revents)
+		return;
+	WRITE_ONCE(guardian.lost, 1);
+	if (guardian.on_loss)
+		guardian.on_loss();
+}
+
+static int start_watch(void)
+{
+	int ret;
+
+	guardian.lost = 0;
+	guardian.wake = -1;
+	guardian.pidfd = (int)syscall(SYS_pidfd_open, guardian.pid, 0);
+	if (guardian.pidfd < 0)
+		return errno == ENOSYS ? 0 : -errno;
+	guardian.wake = eventfd(0, EFD_CLOEXEC);
+	ret = guardian.wake < 0 ? -errno : thread_create(&guardian.watch, "guardian-watch", -1, watch, NULL);
+	if (!ret)
+		return 0;
+	if (guardian.wake >= 0)
+		close(guardian.wake);
+	close(guardian.pidfd);
+	guardian.pidfd = -1;
+	return ret;
+}
+
+static void end_watch(void)
+{
+	const u64 one = 1;
+
+	if (guardian.pidfd < 0)
+		return;
+	if (write(guardian.wake, &one, sizeof(one)) == sizeof(one))
+		thread_join(&guardian.watch);
+	close(guardian.wake);
+	close(guardian.pidfd);
+}
+
+/* Let it go: it undoes what still stands. */
+static void end_guardian(void)
+{
+	close(guardian.pipe);
+	while (waitpid(guardian.pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	journal_close(guardian.journal, guardian.journal_fd);
+	unlock();
+	guardian.pid = 0;
+}
+
+static int start(struct err *err)
+{
+	pid_t parent = getpid();
+	int fds[2], ret;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return err_set(err, -errno, "cannot start the guardian process: %s", strerror(errno));
+	guardian.pid = fork();
+	if (!guardian.pid)
+		guardian_main(parent, fds[0]);
+	ret = guardian.pid < 0 ? -errno : 0;
+	close(fds[0]);
+	guardian.pipe = fds[1];
+	if (ret) {
+		close(fds[1]);
+		guardian.pid = 0;
+		return err_set(err, ret, "cannot start the guardian process: %s", strerror(-ret));
+	}
+	ret = start_watch();
+	if (!ret)
+		return 0;
+	return err_set(err, ret, "cannot watch the guardian process: %s", strerror(-ret));
+}
+
 int guardian_start(struct err *err)
 {
-	void *shared =
-		mmap(NULL, RECORDS * sizeof(struct record), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t parent = getpid(), pid;
-	int fds[2], lock;
+	int ret;
 
-	if (shared == MAP_FAILED)
-		return err_set(err, -errno, "no memory for the guardian: %s", strerror(errno));
-	lock = system_lock(err);
-	if (lock < 0) {
-		munmap(shared, RECORDS * sizeof(struct record));
-		return lock;
+	guardian.lock = system_lock(err);
+	if (guardian.lock < 0 && guardian.lock != -EOPNOTSUPP)
+		return guardian.lock;
+	ret = journal_open(&guardian.journal, &guardian.journal_fd, &guardian.healed, err);
+	if (ret) {
+		unlock();
+		return ret;
 	}
-	pid = pipe2(fds, O_CLOEXEC) ? -1 : fork();
-	if (!pid)
-		guardian_main(parent, fds[0], lock, shared);
-	if (pid < 0) {
-		int error = errno;
-
-		close(lock);
-		munmap(shared, RECORDS * sizeof(struct record));
-		return err_set(err, -error, "cannot start the guardian process: %s", strerror(error));
+	ret = start(err);
+	if (ret && guardian.pid) {
+		end_guardian();
+	} else if (ret) {
+		journal_close(guardian.journal, guardian.journal_fd);
+		unlock();
 	}
-	close(fds[0]);
-	guardian.shared = shared;
-	guardian.lock = lock;
-	guardian.pid = pid;
-	guardian.pipe = fds[1];
-	return 0;
+	return ret;
 }
 
 bool guardian_running(void)
 {
 	return guardian.pid > 0;
+}
+
+unsigned int guardian_healed(void)
+{
+	return guardian.healed;
+}
+
+void guardian_on_loss(void (*fn)(void))
+{
+	guardian.on_loss = fn;
+}
+
+bool guardian_lost(void)
+{
+	return READ_ONCE(guardian.lost);
 }
 
 void guardian_refuse(const struct err *why)
@@ -206,25 +258,24 @@ int guardian_stop(struct err *err)
 
 	if (!guardian_running())
 		return 0;
-	ret = undo_all(guardian.shared);
+	end_watch();
+	ret = journal_undo_all(guardian.journal);
 	if (ret)
 		err_set(err, ret, "a machine-wide change could not be put back: %s", strerror(-ret));
-	close(guardian.pipe);
-	while (waitpid(guardian.pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	flock(guardian.lock, LOCK_UN);
-	close(guardian.lock);
-	munmap(guardian.shared, RECORDS * sizeof(struct record));
-	guardian.pid = 0;
+	else if (guardian_lost())
+		ret = err_set(err, -ESRCH, "the guardian process was killed, so the run was ended; all is put back");
+	end_guardian();
 	return ret;
 }
 
-static int new_record(enum record_kind kind, const char *path, struct err *err)
+static int new_record(enum journal_kind kind, const char *path, struct err *err)
 {
 	if (!guardian_running())
 		return err_set(err, -EPERM, "machine-wide changes were not allowed");
-	for (int i = 0; i < RECORDS; i++) {
-		struct record *r = &guardian.shared[i];
+	if (guardian_lost())
+		return err_set(err, -EPERM, "the guardian process was killed");
+	for (int i = 0; i < JOURNAL_RECORDS; i++) {
+		struct journal_record *r = &guardian.journal->record[i];
 
 		if (r->armed)
 			continue;
@@ -236,20 +287,25 @@ static int new_record(enum record_kind kind, const char *path, struct err *err)
 	return err_set(err, -ENOSPC, "too many machine-wide changes at a time");
 }
 
+static void arm(struct journal_record *r)
+{
+	smp_store_release(&r->armed, ++guardian.order); /* the kernel orders it before our death */
+}
+
 int guardian_write(const char *path, const char *value, struct err *err)
 {
-	int i = new_record(RECORD_WRITE, path, err), ret;
-	struct record *r;
+	int i = new_record(JOURNAL_WRITE, path, err), ret;
+	struct journal_record *r;
 
 	if (i < 0)
 		return i;
-	r = &guardian.shared[i];
+	r = &guardian.journal->record[i];
 	ret = read_text(path, r->found, sizeof(r->found));
 	if (ret)
 		return err_set(err, ret, "cannot read %s: %s", path, strerror(-ret));
 	keep_choice(r->found);
-	smp_store_release(&r->armed, 1); /* the kernel orders it before our death */
-	ret = write_text(path, value);
+	arm(r);
+	ret = journal_write_text(path, value);
 	if (!ret)
 		return i;
 	WRITE_ONCE(r->armed, 0);
@@ -258,15 +314,14 @@ int guardian_write(const char *path, const char *value, struct err *err)
 
 int guardian_undo(int change, struct err *err)
 {
+	struct journal_record *r;
 	int ret;
 
-	if (change < 0 || !guardian_running() || !guardian.shared[change].armed)
+	if (change < 0 || !guardian_running() || !guardian.journal->record[change].armed)
 		return 0;
-	ret = undo(&guardian.shared[change]);
-	if (ret)
-		return err_set(err, ret, "cannot put back %s: %s", guardian.shared[change].path, strerror(-ret));
-	smp_store_release(&guardian.shared[change].armed, 0);
-	return 0;
+	r = &guardian.journal->record[change];
+	ret = journal_undo(r);
+	return ret ? err_set(err, ret, "cannot put back %s: %s", r->path, strerror(-ret)) : 0;
 }
 
 /* --- swap ------------------------------------------------------------------------------- */
@@ -305,19 +360,19 @@ static int fill_swap(int fd, u64 bytes)
 int guardian_swap(u64 bytes, struct err *err)
 {
 	const char *dir = getenv("TMPDIR");
-	char path[PATH_BYTES];
-	struct record *r;
+	char path[JOURNAL_PATH_BYTES];
+	struct journal_record *r;
 	int fd, i, ret;
 
 	bytes = align_up(bytes, (u64)(64 << 10));
 	if (snprintf(path, sizeof(path), "%s/tain-swap-%d", dir && *dir == '/' ? dir : "/var/tmp", getpid()) >=
 	    (int)sizeof(path))
 		return err_set(err, -ENAMETOOLONG, "TMPDIR is too long a name for a swap file");
-	i = new_record(RECORD_SWAP, path, err);
+	i = new_record(JOURNAL_SWAP, path, err);
 	if (i < 0)
 		return i;
-	r = &guardian.shared[i];
-	smp_store_release(&r->armed, 1); /* a file is there from now on */
+	r = &guardian.journal->record[i];
+	arm(r); /* a file is there from now on */
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	ret = fd < 0 ? -errno : fill_swap(fd, bytes);
 	if (fd >= 0)

@@ -2,13 +2,15 @@
 /*
  * Machine-wide changes that are put back, whatever happens to tain.
  *
- * A guardian process is forked before the first change. A change is written down in
- * memory both share before it is made, and crossed out after it is undone. When tain
- * is gone, by kill -9 too, the guardian undoes what stands there, latest first.
+ * A guardian process is forked before the first change. A change is written into the
+ * journal (lab/journal.h), which both map, before it is made, and crossed out after it is
+ * undone. When tain is gone, by kill -9 too, the guardian undoes what stands there, latest
+ * first. When the guardian is gone, tain is told, and undoes it. When both are, at one
+ * blow, the journal stays, and the next guardian_start() undoes it.
  *
  *   tain                                  guardian
  *   record: what was found                waits: pidfd of tain, or its pipe
- *   armed = 1 (store-release)
+ *   armed = n (store-release)
  *   the change                            tain dies here or later: sees armed (its death
  *   ...                                   is ordered behind the store), undoes the change,
  *   undo it                               which may not have been made yet: harmless, it
@@ -25,11 +27,21 @@
 
 /*
  * Fork it, early: before other threads. Return: 0; -EBUSY (another tain changes this
- * machine, and still did after two seconds); -EPERM, -EACCES (not for this user);
- * -errno with one line in @err.
+ * machine, and still did after two seconds); -EPERM, -EACCES (not for this user); -EIO
+ * (what a dead one left cannot be undone); -errno with one line in @err.
  */
 int guardian_start(struct err *err);
 bool guardian_running(void);
+
+/* Changes that a tain which was killed with its guardian had left, and guardian_start() undid. */
+unsigned int guardian_healed(void);
+
+/*
+ * @fn is called, in a thread of its own, when the guardian is killed while tain runs: the
+ * run is to end, and guardian_stop() undoes everything, and fails. Set before guardian_start().
+ */
+void guardian_on_loss(void (*fn)(void));
+bool guardian_lost(void);
 
 /* It was asked for and there is none: what would need it is skipped, and says @why. */
 void guardian_refuse(const struct err *why);

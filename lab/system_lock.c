@@ -84,8 +84,6 @@ int system_lock(struct err *err)
 	if (geteuid())
 		return err_set(err, -EPERM, "machine-wide changes need root");
 	fd = open_instances(err);
-	if (fd == -EOPNOTSUPP)
-		fd = system_run_open("lock", err);
 	if (fd < 0)
 		return fd;
 	ret = system_flock(fd, err);

@@ -7,7 +7,7 @@
  * What was tried, and is not so: a socket's name and a second mount of sysfs (each network namespace has its own),
  * procfs (each pid namespace), and in sysfs whoever may read may lock.
  *
- * A kernel without tracefs has one for no process; then a file in /run must do.
+ * A kernel without tracefs has it for nobody; then the journal's lock (lab/journal.h) must do, a file in /run.
  */
 #ifndef LAB_SYSTEM_LOCK_H
 #define LAB_SYSTEM_LOCK_H
@@ -30,7 +30,10 @@ int system_run_open(const char *name, struct err *err);
  */
 int system_flock(int fd, struct err *err);
 
-/* Return: a descriptor that holds it, as system_flock(); -EPERM, -EACCES: not for this user; -EBUSY; -errno. */
+/*
+ * Return: a descriptor that holds it, as system_flock(); -EPERM, -EACCES: not for this user; -EBUSY; -EOPNOTSUPP: the
+ * kernel has no tracefs; -errno.
+ */
 int system_lock(struct err *err);
 
 #endif /* LAB_SYSTEM_LOCK_H */

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* --allow-system: one tain at a time, whatever separates them, and nothing stays changed, whoever is killed. */
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -90,8 +93,120 @@ static void nobody_else_can_take_it(void)
 	close(fd);
 }
 
+/* The guardian of @tain; 0: it has none yet, or no more. */
+static pid_t guardian_of(pid_t tain)
+{
+	char path[64], text[512], *at;
+	struct dirent *d;
+	DIR *proc = opendir("/proc");
+	pid_t found = 0;
+	int ppid;
+	FILE *f;
+
+	while (proc && !found && (d = readdir(proc))) {
+		snprintf(path, sizeof(path), "/proc/%.20s/stat", d->d_name);
+		f = d->d_name[0] >= '1' && d->d_name[0] <= '9' ? fopen(path, "re") : NULL;
+		if (!f)
+			continue;
+		at = fgets(text, sizeof(text), f) ? strstr(text, "(tain-guardian) ") : NULL;
+		fclose(f);
+		if (at && sscanf(at, "(tain-guardian) %*c %d", &ppid) == 1 && ppid == tain)
+			found = atoi(d->d_name);
+	}
+	if (proc)
+		closedir(proc);
+	return found;
+}
+
+#define CHANGES                                                                                                        \
+	"stress", "-q", "-e", "kvm", "-b", "4M", "--ops", "merge=9,pageout,munmap", "--allow-system", "--time", "10m", \
+		"-i", "1000000000"
+
+/* Start @words; return when the machine is changed, or when it is over. */
+static struct tain_run *start_changes(const struct machine_state *before, const char *const *words)
+{
+	struct tain_run *r = tain_start(NULL, words);
+	struct machine_state now;
+	size_t i;
+
+	do
+		read_machine(&now);
+	while (same_machine(before, &now, &i) && !tain_has_ended(r));
+	return r;
+}
+
+/* Unguarded, tain would leave everything changed if it were killed next. */
+static void a_killed_guardian_ends_the_run(void)
+{
+	struct machine_state before;
+	struct tain_run *r;
+	pid_t guardian;
+
+	if (!guardian_or_skip())
+		return;
+	guardian_stop(NULL);
+	read_machine(&before);
+	r = start_changes(&before, WORDS(CHANGES, "--json", "r.json"));
+	guardian = guardian_of(r->pid);
+	if (CHECK_GT(guardian, 0))
+		kill(guardian, SIGKILL);
+	tain_wait(r);
+	CHECK_MSG(r->status == 1, "exit status %d: %s", r->status, r->err.text);
+	CHECK_CONTAINS(r->err.text, "tain: --allow-system: the guardian process was killed, so the run was ended; all "
+				    "is put back\n");
+	CHECK_EQ(json_u64(tain_json_file("r.json"), "status"), 1);
+	check_machine(&before);
+}
+
+/* As a container's end does it. Return: false: the machine was not changed at that moment. */
+static bool kill_both(const struct machine_state *before)
+{
+	struct tain_run *r = start_changes(before, WORDS(CHANGES));
+	pid_t guardian = guardian_of(r->pid);
+	struct machine_state now;
+	size_t i;
+
+	kill(r->pid, SIGSTOP); /* it would put things back itself */
+	if (guardian)
+		kill(guardian, SIGKILL);
+	kill(r->pid, SIGKILL);
+	tain_wait(r);
+	read_machine(&now);
+	return !same_machine(before, &now, &i);
+}
+
+static void the_next_run_puts_back(void)
+{
+	struct machine_state before;
+	const struct tain_run *r;
+	bool changed = false;
+
+	if (!guardian_or_skip())
+		return;
+	guardian_stop(NULL);
+	read_machine(&before);
+	for (int i = 0; i < 20 && !changed && !test_failures(); i++)
+		changed = kill_both(&before);
+	if (!CHECK_MSG(changed, "something of the machine was changed"))
+		return;
+	r = TAIN("doctor", "-q");
+	CHECK_CONTAINS(r->out.text, "left changed     missing  changed by a tain that was killed with its guardian: ");
+	CHECK_CONTAINS(r->out.text, "repair: sudo tain stress -q -i 1 --ops munmap --allow-system ");
+	do
+		r = TAIN("stress", "-q", "-i", "1", "--ops", "munmap", "--allow-system");
+	while (r->status == 4); /* another's, or a child of the dead one; the watchdog is the limit */
+	CHECK_EQ(r->status, 0);
+	CHECK_STR(r->err.text,
+		  "tain: --allow-system: put back what a tain had changed that was killed with its guardian\n");
+	check_machine(&before);
+	r = TAIN("doctor");
+	CHECK_CONTAINS(r->out.text, "left changed     ok       nothing of the machine stands changed by a killed tain");
+}
+
 const struct test_case cmd_guardian_tests[] = {
 	TEST(namespaces_have_one_machine),
 	TEST(nobody_else_can_take_it),
+	TEST(a_killed_guardian_ends_the_run),
+	TEST(the_next_run_puts_back),
 	TEST_END,
 };

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lab/guardian.h"
+#include "lab/journal.h"
 #include "lib/thread.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"
@@ -100,6 +101,81 @@ static void the_latest_goes_first(void)
 		CHECK_EQ(guardian_stop(&err), 0);
 		CHECK_STR(read_file(one), "0");
 	}
+	finish();
+}
+
+/* ... also where the later one stands in a place that was free again. */
+static void the_latest_goes_first_from_any_place(void)
+{
+	struct err err = { "" };
+	int first;
+
+	if (begin()) {
+		first = guardian_write(one, "1", &err);
+		CHECK_GE(first, 0);
+		CHECK_GE(guardian_write(other, "never", &err), 0);
+		CHECK_EQ(guardian_undo(first, &err), 0);
+		CHECK_EQ(guardian_write(other, "always", &err), first);
+		CHECK_EQ(guardian_stop(&err), 0);
+		CHECK_STR(read_file(other), "madvise");
+	}
+	finish();
+}
+
+/* A journal that a dead tain left: @boot NULL: in this boot. */
+static void leave_a_change(const char *boot)
+{
+	struct journal_record *r;
+	struct err err = { "" };
+	unsigned int healed;
+	struct journal *j;
+	int fd;
+
+	if (!CHECK_MSG(!journal_open(&j, &fd, &healed, &err), "%s", err.text))
+		return;
+	if (boot)
+		snprintf(j->boot, sizeof(j->boot), "%s", boot);
+	r = &j->record[JOURNAL_RECORDS - 1];
+	*r = (struct journal_record){ .armed = 1, .kind = JOURNAL_WRITE, .found = "5" };
+	memcpy(r->path, one, sizeof(one));
+	journal_close(j, fd);
+}
+
+static void what_the_dead_left(void)
+{
+	struct err err = { "" };
+	char text[200];
+
+	if (!begin()) {
+		finish();
+		return;
+	}
+	CHECK_EQ(journal_left(text, sizeof(text)), -EBUSY);
+	guardian_stop(&err);
+	CHECK_EQ(journal_left(text, sizeof(text)), 0);
+	leave_a_change("another boot");
+	CHECK_EQ(journal_left(text, sizeof(text)), 0);
+	CHECK_MSG(!guardian_start(&err), "%s", err.text);
+	CHECK_EQ(guardian_healed(), 0);
+	guardian_stop(&err);
+	CHECK_STR(read_file(one), "0\n");
+	leave_a_change(NULL);
+	CHECK_EQ(journal_left(text, sizeof(text)), 1);
+	CHECK_CONTAINS(text, one);
+	CHECK_CONTAINS(text, " was 5");
+	CHECK_MSG(!guardian_start(&err), "%s", err.text);
+	CHECK_EQ(guardian_healed(), 1);
+	CHECK_STR(read_file(one), "5");
+	guardian_stop(&err);
+	leave_a_change(NULL);
+	unlink(one); /* it cannot be put back: nothing more is changed, and the words stand */
+	CHECK_EQ(guardian_start(&err), -EIO);
+	CHECK_CONTAINS(err.text, one);
+	CHECK(!guardian_running());
+	write_file(one, "0\n");
+	CHECK_MSG(!guardian_start(&err), "%s", err.text);
+	CHECK_STR(read_file(one), "5");
+	guardian_stop(&err);
 	finish();
 }
 
@@ -206,6 +282,12 @@ static void swap_comes_and_goes(void)
 }
 
 const struct test_case lab_guardian_tests[] = {
-	TEST(changes_are_undone_when_asked), TEST(the_latest_goes_first), TEST(refusals_change_nothing),
-	TEST(killed_in_the_middle),	     TEST(swap_comes_and_goes),	  TEST_END,
+	TEST(changes_are_undone_when_asked),
+	TEST(the_latest_goes_first),
+	TEST(the_latest_goes_first_from_any_place),
+	TEST(what_the_dead_left),
+	TEST(refusals_change_nothing),
+	TEST(killed_in_the_middle),
+	TEST(swap_comes_and_goes),
+	TEST_END,
 };
