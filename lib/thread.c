@@ -29,6 +29,7 @@ __thread u32 thread_self;
 __thread u64 thread_line;
 static __thread u32 depth; /* thread_enter() calls not left yet */
 static __thread char self_name[THREAD_NAME_BYTES];
+static __thread u32 early_signal; /* noted while the thread had no number */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t exit_key; /* of every thread: who has not left by itself does as it ends */
@@ -72,7 +73,13 @@ static void set_name(char *dst, const char *name)
 
 static void enter(u32 id, const char *name)
 {
-	thread_self = id + 1;
+	WRITE_ONCE(thread_self, id + 1);
+	/* A handler before the store above left it here, one after it finds the number. */
+	barrier();
+	if (unlikely(READ_ONCE(early_signal))) {
+		WRITE_ONCE(early_signal, 0);
+		WRITE_ONCE(thread_signals[id], 1);
+	}
 	thread_line = membarrier_works || TSAN ? thread_own_line() : 0;
 	depth = 1;
 	set_name(self_name, name);
@@ -294,10 +301,12 @@ void thread_block_signals(void)
 
 void thread_signal_note(void)
 {
-	u32 self = thread_self;
+	u32 self = READ_ONCE(thread_self);
 
 	if (self)
 		WRITE_ONCE(thread_signals[self - 1], 1);
+	else
+		WRITE_ONCE(early_signal, 1);
 }
 
 void thread_signal_send(struct thread *thread)

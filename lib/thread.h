@@ -8,6 +8,7 @@
 
 #include "lib/atomic.h"
 #include "lib/base.h"
+#include "tain/signal.h"
 
 #define THREAD_MAX 128 /* alive at one time */
 #define THREAD_NAME_BYTES 16
@@ -95,8 +96,8 @@ static inline u64 thread_own_line(void)
 
 /*
  * Signals, as far as long operations care: one is pending for a thread from
- * thread_signal_note() or thread_signal_send() until thread_signal_clear(), or until
- * the thread ends. What it meant is the program's business.
+ * thread_signal_note() (tain/signal.h) or thread_signal_send() until thread_signal_clear(),
+ * or until the thread leaves. What it meant is the program's business.
  */
 extern u32 thread_signals[THREAD_MAX]; /* by id; atomic */
 
@@ -108,13 +109,7 @@ static inline bool thread_signal_pending(void)
 	return self && unlikely(READ_ONCE(thread_signals[self - 1]));
 }
 
-/* For a program's handler: a signal is pending for the thread it runs on. Async-signal-safe; keeps errno. */
-void thread_signal_note(void);
-
-/* The same for another thread, between thread_create() and thread_join(). It is not woken from a sleep. */
+/* thread_signal_note() for another thread, between thread_create() and thread_join(). It is not woken from a sleep. */
 void thread_signal_send(struct thread *thread);
-
-/* The calling thread has dealt with it. Return: was one pending? */
-bool thread_signal_clear(void);
 
 #endif /* LIB_THREAD_H */

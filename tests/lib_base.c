@@ -190,6 +190,34 @@ static void bad_processors_are_refused(void)
 	CHECK_EQ(thread_pin(-1), 0);
 }
 
+/* Noted before the thread has a number: of its own, not of who had that number before. */
+static void early_signal_thread(void *arg)
+{
+	bool *pending = arg;
+
+	CHECK(!thread_signal_pending());
+	thread_exit();
+	thread_signal_note();
+	thread_enter("again");
+	pending[0] = thread_signal_pending();
+	pending[1] = thread_signal_clear();
+	pending[2] = thread_signal_clear();
+	thread_exit();
+	thread_enter("again");
+	pending[3] = thread_signal_pending();
+}
+
+static void signal_before_entering_is_kept(void)
+{
+	struct thread thread;
+	bool pending[4] = { false, false, true, true };
+
+	REQUIRE_EQ(thread_create(&thread, "early", -1, early_signal_thread, pending), 0);
+	thread_join(&thread);
+	CHECK(pending[0] && pending[1]);
+	CHECK(!pending[2] && !pending[3]);
+}
+
 static void enter_nests(void)
 {
 	u32 id = thread_id();
@@ -344,6 +372,7 @@ const struct test_case lib_base_tests[] = {
 	TEST(thread_ids_are_dense_and_reused),
 	TEST(threads_are_limited_not_fatal),
 	TEST(bad_processors_are_refused),
+	TEST(signal_before_entering_is_kept),
 	TEST(enter_nests),
 	TEST(counters_lose_nothing),
 	TEST(clocks_agree),

@@ -5,11 +5,13 @@
  *
  * Every function returns 0 or -errno unless it says otherwise. Addresses and
  * lengths of operations are bytes, page aligned; a length of zero, a reversed or
- * overflowing range, or one past TAIN_TASK_SIZE is -EINVAL.
+ * overflowing range, or one past TAIN_TASK_SIZE is -EINVAL. -EINTR, where it is listed: a
+ * signal is pending for the calling thread (tain/signal.h).
  */
 #ifndef TAIN_MM_H
 #define TAIN_MM_H
 
+#include "tain/signal.h"
 #include "tain/types.h"
 
 struct mm_struct;

@@ -19,11 +19,13 @@
  *   struct emm_notifier            Lameter's rival of 2008: one callback, a chain
  *
  * docs/notifier.md says which calls exclude which. Every function: 0 or -errno; calls
- * that the contract forbids are an -errno too, and a report of the checking builds.
+ * that the contract forbids are an -errno too, and a report of the checking builds. -EINTR:
+ * a signal is pending for the calling thread, of which its handler tells us (tain/signal.h).
  */
 #ifndef TAIN_NOTIFIER_H
 #define TAIN_NOTIFIER_H
 
+#include "tain/signal.h"
 #include "tain/types.h"
 
 struct notifier_mm; /* an address space, as far as notifiers know it */
