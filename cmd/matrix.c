@@ -128,6 +128,7 @@ static json_t *cell(const struct matrix_cell *c)
 	set_known(o, "refault_faults", matrix_has_columns(c) ? c->faults : MATRIX_UNKNOWN);
 	set_cost(o, "guest_read", &c->read);
 	set_cost(o, "guest_write", &c->write);
+	set_text(o, "refault_why", c->cost_why);
 	return o;
 }
 

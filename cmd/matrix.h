@@ -16,7 +16,7 @@ void matrix_print_html(FILE *out, const struct matrix_result *r);
 const char *matrix_freed_text(const struct matrix_cell *c, char *text);
 const char *matrix_moved_text(const struct matrix_cell *c, char *text);
 const char *matrix_number_text(s64 n, char *text);
-/* Microseconds; "-" if nothing was measured. */
+/* Microseconds; "?" if nothing was measured. */
 const char *matrix_cost_text(const struct matrix_cost *cost, u64 ns, char *text);
 
 /* Has the cell columns at all? */

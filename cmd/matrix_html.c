@@ -158,6 +158,16 @@ static void skips(FILE *out, const struct matrix_result *r)
 		escaped(out, c->events_why);
 		fputs("</li>\n", out);
 	}
+	for (u32 i = 0; i < r->nr; i++) {
+		const struct matrix_cell *c = &r->cell[i];
+
+		if (!c->cost_why[0])
+			continue;
+		fprintf(out, "<li>read and write after %s on %s: ", op_table[c->op].name,
+			host_backing_table[c->backing].name);
+		escaped(out, c->cost_why);
+		fputs("</li>\n", out);
+	}
 	fputs("</ul>\n", out);
 }
 

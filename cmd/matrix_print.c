@@ -21,7 +21,7 @@ static const char *percent_text(s64 percent, const char *none, const char *all, 
 const char *matrix_freed_text(const struct matrix_cell *c, char *text)
 {
 	if (c->swapped >= 50)
-		return strcpy(text, "to swap");
+		return strcpy(text, c->freed == MATRIX_UNKNOWN || c->freed >= c->swapped / 4 ? "to swap" : "cached");
 	if (c->lazy >= 50 && c->freed <= 0)
 		return strcpy(text, "lazily");
 	return percent_text(c->freed, "none", "all", text);
@@ -43,7 +43,7 @@ const char *matrix_number_text(s64 n, char *text)
 const char *matrix_cost_text(const struct matrix_cost *cost, u64 ns, char *text)
 {
 	if (!cost->count)
-		return strcpy(text, "-");
+		return strcpy(text, "?");
 	snprintf(text, 16, ns < 1000000 ? "%.2f" : "%.1f", (double)ns / 1000);
 	return text;
 }
@@ -97,6 +97,17 @@ static void print_uffd(FILE *out, const struct matrix_result *r)
 	}
 }
 
+static void print_costs(FILE *out, const struct matrix_result *r)
+{
+	for (u32 i = 0; i < r->nr; i++) {
+		const struct matrix_cell *c = &r->cell[i];
+
+		if (c->cost_why[0])
+			fprintf(out, "skipped: read and write after %s on %s: %s\n", op_table[c->op].name,
+				host_backing_table[c->backing].name, c->cost_why);
+	}
+}
+
 void matrix_print_table(FILE *out, const struct matrix_result *r)
 {
 	if (r->ran)
@@ -119,6 +130,7 @@ void matrix_print_table(FILE *out, const struct matrix_result *r)
 	for (u32 i = 0; i < r->skips; i++)
 		fprintf(out, "skipped: %s: %s\n", r->skip[i].what, r->skip[i].why);
 	print_uffd(out, r);
+	print_costs(out, r);
 	fprintf(out, "%u cells: %u done, %u refused, %u skipped, %u wrong; %s\n", r->nr, r->states[MATRIX_DONE],
 		r->states[MATRIX_REFUSED], r->states[MATRIX_SKIPPED], r->states[MATRIX_WRONG],
 		cmd_seconds(r->elapsed_ns));

@@ -2,18 +2,13 @@
 /* bench fault: the causes. See lab/bench.h and lab/bench_fault_internal.h. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "lab/bench_fault_internal.h"
 #include "lab/pagemap.h"
+#include "lab/swap.h"
 #include "lab/system.h"
-#include "lib/thread.h"
-#include "lib/time.h"
 
-#define NEAR 8	     /* KVM's shadow MMU maps aligned groups of eight at a fault */
-#define SWAP_NEAR 32 /* the kernel reads a window of up to 8 pages around a page back from swap, KVM maps those too */
-#define SWAP_TRIES 50
-#define SWAP_WAIT_NS (20 * NSEC_PER_MSEC)
+#define NEAR 8 /* KVM's shadow MMU maps aligned groups of eight at a fault */
 #define HUGE_PAGES (BIT(21) / PAGE_SIZE)
 #define MOST(pages) ((pages) - (pages) / 8) /* of what an operation should have done; the kernel owes nobody all */
 
@@ -154,50 +149,10 @@ static int punched(struct bench_run *b, struct err *err)
 	return warm_then(b, OP_PUNCH, err);
 }
 
-/* Pages of DATA in memory, those of the swap cache too. */
-static u64 in_memory(struct host *host)
-{
-	unsigned char here[4096];
-	u64 count = 0;
-
-	for (u64 off = 0, n; off < host->bytes; off += n) {
-		n = min(host->bytes - off, sizeof(here) * PAGE_SIZE);
-		if (mincore((void *)(uintptr_t)(host->data + off), n, here))
-			return host->bytes / PAGE_SIZE;
-		for (u64 i = 0; i < n / PAGE_SIZE; i++)
-			count += here[i] & 1;
-	}
-	return count;
-}
-
-static void read_all(struct host *host)
-{
-	for (u64 off = 0; off < host->bytes; off += PAGE_SIZE)
-		(void)READ_ONCE(*(u64 *)(uintptr_t)(host->data + off));
-}
-
-/*
- * Pages that were written to swap a moment ago are still in the swap cache, and no disk is
- * asked for them. Mapped again and paged out once more they are clean, and go.
- */
+/* Gone, or no disk would be asked for them. */
 static int swapped(struct bench_run *b, struct err *err)
 {
-	struct host *host = host_of(b);
-	u64 pages = host->bytes / PAGE_SIZE, gone = 0;
-	int ret = warm_then(b, OP_PAGEOUT, err);
-
-	for (int i = 0; i < SWAP_TRIES && !ret && in_memory(host) > pages - MOST(pages); i++) {
-		thread_sleep_ns(SWAP_WAIT_NS);
-		read_all(host);
-		ret = begin(b, OP_PAGEOUT, err);
-	}
-	ret = ret ?: pagemap_count(host->data, pages, PM_SWAP, &gone, err);
-	if (!ret && gone < MOST(pages))
-		return err_set(err, -EOPNOTSUPP, "of %llu pages only %llu went to swap: there is too little of it",
-			       (unsigned long long)pages, (unsigned long long)gone);
-	if (!ret && in_memory(host) > pages - MOST(pages))
-		return err_set(err, -EOPNOTSUPP, "the kernel keeps the pages in its swap cache");
-	return ret;
+	return warm_then(b, OP_PAGEOUT, err) ?: swap_wait_out(host_of(b), host_of(b)->bytes, err);
 }
 
 /* Equal pages, all zeros. */

@@ -7,6 +7,7 @@
 
 #include "lab/guardian.h"
 #include "lab/matrix_internal.h"
+#include "lab/swap.h"
 #include "lib/alloc.h"
 #include "lib/time.h"
 
@@ -172,6 +173,22 @@ static void refusal(struct matrix *m, int error, const char *said)
 	end_cell(c, MATRIX_REFUSED, text);
 }
 
+/*
+ * What went to swap is in the swap cache for a while: memory is not free, and an access
+ * finds the page there. The row is about what comes after that.
+ */
+static void wait_out(struct matrix *m)
+{
+	struct matrix_cell *c = m->cell;
+	struct err why = { "" };
+
+	if (c->op != OP_PAGEOUT || c->swapped <= 0)
+		return;
+	if (swap_wait_out(&m->touch.machine.host, MATRIX_RANGE, &why))
+		snprintf(c->cost_why, sizeof(c->cost_why), "%.119s", why.text);
+	judge_memory(m);
+}
+
 /* The operation itself, with the guest at rest. Return: was it done? */
 static bool operate(struct matrix *m)
 {
@@ -196,23 +213,28 @@ static bool operate(struct matrix *m)
 	}
 	c->zapped = zapped_between(m, &before, &after);
 	judge_memory(m);
+	wait_out(m);
 	return true;
 }
 
 static int time_guest(struct matrix *m, struct err *err)
 {
 	struct matrix_cell *c = m->cell;
+	u64 apart = c->op == OP_PAGEOUT ? SWAP_NEAR : MATRIX_NEAR;
 	struct vm_stats before, after;
 	int ret;
 
 	stats(m, &before);
-	ret = matrix_time(&m->touch, false, &m->hist, &c->read, err);
+	ret = matrix_time(&m->touch, apart, false, &m->hist, &c->read, err);
 	stats(m, &after);
 	c->faults = after.counted ? (s64)(after.faults - before.faults) : MATRIX_UNKNOWN;
 	m->result->counted = after.counted;
 	m->result->faults += after.faults - before.faults;
 	ret = ret ?: matrix_see(&m->touch, false, &c->after, err);
-	return ret ?: matrix_time(&m->touch, true, &m->hist, &c->write, err);
+	ret = ret ?: matrix_time(&m->touch, apart, true, &m->hist, &c->write, err);
+	if (c->cost_why[0])
+		c->read.count = c->write.count = 0;
+	return ret;
 }
 
 static int end_operation(struct matrix *m, struct err *err)

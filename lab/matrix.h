@@ -72,6 +72,7 @@ struct matrix_cell {
 	char events_why[120];		/* why they are unknown */
 	u64 op_ns;			/* the operation itself, once */
 	struct matrix_cost read, write; /* guest accesses that were the first to their neighbourhood */
+	char cost_why[120];		/* why they were not measured */
 	s64 faults;			/* second-MMU faults of reading the range; MATRIX_UNKNOWN */
 };
 

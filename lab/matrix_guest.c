@@ -7,8 +7,6 @@
 
 #include "lib/time.h"
 
-/* KVM's shadow MMU maps aligned groups of eight at a fault. */
-#define NEIGHBOURS 8
 /* So many failed accesses in a row are no accident. */
 #define FAILURES 3
 
@@ -77,12 +75,12 @@ int matrix_probe(struct touch *t, enum matrix_sight *sight, struct err *err)
 	return 0;
 }
 
-int matrix_time(struct touch *t, bool write, struct hist *hist, struct matrix_cost *cost, struct err *err)
+int matrix_time(struct touch *t, u64 apart, bool write, struct hist *hist, struct matrix_cost *cost, struct err *err)
 {
 	const struct guest_command command = {
 		.pages = MATRIX_PAGES,
 		.order = GUEST_ORDER_STRIDE,
-		.stride = NEIGHBOURS,
+		.stride = apart,
 		.timed = GUEST_SAMPLE_CYCLES,
 		.write = write,
 	};
@@ -95,7 +93,7 @@ int matrix_time(struct touch *t, bool write, struct hist *hist, struct matrix_co
 		return ret;
 	hist_reset(hist);
 	/* The first sweep visits the first page of each group. */
-	for (u64 i = 0; i < MATRIX_PAGES / NEIGHBOURS; i++)
+	for (u64 i = 0; i < MATRIX_PAGES / apart; i++)
 		hist_add(hist, cycles_to_ns(READ_ONCE(sample[i])));
 	*cost = (struct matrix_cost){
 		.count = hist_count(hist),

@@ -18,6 +18,7 @@
 #define MATRIX_BYTES (8ull << 20)
 #define MATRIX_RANGE (4ull << 20) /* the operation's part of DATA, from its start */
 #define MATRIX_PAGES (MATRIX_RANGE / PAGE_SIZE)
+#define MATRIX_NEAR 8 /* KVM's shadow MMU maps aligned groups of eight at a fault */
 
 /* The word that the guest looks at, in the first half of DATA by its page. Below: what the guest writes, page + 1. */
 #define MATRIX_OLD 0x10000000u
@@ -43,8 +44,8 @@ int matrix_see(struct touch *t, bool written, enum matrix_sight *sight, struct e
  */
 int matrix_probe(struct touch *t, enum matrix_sight *sight, struct err *err);
 
-/* Time the range; only accesses that are the first to their neighbourhood count (KVM maps eight entries at once). */
-int matrix_time(struct touch *t, bool write, struct hist *hist, struct matrix_cost *cost, struct err *err);
+/* Time the range; only accesses that are the first to their neighbourhood of @apart pages count. */
+int matrix_time(struct touch *t, u64 apart, bool write, struct hist *hist, struct matrix_cost *cost, struct err *err);
 
 /* --- matrix_look.c ------------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@
 
 #include "lab/linux_compat.h"
 #include "lab/pagemap.h"
+#include "lab/swap.h"
 #include "lib/alloc.h"
 
 #define DATA_PAGES (MATRIX_BYTES / PAGE_SIZE)
@@ -111,9 +112,23 @@ static void read_smaps(hva_t start, hva_t end, struct matrix_look *look)
 		fclose(f);
 }
 
+/* Pages of DATA, and of what was moved away from it, that went to swap and are still in memory, in its cache. */
+static u64 swap_cached(struct host *host, const u64 *entry)
+{
+	u64 n = 0;
+
+	for (u64 i = 0; i < DATA_PAGES; i++)
+		if (entry[i] & PM_SWAP)
+			n += swap_in_memory(host->data + i * PAGE_SIZE, 1);
+	for (u64 i = 0; i < MATRIX_PAGES; i++)
+		if (entry[DATA_PAGES + i] & PM_SWAP)
+			n += swap_in_memory(host->quarantine + i * PAGE_SIZE, 1);
+	return n;
+}
+
 static int look_linux(struct host *host, const struct matrix_witness *w, struct matrix_look *look, u64 *entry)
 {
-	u64 n = 0, total = DATA_PAGES + MATRIX_PAGES, present = 0;
+	u64 n = 0, total = DATA_PAGES + MATRIX_PAGES, present = 0, cached;
 	int ret = read_pagemap(host->data, DATA_PAGES, entry);
 
 	read_smaps(host->data, host->data + MATRIX_RANGE, look);
@@ -127,10 +142,11 @@ static int look_linux(struct host *host, const struct matrix_witness *w, struct 
 		look->frames_known |= entry[i] & PM_PRESENT && entry[i] & PM_FRAME;
 	}
 	look->frames_known |= !present; /* nothing that could be told or hidden */
+	cached = swap_cached(host, entry);
 	for (u64 i = 0; i < total; i++)
 		if (entry[i] & PM_PRESENT && !(entry[i] & PM_FILE)) /* to others than root every frame is 0 */
 			entry[n++] = look->frames_known ? entry[i] & PM_FRAME : i;
-	look->used = distinct(entry, n) + resident(w);
+	look->used = distinct(entry, n) + cached + resident(w);
 	look->known = true;
 	return 0;
 }

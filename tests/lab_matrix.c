@@ -5,7 +5,8 @@
 #include <unistd.h>
 
 #include "lab/guardian.h"
-#include "lab/matrix.h"
+#include "lab/matrix_internal.h"
+#include "lab/swap.h"
 #include "tests/lab_suites.h"
 
 static struct matrix_result result;
@@ -220,6 +221,91 @@ static void kvm_merge(void)
 	CHECK_MSG(!guardian_stop(&err), "%s", err.text);
 }
 
+/*
+ * What went to swap is gone, or the row says that it is not and times nothing: a page of
+ * the swap cache is neither free nor does its return ask a disk.
+ */
+static void check_pageout(enum host_backing backing, s64 all)
+{
+	const struct matrix_cell *c = find(OP_PAGEOUT, backing);
+	const char *name = host_backing_table[backing].name;
+
+	if (c->state == MATRIX_SKIPPED) {
+		test_skip("%s", c->why);
+		return;
+	}
+	CHECK_MSG(c->state == MATRIX_DONE && c->after == SIGHT_OLD, "%s: %s: the guest sees %s", name,
+		  matrix_state_name(c->state), matrix_sight_name(c->after));
+	if (c->cost_why[0]) {
+		CHECK_MSG(strstr(c->cost_why, "swap"), "%s: %s", name, c->cost_why);
+		CHECK_EQ(c->read.count, 0);
+		CHECK_EQ(c->write.count, 0);
+		return;
+	}
+	CHECK_EQ(c->read.count, MATRIX_PAGES / SWAP_NEAR);
+	CHECK_EQ(c->write.count, MATRIX_PAGES / SWAP_NEAR);
+	if (c->swapped > 90 && c->freed != ANY)
+		CHECK_MSG(c->freed >= all - all / 6, "%s: %lld %% swapped, %lld %% freed", name, (long long)c->swapped,
+			  (long long)c->freed);
+}
+
+static void kvm_pageout(void)
+{
+	struct err err = { "" };
+
+	if (!have_kvm())
+		return;
+	if (guardian_start(&err)) {
+		test_skip("%s", err.text);
+		return;
+	}
+	if (run("kvm", "pageout", "anonymous,memfd,memfd_private")) {
+		check_pageout(HOST_ANONYMOUS, 100);
+		check_pageout(HOST_MEMFD, 100);
+		check_pageout(HOST_MEMFD_PRIVATE, 50);
+	}
+	CHECK_MSG(!guardian_stop(&err), "%s", err.text);
+}
+
+/* A page counts as long as it takes memory, in the swap cache too. */
+static void look_beside_mincore(struct host *host)
+{
+	static struct matrix_look look;
+	const struct matrix_witness none = { NULL };
+	struct err why = { "" };
+	u64 before, after;
+
+	if (host->ops->begin(host, OP_PAGEOUT, 0, host->bytes, &why)) {
+		test_skip("%s", why.text);
+		return;
+	}
+	before = swap_in_memory(host->data, host->bytes / PAGE_SIZE);
+	matrix_look(host, &none, &look, &why);
+	after = swap_in_memory(host->data, host->bytes / PAGE_SIZE);
+	/* The kernel may take more of them meanwhile; nobody brings any back. */
+	if (look.known)
+		CHECK_MSG(look.used <= before && look.used >= after,
+			  "%llu pages are used; in memory were %llu, then %llu", (unsigned long long)look.used,
+			  (unsigned long long)before, (unsigned long long)after);
+}
+
+static void swap_cache_is_memory(void)
+{
+	struct host host = { .backing = HOST_ANONYMOUS, .bytes = MATRIX_BYTES, .limbo_bytes = MATRIX_RANGE };
+	struct err err = { "" };
+
+	if (guardian_start(&err)) {
+		test_skip("%s", err.text);
+		return;
+	}
+	if (CHECK_MSG(!host_create(&host, &err), "%s", err.text)) {
+		CHECK_EQ(matrix_fill(&host), 0);
+		look_beside_mincore(&host);
+		host_destroy(&host);
+	}
+	CHECK_MSG(!guardian_stop(&err), "%s", err.text);
+}
+
 static void stops_when_told(void)
 {
 	u32 stop = 1;
@@ -244,6 +330,6 @@ static void events_have_names(void)
 }
 
 const struct test_case lab_matrix_tests[] = {
-	TEST(events_have_names), TEST(stops_when_told), TEST(soft_table), TEST(soft_has_one_backing),
-	TEST(kvm_table),	 TEST(kvm_huge_pages),	TEST(kvm_merge),  TEST_END,
+	TEST(events_have_names), TEST(stops_when_told), TEST(soft_table),  TEST(soft_has_one_backing), TEST(kvm_table),
+	TEST(kvm_huge_pages),	 TEST(kvm_merge),	TEST(kvm_pageout), TEST(swap_cache_is_memory), TEST_END,
 };
