@@ -62,7 +62,8 @@ static const struct option_spec options[] = {
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns,
 		   "how long (default 10s; with --plan as long as its steps take)", .min = 1, .max = CMD_TIME_MAX,
 		   .given = &opt.time_given),
-	CMD_OPTION('i', "iterations", "N", OPTION_U64, &opt.steps, "stop after N host operations (default: no limit)"),
+	CMD_OPTION('i', "iterations", "N", OPTION_U64, &opt.steps,
+		   "stop after N host operations, refused and skipped ones included (default: no limit)"),
 	CMD_OPTION(0, "seed", "N", OPTION_U64, &opt.seed, "repeat the plan of another run (default: random)", .min = 0,
 		   .max = CMD_SEED_MAX, .given = &opt.seed_given),
 	CMD_OPTION(
@@ -149,10 +150,32 @@ static void started(const struct machine_identity *id, void *arg)
 static void progress(const struct stress_progress *p, void *arg)
 {
 	if (cmd_progress_due(&progress_line))
-		cmd_progress_show(&progress_line,
-				  "tain stress: %s: %s accesses checked, %s host operations, %s violations",
-				  cmd_seconds(p->elapsed_ns), cmd_count(p->checked), cmd_count(p->steps),
-				  cmd_count(p->violations));
+		cmd_progress_show(
+			&progress_line, "tain stress: %s: %s accesses checked, %s host operations, %s violations",
+			cmd_seconds(p->elapsed_ns), cmd_count(p->checked), cmd_count(p->ops), cmd_count(p->violations));
+}
+
+/* What was done; what the plan asked for beside it. */
+static void print_ops(const struct stress_result *r, double seconds)
+{
+	u64 refused = 0;
+
+	for (int i = 0; i < PLAN_OP_NR; i++)
+		refused += r->refused[i];
+	fprintf(cmd_out, "  %-24s %15s   %s/s", "host operations", cmd_count(r->done),
+		cmd_rate(seconds > 0 ? (double)r->done / seconds : 0));
+	if (refused)
+		fprintf(cmd_out, "; %s refused", cmd_count(refused));
+	if (r->skipped)
+		fprintf(cmd_out, "; %s skipped", cmd_count(r->skipped));
+	fputc('\n', cmd_out);
+	for (int i = 0; i < PLAN_OP_NR; i++) {
+		if (r->host_ops[i])
+			fprintf(cmd_out, "    %-22s %15s\n", plan_op_name(i), cmd_count(r->host_ops[i]));
+		if (r->refused[i])
+			fprintf(cmd_out, "    %-22s %15s   refused; first: %s\n", plan_op_name(i),
+				cmd_count(r->refused[i]), r->why[i].text);
+	}
 }
 
 static void print_table(const struct stress_result *r)
@@ -168,15 +191,7 @@ static void print_table(const struct stress_result *r)
 	fprintf(cmd_out, "  %-24s %15s\n", "second-MMU faults", r->counted ? cmd_count(r->faults) : "-");
 	fprintf(cmd_out, "  %-24s %15s   found no memory or no right, and repeated\n", "failed accesses",
 		cmd_count(r->retried));
-	fprintf(cmd_out, "  %-24s %15s   %s/s\n", "host operations", cmd_count(r->steps),
-		cmd_rate(seconds > 0 ? (double)r->steps / seconds : 0));
-	for (int i = 0; i < PLAN_OP_NR; i++) {
-		if (r->host_ops[i])
-			fprintf(cmd_out, "    %-22s %15s\n", plan_op_name(i), cmd_count(r->host_ops[i]));
-		if (r->refused[i])
-			fprintf(cmd_out, "    %-22s %15s   refused; first: %s\n", plan_op_name(i),
-				cmd_count(r->refused[i]), r->why[i].text);
-	}
+	print_ops(r, seconds);
 	if (r->uffd_faults)
 		fprintf(cmd_out, "  %-24s %15s   and %s events\n", "userfaultfd faults", cmd_count(r->uffd_faults),
 			cmd_count(r->uffd_events));

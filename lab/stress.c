@@ -61,6 +61,7 @@ static int not_done(struct stress *s, const struct plan_step *step, int ret)
 		s->refused[step->op]++;
 		return 0;
 	}
+	s->skipped++;
 	s->unsupported |= BIT(step->op);
 	if (s->unsupported != s->plan.ops)
 		return 0;
@@ -75,8 +76,10 @@ static int one_step(struct stress *s, u64 index)
 	plan_step(&s->plan, index, &step);
 	WRITE_ONCE(s->step, index);
 	WRITE_ONCE(s->begun, index + 1);
-	if (s->unsupported & BIT(step.op))
+	if (s->unsupported & BIT(step.op)) {
+		s->skipped++;
 		return 0;
+	}
 	WRITE_ONCE(s->in_step, 1);
 	mutex_lock(&s->machine.still);
 	ret = step_run(&s->oracle, &step);
@@ -267,6 +270,8 @@ static void fill_result(struct stress *s)
 	r->begun = READ_ONCE(s->begun);
 	for (int i = 0; i < PLAN_OP_NR; i++)
 		r->host_ops[i] = READ_ONCE(s->ops_done[i]);
+	r->done = stress_ops_done(s);
+	r->skipped = s->skipped;
 	r->unsupported = s->unsupported;
 	memcpy(r->refused, s->refused, sizeof(r->refused));
 	memcpy(r->why, s->why, sizeof(r->why));

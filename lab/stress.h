@@ -13,7 +13,7 @@
 struct stress_progress {
 	u64 elapsed_ns;
 	u64 checked; /* accesses, all vCPUs */
-	u64 steps;
+	u64 ops;     /* that were done */
 	u64 violations;
 };
 
@@ -50,9 +50,11 @@ struct stress_result {
 	bool counted; /* faults is known */
 	u64 faults;   /* of the second MMU */
 	u64 retried;  /* accesses that found DATA not backed, and were repeated */
-	u64 steps;
-	u64 begun; /* steps that began: the last of them may not have ended */
+	u64 steps;    /* of the plan: done, refused or skipped */
+	u64 begun;    /* steps that began: the last of them may not have ended */
 	u64 host_ops[PLAN_OP_NR];
+	u64 done;		    /* their sum */
+	u64 skipped;		    /* steps of what is unsupported */
 	u32 unsupported;	    /* operations asked for that this host does not have, or may not do */
 	u64 refused[PLAN_OP_NR];    /* how often the kernel did, and nothing happened */
 	struct err why[PLAN_OP_NR]; /* of both, the first */

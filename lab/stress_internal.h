@@ -19,6 +19,7 @@ struct stress {
 	u64 steps_done;
 	u32 in_step; /* a step is under way; between two there is no progress to expect */
 	u64 ops_done[PLAN_OP_NR];
+	u64 skipped; /* steps of an operation that is in unsupported */
 	u32 unsupported;
 	u64 refused[PLAN_OP_NR];
 	struct err why[PLAN_OP_NR];
@@ -32,6 +33,7 @@ struct stress {
 };
 
 u64 stress_accesses(struct stress *s);
+u64 stress_ops_done(struct stress *s);
 /* How many vCPUs have had their first turn; firmware may run first, for seconds. */
 u32 stress_guests_begun(struct stress *s);
 /* A page number for reports from what a guest says it was about to touch. */

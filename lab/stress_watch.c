@@ -15,6 +15,15 @@ u64 stress_accesses(struct stress *s)
 	return sum;
 }
 
+u64 stress_ops_done(struct stress *s)
+{
+	u64 sum = 0;
+
+	for (int i = 0; i < PLAN_OP_NR; i++)
+		sum += READ_ONCE(s->ops_done[i]);
+	return sum;
+}
+
 u64 stress_target_page(struct stress *s, u32 vcpu)
 {
 	u64 gpa = READ_ONCE(vm_guest_vcpu(s->machine.vm, vcpu)->target);
@@ -106,7 +115,7 @@ static void tell(struct stress *s, u64 elapsed)
 	struct stress_progress p = {
 		.elapsed_ns = elapsed,
 		.checked = stress_accesses(s),
-		.steps = READ_ONCE(s->steps_done),
+		.ops = stress_ops_done(s),
 		.violations = violation_total(&s->oracle.log),
 	};
 

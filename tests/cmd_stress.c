@@ -204,6 +204,31 @@ static void text_for_people(void)
 	CHECK_CONTAINS(r->out.text, "\npassed\n");
 }
 
+/* An operation that this kernel or this host does not have is named, and not among those that were done. */
+static void what_was_skipped_is_not_counted(void)
+{
+	const struct tain_run *r;
+	char line[96];
+	json_t *doc;
+	u64 done;
+
+	if (!kvm_or_skip())
+		return;
+	r = TAIN("stress", "-e", "kvm", "--ops", "munmap,free", "-s", "memfd", "-b", "256K", "-i", "40", "--seed", "5",
+		 "--json", "r.json");
+	CHECK_EQ(r->status, 0);
+	doc = tain_json_file("r.json");
+	done = json_u64(json_object_get(doc, "host_ops"), "munmap");
+	CHECK_EQ(all_ops(doc), done);
+	CHECK_GT(done, 0);
+	CHECK_LT(done, 40);
+	snprintf(line, sizeof(line), "\n  host operations          %15llu   ", (unsigned long long)done);
+	CHECK_CONTAINS(r->out.text, line);
+	snprintf(line, sizeof(line), "/s; %llu skipped\n    munmap ", (unsigned long long)(40 - done));
+	CHECK_CONTAINS(r->out.text, line);
+	CHECK_CONTAINS(r->out.text, "\nskipped: free: ");
+}
+
 static void quiet_says_the_seed_only(void)
 {
 	const struct tain_run *r = TAIN("stress", "-q", "-i", "10", "--seed", "31");
@@ -335,6 +360,7 @@ const struct test_case cmd_stress_tests[] = {
 	TEST(a_seed_means_the_same_on_kvm),
 	TEST(without_a_seed_every_run_is_another),
 	TEST(text_for_people),
+	TEST(what_was_skipped_is_not_counted),
 	TEST(quiet_says_the_seed_only),
 	TEST(the_document_has_stdout_to_itself),
 	TEST(a_document_in_a_file),

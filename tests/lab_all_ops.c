@@ -23,6 +23,19 @@ static void config_all(struct stress_config *c, const char *engine, enum host_ba
 	c->time_ns = 250 * NSEC_PER_SEC; /* a hang */
 }
 
+/* Each step was one of three: done, refused, skipped. */
+static void check_sums(const struct stress_result *r)
+{
+	u64 done = 0, refused = 0;
+
+	for (int op = 0; op < PLAN_OP_NR; op++) {
+		done += r->host_ops[op];
+		refused += r->refused[op];
+	}
+	CHECK_EQ(r->done, done);
+	CHECK_EQ(done + refused + r->skipped, r->steps);
+}
+
 /* Each operation was done, or was refused with a reason; no violation. Without @needed nothing is shown: a skip. */
 static void run_all(const struct stress_config *c, const char *what, enum plan_op needed)
 {
@@ -39,6 +52,7 @@ static void run_all(const struct stress_config *c, const char *what, enum plan_o
 		  r.log.nr ? violation_name(r.log.record[0].kind) : "",
 		  r.log.nr ? plan_op_name(r.log.record[0].op) : "", r.log.nr ? r.log.record[0].text : "");
 	CHECK_GT(r.checked, 0);
+	check_sums(&r);
 	for (int op = 0; op < PLAN_OP_NR && !TSAN; op++)
 		if (c->ops & BIT(op))
 			CHECK_MSG(r.host_ops[op] || r.why[op].text[0], "%s: %s neither done nor refused", what,
