@@ -38,8 +38,9 @@ const struct command_spec cmd_bench_register_spec = {
 	.name = "tain bench register",
 	.summary = "What mmu_notifier_register costs, by its admission and by the VMAs of the address space.",
 	.description = "Beside it: what as many VMAs in this process add to KVM_CREATE_VM, where /dev/kvm opens and\n"
-		       "vm.max_map_count has room; and how soon a signal ends a registration. Exit status: 0 every\n"
-		       "figure that was measured reaches its bound, 1 one does not.",
+		       "vm.max_map_count has room; and how soon a signal ends a registration, sent on its own\n"
+		       "processor (what is judged) and from another. Exit status: 0 every figure that was measured\n"
+		       "reaches its bound, 1 one does not.",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
 };
@@ -103,11 +104,22 @@ static void print_percentiles(const struct hist *h, double last)
 		fprintf(cmd_out, " %8.1f", (double)hist_percentile(h, percentiles[i]) / 1e3);
 }
 
-static void print_signal(const char *name, enum signal_way way, const struct signal_times *t)
+/* Why nothing was sent from another processor; NULL: it was. */
+static const char *no_other_cpu(const struct bench_register_result *r)
+{
+	for (int how = 0; how < REGISTER_VARIANTS; how++)
+		if (r->signals[how].no_other_cpu.text[0])
+			return r->signals[how].no_other_cpu.text;
+	return NULL;
+}
+
+static void print_signal(const char *variant, enum signal_place place, enum signal_way way,
+			 const struct signal_times *t)
 {
 	static const char *const ways[SIGNAL_WAYS] = { "signal", "flag", "bare" };
 
-	fprintf(cmd_out, "  %-7s %-6s %6s", name, ways[way], cmd_count(hist_count(&t->part[SIGNAL_WHOLE])));
+	fprintf(cmd_out, "  %-7s %-9s %-6s %6s", variant, signal_place_table[place].name, ways[way],
+		cmd_count(hist_count(&t->part[SIGNAL_WHOLE])));
 	print_percentiles(&t->part[SIGNAL_WHOLE], 100);
 	for (enum signal_part part = SIGNAL_DELIVERY; part < SIGNAL_PARTS && way != SIGNAL_FLAG; part++)
 		print_percentiles(&t->part[part], 100);
@@ -117,15 +129,32 @@ static void print_signal(const char *name, enum signal_way way, const struct sig
 		(unsigned long long)t->slow_absent);
 }
 
+static void print_variant(const char *variant, const struct signal_results *r)
+{
+	for (enum signal_place place = 0; place < SIGNAL_PLACES; place++)
+		for (enum signal_way way = 0; way < SIGNAL_WAYS; way++)
+			if (hist_count(&r->times[place][way].part[SIGNAL_WHOLE]))
+				print_signal(variant, place, way, &r->times[place][way]);
+}
+
 static void print_signals(const struct bench_register_config *c, const struct bench_register_result *r)
 {
-	fprintf(cmd_out, "\nsignal to -EINTR at %s VMAs, own; us: p50, p99, max; %llu came too late\n",
-		cmd_count(c->counts[c->nr_counts - 1]), (unsigned long long)r->late);
-	fprintf(cmd_out, "  %-7s %-6s %6s %26s %26s %26s %26s %19s\n", "variant", "way", "tries", "whole",
+	u64 late[SIGNAL_PLACES] = { 0 };
+
+	for (int how = 0; how < REGISTER_VARIANTS; how++)
+		for (int place = 0; place < SIGNAL_PLACES; place++)
+			late[place] += r->signals[how].late[place];
+	fprintf(cmd_out,
+		"\nsignal to -EINTR at %s VMAs, own; us: p50, p99, max; too late came %llu of %s, %llu of %s\n",
+		cmd_count(c->counts[c->nr_counts - 1]), (unsigned long long)late[SIGNAL_SAME_CPU],
+		signal_place_table[SIGNAL_SAME_CPU].name, (unsigned long long)late[SIGNAL_OTHER_CPU],
+		signal_place_table[SIGNAL_OTHER_CPU].name);
+	fprintf(cmd_out, "  %-7s %-9s %-6s %6s %26s %26s %26s %26s %19s\n", "variant", "place", "way", "tries", "whole",
 		"until the handler", "from it on", "computed", "slow before absent");
 	for (int how = 0; how < REGISTER_VARIANTS; how++)
-		for (enum signal_way way = 0; way < SIGNAL_WAYS; way++)
-			print_signal(register_how_table[how].name, way, &r->signals[how][way]);
+		print_variant(register_how_table[how].name, &r->signals[how]);
+	for (int place = 0; place < SIGNAL_PLACES; place++)
+		fprintf(cmd_out, "  %s: %s\n", signal_place_table[place].name, signal_place_table[place].summary);
 	fprintf(cmd_out,
 		"  flag: the sender sets it, as the kernel's does; nothing is delivered\n"
 		"  bare: a thread that registers nothing, but writes to as much memory for as long: this machine in "
@@ -137,6 +166,8 @@ static void print_signals(const struct bench_register_config *c, const struct be
 		"virtual "
 		"machine)\n",
 		SIGNAL_BOUND_NS / 1000);
+	if (no_other_cpu(r))
+		fprintf(cmd_out, "  %s skipped: %s\n", signal_place_table[SIGNAL_OTHER_CPU].name, no_other_cpu(r));
 }
 
 static void print_table(const struct bench_register_config *c, const struct bench_register_result *r)
@@ -157,13 +188,13 @@ static void print_table(const struct bench_register_config *c, const struct benc
 				fprintf(cmd_out, "  %s skipped: %s\n", f->name, f->skip);
 			told = f->skip[0] ? f->skip : told;
 		}
-	if (hist_count(&r->signals[0][SIGNAL_BARE].part[SIGNAL_WHOLE]))
+	if (hist_count(&r->signals[0].times[SIGNAL_SAME_CPU][SIGNAL_BARE].part[SIGNAL_WHOLE]))
 		print_signals(c, r);
 }
 
 /* --- the document ------------------------------------------------------------------------- */
 
-static void document_signals(json_t *doc, const struct bench_register_result *r)
+static void document_signals(json_t *doc, const char *variant, const struct signal_results *r)
 {
 	static const char *const names[SIGNAL_WAYS][SIGNAL_PARTS] = {
 		[SIGNAL_SENT] = { "signal_to_eintr", "signal_to_handler", "handler_to_eintr",
@@ -171,16 +202,17 @@ static void document_signals(json_t *doc, const struct bench_register_result *r)
 		[SIGNAL_FLAG] = { "flag_to_eintr" },
 		[SIGNAL_BARE] = { "signal_to_bare_loop", "signal_to_bare_handler" },
 	};
-	char name[60];
+	char name[80];
 
-	for (int how = 0; how < REGISTER_VARIANTS; how++)
+	for (int place = 0; place < SIGNAL_PLACES; place++)
 		for (int way = 0; way < SIGNAL_WAYS; way++)
 			for (int part = 0; part < SIGNAL_PARTS; part++) {
-				const struct hist *h = &r->signals[how][way].part[part];
+				const struct hist *h = &r->times[place][way].part[part];
 
 				if (!hist_count(h) || !names[way][part])
 					continue;
-				snprintf(name, sizeof(name), "%s_%s", names[way][part], register_how_table[how].name);
+				snprintf(name, sizeof(name), "%s_%s_%s", names[way][part],
+					 signal_place_table[place].name, variant);
 				result_histogram(doc, name, "ns", h);
 			}
 }
@@ -204,7 +236,10 @@ static json_t *document(const struct bench_register_config *c, const struct benc
 				if (f->rounds || f->skip[0])
 					result_figure(doc, f);
 			}
-	document_signals(doc, r);
+	for (int how = 0; how < REGISTER_VARIANTS; how++)
+		document_signals(doc, register_how_table[how].name, &r->signals[how]);
+	if (no_other_cpu(r))
+		result_skip(doc, "signal from another processor", no_other_cpu(r));
 	return doc;
 }
 

@@ -56,7 +56,15 @@ enum register_figure {
 /* Above it one address space is locked at a time, and those of kind `own` alone unless others are asked for. */
 #define REGISTER_MANY 100000u
 
-/* How a registration is told to end, turn by turn. */
+/* Where the thread runs that ends a registration, turn by turn. */
+enum signal_place {
+	SIGNAL_SAME_CPU,  /* on the registrar's processor: what is judged */
+	SIGNAL_OTHER_CPU, /* on another: one processor interrupts the other */
+	SIGNAL_PLACES
+};
+extern const struct register_name signal_place_table[SIGNAL_PLACES];
+
+/* How it ends one, turn by turn. */
 enum signal_way {
 	SIGNAL_SENT, /* a signal, whose handler notes it */
 	SIGNAL_FLAG, /* its sender notes it, as the kernel's does: nothing has to be delivered */
@@ -81,6 +89,12 @@ struct signal_times {
 	u64 slow_absent; /* those that were not, but for the time that one of the threads did not have its processor */
 };
 
+struct signal_results {
+	struct signal_times times[SIGNAL_PLACES][SIGNAL_WAYS];
+	u64 late[SIGNAL_PLACES]; /* signals that came when registration was over */
+	struct err no_other_cpu; /* why there is nothing of SIGNAL_OTHER_CPU; empty: nothing was left out */
+};
+
 struct bench_register_config {
 	u32 counts[REGISTER_COUNTS_MAX]; /* of VMAs, upwards */
 	u32 nr_counts;
@@ -99,8 +113,7 @@ struct bench_register_result {
 	/* Nanoseconds; a round's value is the fastest of what fits in a few milliseconds; by section the median of 63.
 	 */
 	struct figure cases[REGISTER_COUNTS_MAX][REGISTER_KIND_NR][REGISTER_HOW_NR];
-	struct signal_times signals[REGISTER_VARIANTS][SIGNAL_WAYS];
-	u64 late;		      /* signals that came when registration was over */
+	struct signal_results signals[REGISTER_VARIANTS];
 	u64 sections, sections_alone; /* registrations by section, and those that no other thread ran beside */
 	struct figure figure[REGISTER_FIGURE_NR];
 	u64 elapsed_ns;
@@ -139,10 +152,14 @@ int peer_kvm_open(struct err *why);
 /* Nanoseconds of KVM_CREATE_VM, the fastest of a few. Return: 0; -errno with one line in @err. */
 int peer_kvm_create(int kvm, double *ns, struct err *err);
 
+/* Keep the calling thread where it is. Return: another processor that it may use; -1: there is none. */
+int bench_pin_here(void);
+
 /*
- * Interrupt registrations on @mm each way in turn, at moments spread over @typical_ns,
- * until @tries were ended by a signal; look now and then whether the mm can still be
- * locked. Return: 0; -EINTR (told to stop); -errno with one line in @err.
+ * Interrupt registrations on @mm in each place and each way in turn, at moments spread
+ * over @typical_ns, until @tries were ended by a signal sent on their own processor; look
+ * now and then whether the mm can still be locked. The calling thread sends, and may run
+ * anywhere afterwards. Return: 0; -EINTR (told to stop); -errno with one line in @err.
  */
 struct bench_signals {
 	struct mm_struct *mm;
@@ -151,11 +168,10 @@ struct bench_signals {
 	u64 typical_ns;
 	struct rng *rng;
 	const u32 *stop;
-	struct signal_times *times; /* one per way */
-	u64 late;
+	struct signal_results *results;
 };
-int signal_times_init(struct signal_times *times); /* 0; -ENOMEM. Destroy it, whatever is returned */
-void signal_times_destroy(struct signal_times *times);
+int signal_results_init(struct signal_results *results); /* 0; -ENOMEM. Destroy it, whatever is returned */
+void signal_results_destroy(struct signal_results *results);
 int bench_signals_run(struct bench_signals *s, struct err *err);
 
 /* --- invalidate ------------------------------------------------------------------------ */

@@ -214,8 +214,7 @@ static int sample_sections(struct register_run *r, const struct bystander *b, do
 	return ret;
 }
 
-/* Keep the calling thread where it is. Return: another processor that it may use; -1: there is none. */
-static int pin_here(void)
+int bench_pin_here(void)
 {
 	int here = sched_getcpu(), other = -1;
 	cpu_set_t allowed;
@@ -233,7 +232,7 @@ static int pin_here(void)
 static int sections_round(struct register_run *r, double *ns, struct err *err)
 {
 	struct bystander b = { .stop = 0 };
-	int ret = thread_create(&b.thread, "bystander", pin_here(), bystander, &b);
+	int ret = thread_create(&b.thread, "bystander", bench_pin_here(), bystander, &b);
 
 	if (ret) {
 		err_set(err, ret, "cannot start a thread: %s", strerror(-ret));
@@ -286,15 +285,13 @@ static int signals(struct register_run *r, enum register_how how, struct err *er
 		.typical_ns = (u64)(figure_median(c, c->value) * 0.8),
 		.rng = &r->rng,
 		.stop = r->config->stop,
-		.times = r->result->signals[how],
+		.results = &r->result->signals[how],
 	};
 	int ret = tell(r, "signals");
 
 	while (s.bytes < r->config->counts[r->count] * BARE_BYTES && s.bytes < BARE_MAX)
 		s.bytes *= 2;
-	ret = ret ?: bench_signals_run(&s, err);
-	r->result->late += s.late;
-	return ret;
+	return ret ?: bench_signals_run(&s, err);
 }
 
 static int measure_batch(struct register_run *r, bool kvm, double base, struct err *err)
@@ -433,17 +430,15 @@ static int init_result(struct register_run *r, struct err *err)
 			}
 		}
 	for (int how = 0; how < REGISTER_VARIANTS; how++)
-		for (int way = 0; way < SIGNAL_WAYS; way++)
-			if (signal_times_init(&result->signals[how][way]))
-				return err_set(err, -ENOMEM, "no memory for the histograms");
+		if (signal_results_init(&result->signals[how]))
+			return err_set(err, -ENOMEM, "no memory for the histograms");
 	return 0;
 }
 
 void bench_register_destroy(struct bench_register_result *result)
 {
 	for (int how = 0; how < REGISTER_VARIANTS; how++)
-		for (int way = 0; way < SIGNAL_WAYS; way++)
-			signal_times_destroy(&result->signals[how][way]);
+		signal_results_destroy(&result->signals[how]);
 }
 
 int bench_register_run(const struct bench_register_config *config, struct bench_register_result *result,

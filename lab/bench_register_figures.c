@@ -26,6 +26,11 @@ const struct register_name register_kind_table[REGISTER_KIND_NR] = {
 	[REGISTER_UNTOUCHED] = { "untouched", "no anon_vma" },
 };
 
+const struct register_name signal_place_table[SIGNAL_PLACES] = {
+	[SIGNAL_SAME_CPU] = { "same_cpu", "the sender runs on the registrar's processor, when a timer gives it that" },
+	[SIGNAL_OTHER_CPU] = { "other_cpu", "it runs on another: one processor interrupts the other" },
+};
+
 static int compare_counts(const void *a, const void *b)
 {
 	u32 x = *(const u32 *)a, y = *(const u32 *)b;
@@ -91,7 +96,7 @@ static const struct figure section_figure = {
 	.bound = 20000,
 };
 static const struct figure signal_figure = {
-	.what = "from sending it to the return of mmu_notifier_register(), p99",
+	.what = "a thread on the same processor sends it, mmu_notifier_register() returns: p99",
 	.unit = "ns",
 	.at_most = true,
 	.bound = SIGNAL_BOUND_NS,
@@ -131,44 +136,68 @@ static void compare_cases(struct figure *f, const struct figure *value, const st
 		figure_skip(f, "%s", peer->skip);
 }
 
-/* What the bound asks of the machine itself. */
-static void note_signals(struct figure *f, const struct signal_times *sent, const struct signal_times *bare)
+static double p99_us(const struct signal_times *times, enum signal_part part)
 {
+	return (double)hist_percentile(&times->part[part], 99) / 1e3;
+}
+
+/* The same from another processor, which is not judged. */
+static void text_across(char *text, size_t bytes, const struct signal_results *r, enum signal_part part)
+{
+	const struct signal_times *other = r->times[SIGNAL_OTHER_CPU];
+
+	if (r->no_other_cpu.text[0])
+		snprintf(text, bytes, "not from another processor: %s", r->no_other_cpu.text);
+	else
+		snprintf(text, bytes, "from another processor: %.1f us, a bare thread %.1f us",
+			 p99_us(&other[SIGNAL_SENT], part), p99_us(&other[SIGNAL_BARE], part));
+}
+
+/* What the bound asks of the machine itself, and what another processor adds. */
+static void note_signals(struct figure *f, const struct signal_results *r)
+{
+	const struct signal_times *same = r->times[SIGNAL_SAME_CPU];
+	char across[120];
+
+	text_across(across, sizeof(across), r, SIGNAL_WHOLE);
 	snprintf(f->note, sizeof(f->note),
-		 "p99 of a thread that registers nothing, in turn: %.1f us; of %llu above the bound %llu were before "
-		 "the "
-		 "handler ran, %llu for want of a processor",
-		 (double)hist_percentile(&bare->part[SIGNAL_WHOLE], 99) / 1e3, (unsigned long long)sent->slow,
-		 (unsigned long long)sent->slow_before, (unsigned long long)sent->slow_absent);
+		 "p99 of a bare thread, which registers nothing, in turn: %.1f us; %s; "
+		 "of %llu above the bound %llu were before the handler ran, %llu for want of a processor",
+		 p99_us(&same[SIGNAL_BARE], SIGNAL_WHOLE), across, (unsigned long long)same[SIGNAL_SENT].slow,
+		 (unsigned long long)same[SIGNAL_SENT].slow_before, (unsigned long long)same[SIGNAL_SENT].slow_absent);
 }
 
 /* How much of it the thread ran for, and what the machine's own share was. */
-static void note_handled(struct figure *f, const struct signal_times *sent, const struct signal_times *bare)
+static void note_handled(struct figure *f, const struct signal_results *r)
 {
+	const struct signal_times *same = r->times[SIGNAL_SAME_CPU];
+	char across[120];
+
+	text_across(across, sizeof(across), r, SIGNAL_HANDLED);
 	snprintf(f->note, sizeof(f->note),
-		 "processor time of the thread in it, p99: %.1f us; until a thread ends that registers nothing, in "
-		 "turn: "
-		 "%.1f us",
-		 (double)hist_percentile(&sent->part[SIGNAL_COMPUTED], 99) / 1e3,
-		 (double)hist_percentile(&bare->part[SIGNAL_HANDLED], 99) / 1e3);
+		 "processor time of the thread in it, p99: %.1f us; until a bare thread ends, in turn: %.1f us; %s",
+		 p99_us(&same[SIGNAL_SENT], SIGNAL_COMPUTED), p99_us(&same[SIGNAL_BARE], SIGNAL_HANDLED), across);
 }
 
 static void signal_figure_fill(const struct registered *r, int how, const struct figure *like, const char *name,
 			       enum signal_part part, struct figure *f)
 {
-	const struct signal_times *times = r->result->signals[how];
+	const struct signal_results *results = &r->result->signals[how];
+	const struct hist *judged = &results->times[SIGNAL_SAME_CPU][SIGNAL_SENT].part[part];
 	char text[60];
 
 	snprintf(text, sizeof(text), name, register_how_table[how].name);
 	figure_init(f, like, text, r->config->counts[r->config->nr_counts - 1], "own");
-	if (hist_count(&times[SIGNAL_SENT].part[part])) {
-		figure_add(f, (double)hist_percentile(&times[SIGNAL_SENT].part[part], 99), 0);
+	if (hist_count(judged)) {
+		figure_add(f, (double)hist_percentile(judged, 99), 0);
 		if (part == SIGNAL_WHOLE)
-			note_signals(f, &times[SIGNAL_SENT], &times[SIGNAL_BARE]);
+			note_signals(f, results);
 		else
-			note_handled(f, &times[SIGNAL_SENT], &times[SIGNAL_BARE]);
+			note_handled(f, results);
 	} else if (!r->config->signals || !r->config->kinds[REGISTER_OWN]) {
 		figure_skip(f, "--signals or --kind leaves it out");
+	} else if (results->late[SIGNAL_SAME_CPU]) {
+		figure_skip(f, "every registration was over before its signal came");
 	}
 }
 
