@@ -158,7 +158,7 @@ static void await_moment(const struct registrar *r, enum signal_place place, u64
 static int take_turn(struct registrar *r, enum signal_place place, enum signal_way way, u64 delay_ns, struct turn *t)
 {
 	pid_t pid = getpid();
-	u64 sender_ns;
+	u64 cpu_before;
 
 	*t = (struct turn){ 0 };
 	WRITE_ONCE(handled, way == SIGNAL_FLAG);
@@ -166,7 +166,7 @@ static int take_turn(struct registrar *r, enum signal_place place, enum signal_w
 	r->turn++;
 	complete(&r->go);
 	await_moment(r, place, delay_ns);
-	sender_ns = cpu_ns();
+	cpu_before = cpu_ns();
 	t->sent.cpu_ns = thread_cpu_ns(&r->thread);
 	t->sent.ns = clock_ns();
 	if (way == SIGNAL_FLAG)
@@ -175,10 +175,10 @@ static int take_turn(struct registrar *r, enum signal_place place, enum signal_w
 		syscall(SYS_tgkill, pid, r->thread.tid, SIGNAL);
 	/* On the registrar's processor nothing comes between sending and sleeping. */
 	if (place == SIGNAL_OTHER_CPU)
-		t->sender_absent_ns = since(cpu_ns() - sender_ns, clock_ns() - t->sent.ns);
+		t->sender_absent_ns = since(cpu_ns() - cpu_before, clock_ns() - t->sent.ns);
 	wait_for_completion(&r->ended);
 	if (place == SIGNAL_SAME_CPU)
-		t->sender_ns = cpu_ns() - sender_ns;
+		t->sender_ns = cpu_ns() - cpu_before;
 	while (!smp_load_acquire(&handled))
 		thread_yield();
 	t->handled = way == SIGNAL_FLAG ? t->sent : in_handler;
