@@ -70,8 +70,8 @@ struct turn {
 	u64 sender_absent_ns; /* on another: the sender did not have it for so long, while it sent */
 };
 
-static struct moment in_handler;
-static u32 handled; /* guards it */
+static struct moment in_handler; /* under ended */
+static u32 handled;		 /* in this turn, or nothing is to be */
 
 /* Of the calling thread. */
 static u64 cpu_ns(void)
@@ -92,7 +92,7 @@ static void on_signal(int sig)
 	in_handler.ns = clock_ns(); /* first of all */
 	thread_signal_note();
 	in_handler.cpu_ns = cpu_ns();
-	smp_store_release(&handled, 1); /* pairs with the acquire in take_turn() */
+	WRITE_ONCE(handled, 1);
 }
 
 static int nothing_start(struct mmu_notifier *subscription, const struct mmu_notifier_range *range)
@@ -132,6 +132,8 @@ static void registrar(void *arg)
 		r->end.cpu_ns = cpu_ns();
 		if (!r->ret)
 			mmu_notifier_unregister(&r->subscription, mm_notifier(r->mm));
+		while (!READ_ONCE(handled)) /* it was over before its signal: that comes */
+			thread_yield();
 		complete(&r->ended);
 	}
 }
@@ -179,8 +181,6 @@ static int take_turn(struct registrar *r, enum signal_place place, enum signal_w
 	wait_for_completion(&r->ended);
 	if (place == SIGNAL_SAME_CPU)
 		t->sender_ns = cpu_ns() - cpu_before;
-	while (!smp_load_acquire(&handled))
-		thread_yield();
 	t->handled = way == SIGNAL_FLAG ? t->sent : in_handler;
 	t->end = r->end;
 	return r->ret;
