@@ -25,6 +25,11 @@ static void notifier_write_unlock(struct notifier_mm *notifier)
 	mm_write_end(&range);
 }
 
+static bool notifier_is_write_locked(struct notifier_mm *notifier)
+{
+	return READ_ONCE(mm_of(notifier)->write_owner) == thread_id() + 1; /* nobody else writes our number */
+}
+
 static int notifier_take_all_locks(struct notifier_mm *notifier)
 {
 	return mm_take_all_locks(mm_of(notifier));
@@ -50,6 +55,7 @@ static void notifier_free(struct notifier_mm *notifier)
 static const struct notifier_mm_ops notifier_ops = {
 	.lock_for_write = notifier_write_lock,
 	.unlock_for_write = notifier_write_unlock,
+	.is_write_locked = notifier_is_write_locked,
 	.take_all_locks = notifier_take_all_locks,
 	.drop_all_locks = notifier_drop_all_locks,
 	.free = notifier_free,
@@ -189,6 +195,32 @@ void mmdrop(struct mm_struct *mm)
 struct notifier_mm *mm_notifier(struct mm_struct *mm)
 {
 	return &mm->notifier;
+}
+
+int mmap_write_lock(struct mm_struct *mm)
+{
+	if (!mm)
+		return -EINVAL;
+	if (notifier_is_write_locked(&mm->notifier)) {
+		check_report("mmap_write_lock() by the thread that holds it");
+		return -EDEADLK;
+	}
+	mm_write_begin(mm, 0, TAIN_TASK_SIZE);
+	WRITE_ONCE(mm->write_owner, thread_id() + 1);
+	return 0;
+}
+
+int mmap_write_unlock(struct mm_struct *mm)
+{
+	if (!mm)
+		return -EINVAL;
+	if (!notifier_is_write_locked(&mm->notifier)) {
+		check_report("mmap_write_unlock() by a thread that does not hold it");
+		return -EINVAL;
+	}
+	WRITE_ONCE(mm->write_owner, 0);
+	notifier_write_unlock(&mm->notifier);
+	return 0;
 }
 
 struct frame_arena *mm_arena(struct mm_struct *mm)

@@ -60,6 +60,7 @@ struct mm_struct {
 	 * faults, and sections that leave the VMAs alone.
 	 */
 	struct rw_semaphore mmap_lock cacheline_aligned;
+	u32 write_owner; /* thread_id() + 1 of who is in mmap_write_lock(), 0: nobody; written on the write side */
 };
 
 static inline struct mm_struct *mm_of(struct notifier_mm *notifier)

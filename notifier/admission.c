@@ -45,10 +45,24 @@
  */
 #include "notifier/notifier_internal.h"
 
-void mn_mm_write_lock(struct notifier_mm *mm)
+int mn_mm_write_lock(struct notifier_mm *mm)
 {
-	if (mm->admission == NOTIFIER_ADMIT_MM_LOCK)
-		mm->ops->lock_for_write(mm);
+	if (mm->admission != NOTIFIER_ADMIT_MM_LOCK)
+		return 0;
+	if (mm->ops->is_write_locked && mm->ops->is_write_locked(mm)) {
+		check_report("registration would wait for the mm's write lock, which its caller holds: _locked");
+		return -EDEADLK;
+	}
+	mm->ops->lock_for_write(mm);
+	return 0;
+}
+
+int mn_mm_check_write_locked(struct notifier_mm *mm)
+{
+	if (!mm->ops->is_write_locked || mm->ops->is_write_locked(mm))
+		return 0;
+	check_report("registration by _locked without the mm's write lock");
+	return -EINVAL;
 }
 
 void mn_mm_write_unlock(struct notifier_mm *mm)

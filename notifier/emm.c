@@ -170,9 +170,11 @@ int emm_notifier_register(struct emm_notifier *e, struct notifier_mm *mm, enum e
 	if (!try_cmpxchg(&e->state, &expected, (unsigned int)MN_CHANGING))
 		return -EEXIST;
 	mutex_lock(&emm_mutex);
-	mn_mm_write_lock(mm);
-	err = register_locked(e, mm, version);
-	mn_mm_write_unlock(mm);
+	err = mn_mm_write_lock(mm);
+	if (!err) {
+		err = register_locked(e, mm, version);
+		mn_mm_write_unlock(mm);
+	}
 	mutex_unlock(&emm_mutex);
 	mn_trace(EMM_REGISTER, e, mm, version, err);
 	smp_store_release(&e->state, err ? MN_FREE : MN_REGISTERED); /* pairs with the exchange above */

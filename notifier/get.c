@@ -77,13 +77,11 @@ static int get_checks(const struct mmu_notifier_ops *ops, struct notifier_mm *mm
 	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
 }
 
-int mmu_notifier_get_locked(const struct mmu_notifier_ops *ops, struct notifier_mm *mm,
-			    struct mmu_notifier **subscription)
+/* Context: the write lock, with admission by mm_lock. */
+static int get(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **subscription)
 {
-	int err = get_checks(ops, mm, subscription);
+	int err;
 
-	if (err)
-		return err;
 	if (mm->admission == NOTIFIER_ADMIT_MM_LOCK)
 		return find_or_make(ops, mm, subscription);
 	mutex_lock(&get_mutex);
@@ -92,14 +90,23 @@ int mmu_notifier_get_locked(const struct mmu_notifier_ops *ops, struct notifier_
 	return err;
 }
 
+int mmu_notifier_get_locked(const struct mmu_notifier_ops *ops, struct notifier_mm *mm,
+			    struct mmu_notifier **subscription)
+{
+	int err = get_checks(ops, mm, subscription);
+
+	err = err ?: mn_mm_check_write_locked(mm);
+	return err ?: get(ops, mm, subscription);
+}
+
 int mmu_notifier_get(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **subscription)
 {
 	int err = get_checks(ops, mm, subscription);
 
+	err = err ?: mn_mm_write_lock(mm);
 	if (err)
 		return err;
-	mn_mm_write_lock(mm);
-	err = mmu_notifier_get_locked(ops, mm, subscription);
+	err = get(ops, mm, subscription);
 	mn_mm_write_unlock(mm);
 	return err;
 }

@@ -141,8 +141,8 @@ static void itree_retract_locked(struct mmu_notifier_subscriptions *subs, void *
 {
 }
 
-/* Once per mm: from here on every open section is counted in active. Context: as mn_admit(). */
-static int itree_admit(struct notifier_mm *mm)
+/* Once per mm: from here on every open section is counted in active. @locked: the write lock is held. */
+static int itree_admit(struct notifier_mm *mm, bool locked)
 {
 	static const struct mn_newcomer newcomer = {
 		.publish_locked = itree_publish_locked,
@@ -152,7 +152,12 @@ static int itree_admit(struct notifier_mm *mm)
 
 	if (mn_in_callback() || mn_in_section())
 		return -EDEADLK;
+	err = locked ? 0 : mn_mm_write_lock(mm);
+	if (err)
+		return err;
 	err = mn_admit(mm, &newcomer);
+	if (!locked)
+		mn_mm_write_unlock(mm);
 	if (!err)
 		smp_store_release(&mm->subscriptions->itree_ready, 1); /* pairs with the acquire in itree_ready() */
 	return err;
@@ -205,18 +210,15 @@ static int insert_one(struct mmu_interval_notifier *sub, struct notifier_mm *mm,
 	unsigned int expected = MN_FREE;
 	int err = insert_checks(sub, mm, start, length, ops);
 
+	if (!err && locked)
+		err = mn_mm_check_write_locked(mm);
 	if (err)
 		return err;
 	if (!try_cmpxchg(&sub->state, &expected, (unsigned int)MN_CHANGING))
 		return -EEXIST;
 	err = READ_ONCE(mm->users) > 0 ? 0 : -EINVAL;
-	if (!err && !itree_ready(mm)) {
-		if (!locked)
-			mn_mm_write_lock(mm);
-		err = itree_admit(mm);
-		if (!locked)
-			mn_mm_write_unlock(mm);
-	}
+	if (!err && !itree_ready(mm))
+		err = itree_admit(mm, locked);
 	if (!err) {
 		notifier_mm_grab(mm);
 		sub->mm = mm;

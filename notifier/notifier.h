@@ -52,9 +52,14 @@ struct mmu_notifier_subscriptions {
 
 /* What the layer asks of the address space that embeds a struct notifier_mm. */
 struct notifier_mm_ops {
-	/* mmap_lock for write around registration. With section admission this and the next three are never called. */
+	/*
+	 * mmap_lock for write around registration. With section admission this one,
+	 * unlock_for_write, take_all_locks and drop_all_locks are never called.
+	 */
 	void (*lock_for_write)(struct notifier_mm *mm);
 	void (*unlock_for_write)(struct notifier_mm *mm);
+	/* Does the calling thread hold it, for the _locked variants? NULL: nobody can tell, and nobody asks. */
+	bool (*is_write_locked)(struct notifier_mm *mm);
 	/*
 	 * Every lock under which a section can run, in the order of rule N4.
 	 * Return: 0, or with nothing left locked: -EINTR (a signal is pending), -ENOMEM, -EPERM.

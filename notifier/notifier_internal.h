@@ -125,8 +125,11 @@ struct mn_newcomer {
  * Return: 0; -EINVAL (mm_users is zero); -ENOMEM; what take_all_locks() says; -EINTR.
  */
 int mn_admit(struct notifier_mm *mm, const struct mn_newcomer *newcomer);
-void mn_mm_write_lock(struct notifier_mm *mm);
+/* With admission by mm_lock. Return: 0; -EDEADLK: the caller holds it, reported. */
+int must_check mn_mm_write_lock(struct notifier_mm *mm);
 void mn_mm_write_unlock(struct notifier_mm *mm);
+/* For the _locked variants. Return: 0; -EINVAL: the caller does not hold it, reported. */
+int must_check mn_mm_check_write_locked(struct notifier_mm *mm);
 
 /* --- interval.c, emm.c ---------------------------------------------------------------- */
 

@@ -246,6 +246,7 @@ int mmu_notifier_register_locked(struct mmu_notifier *subscription, struct notif
 {
 	int err = register_checks(subscription, mm);
 
+	err = err ?: mn_mm_check_write_locked(mm);
 	return err ?: mn_register_locked(subscription, mm, MN_REGISTERED);
 }
 
@@ -253,9 +254,9 @@ int mmu_notifier_register(struct mmu_notifier *subscription, struct notifier_mm 
 {
 	int err = register_checks(subscription, mm);
 
+	err = err ?: mn_mm_write_lock(mm);
 	if (err)
 		return err;
-	mn_mm_write_lock(mm);
 	err = mn_register_locked(subscription, mm, MN_REGISTERED);
 	mn_mm_write_unlock(mm);
 	return err;

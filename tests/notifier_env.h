@@ -128,6 +128,7 @@ const char *report_end(void); /* the first report since, or "" */
 
 extern const struct test_case notifier_register_tests[], notifier_range_tests[], notifier_race_tests[],
 	notifier_mirror_tests[], notifier_admit_tests[], notifier_leave_tests[], notifier_get_tests[],
-	notifier_interval_tests[], notifier_emm_tests[], notifier_mutant_tests[], notifier_stress_tests[];
+	notifier_interval_tests[], notifier_emm_tests[], notifier_mutant_tests[], notifier_stress_tests[],
+	notifier_locked_tests[];
 
 #endif /* TESTS_NOTIFIER_ENV_H */

@@ -11,6 +11,7 @@ int main(int argc, char **argv)
 		{ "mirror", notifier_mirror_tests, NULL, NULL },
 		{ "admit", notifier_admit_tests, NULL, NULL },
 		{ "leave", notifier_leave_tests, NULL, NULL },
+		{ "locked", notifier_locked_tests, NULL, NULL },
 		{ "get", notifier_get_tests, NULL, NULL },
 		{ "interval", notifier_interval_tests, NULL, NULL },
 		{ "emm", notifier_emm_tests, NULL, NULL },

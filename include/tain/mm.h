@@ -87,6 +87,23 @@ TAIN_API void mmdrop(struct mm_struct *mm);
 TAIN_API struct notifier_mm *mm_notifier(struct mm_struct *mm);
 
 /*
+ * Hold the address space still: no fault and no operation on it, by anybody, until
+ * mmap_write_unlock() by the same thread. For several registrations in one go
+ * (mmu_notifier_register_locked() and the like). Sections under a file's lock alone go on.
+ * Context: sleeps; outermost: before the locks of files, and before any lock that a notifier
+ * callback takes. Never from a callback or in a section. Until the unlock the thread calls
+ * nothing else for this mm: operations, mm_pin() and the last mmput() would wait for it for ever.
+ * Two address spaces in one order everywhere, or never.
+ * Return: 0; -EINVAL for NULL; -EDEADLK if the thread holds it (a checker report too). No
+ * signal ends the wait.
+ * Pairs: mmap_write_unlock().
+ */
+TAIN_API int mmap_write_lock(struct mm_struct *mm);
+
+/* Context: the thread that locked it. Return: 0; -EINVAL if this is another (a checker report too). */
+TAIN_API int mmap_write_unlock(struct mm_struct *mm);
+
+/*
  * Map @len bytes of anonymous, zeroed memory.
  * @addr: where, with TAIN_MAP_FIXED (replaces what is there) or
  *   TAIN_MAP_FIXED_NOREPLACE; otherwise a hint, and *@out says where.

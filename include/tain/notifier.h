@@ -158,13 +158,17 @@ struct mmu_notifier {
  * the subscription is registered already; -ENOMEM; -EINTR when a signal was pending
  * while locks were taken or sections waited for (nothing stays published; where
  * something was, it returns when no callback runs); -EPERM when
- * the mm is too large for a caller without the privilege; -EDEADLK from a callback or
- * in a section (a checker report too).
+ * the mm is too large for a caller without the privilege; -EDEADLK from a callback, in
+ * a section, or where it would take the mm's write lock and the thread holds it (a checker
+ * report too).
  * Pairs: mmu_notifier_unregister(). Source: rules N1 to N4; section: docs/notifier.md.
  */
 TAIN_API int mmu_notifier_register(struct mmu_notifier *subscription, struct notifier_mm *mm);
 
-/* The same for who holds the mm's write lock already (mm/ and its tests). */
+/*
+ * The same for who holds the mm's write lock: mmap_write_lock() (tain/mm.h).
+ * Return: as above, and -EINVAL if the thread does not hold it (a checker report too).
+ */
 TAIN_API int mmu_notifier_register_locked(struct mmu_notifier *subscription, struct notifier_mm *mm);
 
 /*
@@ -192,7 +196,7 @@ TAIN_API int mmu_notifier_unregister(struct mmu_notifier *subscription, struct n
 TAIN_API int mmu_notifier_get(const struct mmu_notifier_ops *ops, struct notifier_mm *mm,
 			      struct mmu_notifier **subscription);
 
-/* The same for who holds the mm's write lock already. */
+/* The same for who holds the mm's write lock, as mmu_notifier_register_locked(). */
 TAIN_API int mmu_notifier_get_locked(const struct mmu_notifier_ops *ops, struct notifier_mm *mm,
 				     struct mmu_notifier **subscription);
 
@@ -257,7 +261,7 @@ struct mmu_interval_notifier {
 TAIN_API int mmu_interval_notifier_insert(struct mmu_interval_notifier *subscription, struct notifier_mm *mm,
 					  hva_t start, uint64_t length, const struct mmu_interval_notifier_ops *ops);
 
-/* The same for who holds the mm's write lock already. */
+/* The same for who holds the mm's write lock, as mmu_notifier_register_locked(). */
 TAIN_API int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *subscription, struct notifier_mm *mm,
 						 hva_t start, uint64_t length,
 						 const struct mmu_interval_notifier_ops *ops);
