@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tain matrix */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,7 @@ const struct command_spec cmd_matrix_spec = {
 	.description =
 		"Each operation is done to each kind of memory under a guest of its own: what the guest sees\n"
 		"afterwards, whether memory is freed, which userfaultfd event comes, what the next access costs.\n"
-		"Exit status: 0 everything behaves as `tain list ops` says, 1 something does not or broke,\n"
+		"Exit status: 0 everything behaves as `tain list ops` says, 1 something does not, or failed,\n"
 		"2 misuse, 4 nothing could run here. Whatever --allow-system changes is put back, even if tain\n"
 		"is killed.",
 	.options = options,
@@ -132,8 +133,9 @@ static json_t *cell(const struct matrix_cell *c)
 	return o;
 }
 
-static json_t *document(const struct matrix_result *r)
+static json_t *document(const struct matrix_result *r, const char *bail)
 {
+	char missing[160];
 	json_t *doc = result_new("matrix", r->ran ? &r->id : NULL, 0), *cells = json_array();
 
 	result_counts(doc, r->elapsed_ns, 0, r->faults);
@@ -147,6 +149,11 @@ static json_t *document(const struct matrix_result *r)
 	json_object_set_new(doc, "matrix", cells);
 	for (u32 i = 0; i < r->skips; i++)
 		result_skip(doc, r->skip[i].what, r->skip[i].why);
+	if (bail) {
+		snprintf(missing, sizeof(missing), "%u of %u were not tried: %.100s", r->planned - r->nr, r->planned,
+			 bail);
+		result_skip(doc, "cells", missing);
+	}
 	return doc;
 }
 
@@ -172,19 +179,20 @@ static int save_html(const struct matrix_result *r, int status)
 	return status ?: CMD_MISUSE;
 }
 
-static int report(const struct matrix_result *r, int status)
+/* @bail: why cells are missing, or NULL. */
+static int report(const struct matrix_result *r, const char *bail, int status)
 {
 	if (opt.tap)
-		matrix_print_tap(cmd_out, r);
+		matrix_print_tap(cmd_out, r, bail);
 	else if (!opt.quiet)
 		matrix_print_table(cmd_out, r);
-	if (!status && r->states[MATRIX_WRONG])
+	if (!status && (r->states[MATRIX_WRONG] || r->states[MATRIX_FAILED]))
 		status = CMD_FAILED;
 	if (!status && !cmd_stop && !r->states[MATRIX_DONE] && !r->states[MATRIX_REFUSED])
 		status = CMD_SKIPPED;
 	if (opt.html)
 		status = save_html(r, status);
-	return cmd_save_json(document(r), opt.json, status);
+	return cmd_save_json(document(r, bail), opt.json, status);
 }
 
 /* What stress alone can do - to memslots, through userfaultfd, to a whole VM - is in the list too. */
@@ -250,5 +258,6 @@ int cmd_matrix(int argc, char **argv)
 	cmd_progress_end(&progress_line);
 	if (ret && ret != -EINTR)
 		status = cmd_complain(cmd_status(ret), "%s", err.text);
-	return cmd_finish(report(&result, cmd_guardian_stop(status)));
+	return cmd_finish(report(&result, ret ? ret == -EINTR ? "interrupted by a signal" : err.text : NULL,
+				 cmd_guardian_stop(status)));
 }

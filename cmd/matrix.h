@@ -8,7 +8,10 @@
 #include "lab/matrix.h"
 
 void matrix_print_table(FILE *out, const struct matrix_result *r);
-void matrix_print_tap(FILE *out, const struct matrix_result *r);
+/* @bail: why cells that were planned are missing; NULL: none is. */
+void matrix_print_tap(FILE *out, const struct matrix_result *r, const char *bail);
+/* "180 cells: 116 done, ..."; @text: 160 bytes. */
+const char *matrix_summary(const struct matrix_result *r, char *text);
 /* A page of its own: no scripts, nothing from elsewhere. */
 void matrix_print_html(FILE *out, const struct matrix_result *r);
 

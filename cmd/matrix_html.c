@@ -18,12 +18,12 @@ static const char head[] =
 	"td.n { text-align: right; font-variant-numeric: tabular-nums }\n"
 	"td.why { color: #666; white-space: normal }\n"
 	".zeros, .all { background: #e3f2e3 } .fault { background: #fbe5c8 } .file { background: #e4ecfa }\n"
-	".wrong td { background: #f8c9c9 }\n"
+	".wrong td, .failed td { background: #f8c9c9 }\n"
 	"@media (prefers-color-scheme: dark) {\n"
 	"body { color: #ddd; background: #181818 } thead th { background: #2a2a2a } th.op { background: #222 }\n"
 	"th, td { border-color: #333 } td.why { color: #999 }\n"
 	".zeros, .all { background: #1d3a1d } .fault { background: #4a3413 } .file { background: #1c2c4a }\n"
-	".wrong td { background: #5a1d1d }\n}\n</style>\n</head>\n<body>\n";
+	".wrong td, .failed td { background: #5a1d1d }\n}\n</style>\n</head>\n<body>\n";
 
 static const char *const columns[] = {
 	"backing",
@@ -173,6 +173,8 @@ static void skips(FILE *out, const struct matrix_result *r)
 
 void matrix_print_html(FILE *out, const struct matrix_result *r)
 {
+	char summary[160];
+
 	fputs(head, out);
 	fputs("<h1>What does this operation do on this backing?</h1>\n<p>", out);
 	if (r->ran) {
@@ -189,6 +191,5 @@ void matrix_print_html(FILE *out, const struct matrix_result *r)
 	      out);
 	table(out, r);
 	skips(out, r);
-	fprintf(out, "<p>%u cells: %u done, %u refused, %u skipped, %u wrong.</p>\n</body>\n</html>\n", r->nr,
-		r->states[MATRIX_DONE], r->states[MATRIX_REFUSED], r->states[MATRIX_SKIPPED], r->states[MATRIX_WRONG]);
+	fprintf(out, "<p>%s.</p>\n</body>\n</html>\n", matrix_summary(r, summary));
 }

@@ -108,8 +108,22 @@ static void print_costs(FILE *out, const struct matrix_result *r)
 	}
 }
 
+const char *matrix_summary(const struct matrix_result *r, char *text)
+{
+	char of[24] = "";
+
+	if (r->nr < r->planned)
+		snprintf(of, sizeof(of), " of %u", r->planned);
+	snprintf(text, 160, "%u%s cells: %u done, %u refused, %u skipped, %u wrong, %u failed", r->nr, of,
+		 r->states[MATRIX_DONE], r->states[MATRIX_REFUSED], r->states[MATRIX_SKIPPED], r->states[MATRIX_WRONG],
+		 r->states[MATRIX_FAILED]);
+	return text;
+}
+
 void matrix_print_table(FILE *out, const struct matrix_result *r)
 {
+	char summary[160];
+
 	if (r->ran)
 		fprintf(out, "tain matrix: engine %s, MMU %s, host mm %s, CPU %s\n\n", r->id.engine, r->id.mmu,
 			r->id.host_mm, r->id.cpu);
@@ -131,18 +145,17 @@ void matrix_print_table(FILE *out, const struct matrix_result *r)
 		fprintf(out, "skipped: %s: %s\n", r->skip[i].what, r->skip[i].why);
 	print_uffd(out, r);
 	print_costs(out, r);
-	fprintf(out, "%u cells: %u done, %u refused, %u skipped, %u wrong; %s\n", r->nr, r->states[MATRIX_DONE],
-		r->states[MATRIX_REFUSED], r->states[MATRIX_SKIPPED], r->states[MATRIX_WRONG],
-		cmd_seconds(r->elapsed_ns));
+	fprintf(out, "%s; %s\n", matrix_summary(r, summary), cmd_seconds(r->elapsed_ns));
 }
 
 /* --- TAP -------------------------------------------------------------------------------------- */
 
 static void tap_cell(FILE *out, u32 number, const struct matrix_cell *c)
 {
+	bool bad = c->state == MATRIX_WRONG || c->state == MATRIX_FAILED;
 	char freed[16], moved[16], events[40];
 
-	fprintf(out, "%s %u - %s on %s", c->state == MATRIX_WRONG ? "not ok" : "ok", number, op_table[c->op].name,
+	fprintf(out, "%s %u - %s on %s", bad ? "not ok" : "ok", number, op_table[c->op].name,
 		host_backing_table[c->backing].name);
 	if (matrix_has_columns(c))
 		fprintf(out, ": guest sees %s, freed %s, frames %s, uffd %s", matrix_sight_name(c->after),
@@ -151,15 +164,17 @@ static void tap_cell(FILE *out, u32 number, const struct matrix_cell *c)
 	if (c->state == MATRIX_REFUSED || c->state == MATRIX_SKIPPED)
 		fprintf(out, " # SKIP %s: %s", matrix_state_name(c->state), c->why);
 	fputc('\n', out);
-	if (c->state == MATRIX_WRONG)
-		fprintf(out, "  ---\n  message: \"%s\"\n  ...\n", c->why);
+	if (bad)
+		fprintf(out, "  ---\n  message: \"%s: %s\"\n  ...\n", matrix_state_name(c->state), c->why);
 }
 
-void matrix_print_tap(FILE *out, const struct matrix_result *r)
+void matrix_print_tap(FILE *out, const struct matrix_result *r, const char *bail)
 {
-	fprintf(out, "TAP version 13\n1..%u\n", r->nr);
+	fprintf(out, "TAP version 13\n1..%u\n", r->planned);
 	if (r->ran)
 		fprintf(out, "# engine %s, MMU %s, host mm %s\n", r->id.engine, r->id.mmu, r->id.host_mm);
 	for (u32 i = 0; i < r->nr; i++)
 		tap_cell(out, i + 1, &r->cell[i]);
+	if (bail)
+		fprintf(out, "Bail out! %s\n", bail);
 }

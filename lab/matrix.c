@@ -21,16 +21,15 @@ struct matrix {
 	struct matrix_cell *cell;
 	struct touch touch;
 	struct matrix_witness witness;
+	bool stuck; /* its machine could not be taken down: there is no room for another */
 	/* What was found out about a backing: asked once. Empty: nothing against it. */
 	struct err no_backing[HOST_BACKING_NR];
 	struct err no_uffd[HOST_BACKING_NR];
 };
 
 static const char *const state_names[MATRIX_STATE_NR] = {
-	[MATRIX_DONE] = "done",
-	[MATRIX_REFUSED] = "refused",
-	[MATRIX_SKIPPED] = "skipped",
-	[MATRIX_WRONG] = "wrong",
+	[MATRIX_DONE] = "done",	  [MATRIX_REFUSED] = "refused", [MATRIX_SKIPPED] = "skipped",
+	[MATRIX_WRONG] = "wrong", [MATRIX_FAILED] = "failed",
 };
 
 static const char *const sight_names[SIGHT_NR] = {
@@ -395,6 +394,7 @@ static int one_cell(struct matrix *m, struct err *err)
 	matrix_witness_close(&m->witness);
 	thread_pin(-1);
 	end = touch_end(&m->touch, ret ? NULL : err);
+	m->stuck = end != 0;
 	if (!ret && !end)
 		uffd_part(m);
 	return ret ?: end;
@@ -402,46 +402,67 @@ static int one_cell(struct matrix *m, struct err *err)
 
 /* --- all cells ------------------------------------------------------------------------------------ */
 
+static struct matrix_cell blank_cell(enum host_op op, enum host_backing backing)
+{
+	return (struct matrix_cell){
+		.op = op,
+		.backing = backing,
+		.freed = MATRIX_UNKNOWN,
+		.lazy = MATRIX_UNKNOWN,
+		.swapped = MATRIX_UNKNOWN,
+		.moved = MATRIX_UNKNOWN,
+		.huge_before = MATRIX_UNKNOWN,
+		.huge_after = MATRIX_UNKNOWN,
+		.zapped = MATRIX_UNKNOWN,
+		.ranges = MATRIX_UNKNOWN,
+		.range_pages = MATRIX_UNKNOWN,
+		.events = MATRIX_UNKNOWN,
+	};
+}
+
+/* What was half found out is not told; but what is wrong stays wrong. */
+static void fail_cell(struct matrix_cell *c, const char *why)
+{
+	if (c->state == MATRIX_WRONG)
+		return;
+	*c = blank_cell(c->op, c->backing);
+	end_cell(c, MATRIX_FAILED, why);
+}
+
 static void list_cells(const struct matrix_config *config, struct matrix_result *r)
 {
 	for (int op = 0; op < OP_NR; op++)
 		for (int b = 0; b < HOST_BACKING_NR; b++)
 			if (config->ops & BIT(op) && config->backings & BIT(b))
-				r->cell[r->nr++] = (struct matrix_cell){
-					.op = op,
-					.backing = b,
-					.freed = MATRIX_UNKNOWN,
-					.lazy = MATRIX_UNKNOWN,
-					.swapped = MATRIX_UNKNOWN,
-					.moved = MATRIX_UNKNOWN,
-					.huge_before = MATRIX_UNKNOWN,
-					.huge_after = MATRIX_UNKNOWN,
-					.zapped = MATRIX_UNKNOWN,
-					.ranges = MATRIX_UNKNOWN,
-					.range_pages = MATRIX_UNKNOWN,
-					.events = MATRIX_UNKNOWN,
-				};
+				r->cell[r->planned++] = blank_cell(op, b);
 }
 
+/* One cell's failure is its own: the next has another machine. */
 static int all_cells(struct matrix *m, struct err *err)
 {
 	const struct matrix_config *c = m->config;
 	struct matrix_result *r = m->result;
 	int ret = 0;
 
-	for (u32 i = 0; i < r->nr && !ret; i++) {
+	while (r->nr < r->planned && !m->stuck) {
+		struct err why = { "" };
+
 		if (c->stop && READ_ONCE(*c->stop))
-			ret = -EINTR;
-		m->cell = &r->cell[i];
-		if (!ret && c->progress)
-			c->progress(m->cell, i, r->nr, c->arg);
-		ret = ret ?: one_cell(m, err);
+			return -EINTR;
+		m->cell = &r->cell[r->nr];
+		if (c->progress)
+			c->progress(m->cell, r->nr, r->planned, c->arg);
+		ret = one_cell(m, &why);
+		if (ret == -EINTR)
+			return ret; /* what was not finished is not told */
 		if (ret)
-			r->nr = i; /* what was not finished is not told */
+			fail_cell(m->cell, why.text);
+		if (m->stuck)
+			err_set(err, ret, "%s", why.text);
+		r->states[m->cell->state]++;
+		r->nr++;
 	}
-	for (u32 i = 0; i < r->nr; i++)
-		r->states[r->cell[i].state]++;
-	return ret;
+	return m->stuck ? ret : 0;
 }
 
 int matrix_run(const struct matrix_config *config, struct matrix_result *result, struct err *err)
@@ -466,6 +487,7 @@ int matrix_run(const struct matrix_config *config, struct matrix_result *result,
 	matrix_ranges_close(&m->ranges);
 	result->elapsed_ns = clock_ns() - start;
 	hist_destroy(&m->hist);
-	mem_free(m);
+	if (!m->stuck) /* else a vCPU still uses it */
+		mem_free(m);
 	return ret;
 }

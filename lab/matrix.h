@@ -25,6 +25,7 @@ enum matrix_state {
 	MATRIX_REFUSED, /* the kernel said no */
 	MATRIX_SKIPPED, /* not tried: what it needs is not there, or not allowed */
 	MATRIX_WRONG,	/* not what lab/op.h promises */
+	MATRIX_FAILED,	/* not found out: tain or the machine failed before the cell was whole */
 	MATRIX_STATE_NR
 };
 
@@ -56,8 +57,8 @@ struct matrix_cell {
 	enum host_op op;
 	enum host_backing backing;
 	enum matrix_state state;
-	char why[240]; /* of REFUSED, SKIPPED and WRONG */
-	/* what follows: REFUSED and SKIPPED have nothing of it */
+	char why[240]; /* of all but DONE */
+	/* what follows: REFUSED, SKIPPED and FAILED have nothing of it */
 	enum matrix_sight during; /* between begin and end; UNKNOWN where there is no such time */
 	enum matrix_sight after;
 	s64 freed;			/* percent of the range's memory; MATRIX_UNKNOWN */
@@ -98,7 +99,8 @@ struct matrix_result {
 	u64 elapsed_ns;
 	bool counted; /* faults, here and of the cells, are known */
 	u64 faults;
-	u32 nr;
+	u32 planned; /* cells that were asked for */
+	u32 nr;	     /* of them, those that were come to; less: the run was stopped, or could not go on */
 	u32 states[MATRIX_STATE_NR];
 	struct matrix_cell cell[OP_NR * HOST_BACKING_NR];
 	u32 skips; /* columns that stay empty, and why */
@@ -112,7 +114,7 @@ const char *matrix_events_text(s64 events, char *text);
 
 /*
  * Context: sleeps; pins the calling thread while it runs. Return: 0 (look at the cells);
- * -EINTR (stopped; the cells so far stand); -errno with one line in @err: tain failed.
+ * -EINTR (stopped; the cells so far stand); -errno with one line in @err: tain cannot go on.
  */
 int matrix_run(const struct matrix_config *config, struct matrix_result *result, struct err *err);
 

@@ -107,6 +107,63 @@ static void refusals(void)
 	CHECK_EQ(TAIN("matrix", "-q", "-e", "soft", "--ops", "fork")->status, 4);
 }
 
+/* A memfd of 8 MiB is more than this process may write: that cell fails, and no other. */
+static void a_failed_cell_is_one_cell(void)
+{
+	const struct tain_setup setup = { .before = WORDS("sh", "-c", "ulimit -f 1024; exec \"$0\" \"$@\"") };
+	const struct tain_run *r;
+	json_t *doc, *cell;
+
+	if (!kvm_or_skip())
+		return;
+	r = TAIN_WITH(&setup, "matrix", "--ops", "dontneed", "-s", "anonymous,memfd,shmem", "--tap", "--json",
+		      "m.json");
+	CHECK_EQ(r->status, 1);
+	CHECK_CONTAINS(r->out.text, "\n1..3\n");
+	CHECK_CONTAINS(r->out.text, "\nok 1 - dontneed on anonymous: ");
+	CHECK_CONTAINS(r->out.text, "\nnot ok 2 - dontneed on memfd\n");
+	CHECK_CONTAINS(r->out.text, "message: \"failed: memfd: cannot set the file's size: File too large\"");
+	CHECK_CONTAINS(r->out.text, "\nok 3 - dontneed on shmem: ");
+	CHECK_MSG(!strstr(r->out.text, "Bail out!"), "'%s'", r->out.text);
+	doc = tain_json_file("m.json");
+	cell = doc ? cell_of(doc, "dontneed", "memfd") : NULL;
+	if (!cell)
+		return;
+	CHECK_EQ(json_array_size(json_object_get(doc, "matrix")), 3);
+	CHECK_STR(json_text(cell, "state"), "failed");
+	CHECK_CONTAINS(json_text(cell, "why"), "File too large");
+	CHECK(json_is_null(json_object_get(cell, "freed_percent")));
+	CHECK(json_is_null(json_object_get(cell, "guest_read")));
+}
+
+/* Cells that a signal kept from being tried are missing from a plan that names them all. */
+static void a_signal_bails_out(void)
+{
+	const struct tain_setup setup = { .err_terminal = true };
+	unsigned int told;
+	struct tain_run *r;
+	json_t *doc, *skip;
+	size_t i;
+
+	if (!kvm_or_skip())
+		return;
+	r = tain_start(&setup, WORDS("matrix", "--tap", "--json", "m.json"));
+	tain_expect(r, &r->err, " of 180: ", 1);
+	kill(r->pid, SIGINT);
+	tain_wait(r);
+	CHECK_CONTAINS(r->out.text, "TAP version 13\n1..180\n");
+	told = tain_count(r->out.text, "\nok ") + tain_count(r->out.text, "\nnot ok ");
+	if (told < 180) {
+		CHECK_EQ(r->status, 130);
+		CHECK_CONTAINS(r->out.text, "\nBail out! interrupted by a signal\n");
+		doc = tain_json_file("m.json");
+		told = 0;
+		json_array_foreach(json_object_get(doc, "skips"), i, skip) told +=
+			strstr(json_text(skip, "why"), " of 180 were not tried: interrupted") != NULL;
+		CHECK_EQ(told, 1);
+	}
+}
+
 /* --- the machine -------------------------------------------------------------------------------- */
 
 static void kvm_puts_the_machine_back(void)
@@ -154,11 +211,7 @@ static void kvm_without_leave_changes_nothing(void)
 }
 
 const struct test_case cmd_matrix_tests[] = {
-	TEST(all_forms_of_soft),
-	TEST(tap_of_soft),
-	TEST(refusals),
-	TEST(kvm_without_leave_changes_nothing),
-	TEST(kvm_puts_the_machine_back),
-	TEST(killed_in_the_middle),
-	TEST_END,
+	TEST(all_forms_of_soft),	 TEST(tap_of_soft),	     TEST(refusals),
+	TEST(a_failed_cell_is_one_cell), TEST(a_signal_bails_out),   TEST(kvm_without_leave_changes_nothing),
+	TEST(kvm_puts_the_machine_back), TEST(killed_in_the_middle), TEST_END,
 };

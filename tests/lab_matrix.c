@@ -317,6 +317,7 @@ static void stops_when_told(void)
 
 	CHECK_EQ(matrix_run(&config, &result, &err), -EINTR);
 	CHECK_EQ(result.nr, 0);
+	CHECK_EQ(result.planned, OP_NR);
 }
 
 static void events_have_names(void)
