@@ -33,6 +33,16 @@ static int read_number(const char *path, u64 *value)
 	return got == 1 ? 0 : -EIO;
 }
 
+/* Why @path could not be used, from @error: the kernel has none, or what would tell is out of sight, as /sys may be. */
+static int missing(const char *path, int error, const char *what, struct err *err)
+{
+	const char *root = strncmp(path, "/sys/", 5) ? "/proc/sys/vm" : "/sys/kernel/mm";
+
+	if (error == -ENOENT && !access(root, F_OK))
+		return err_set(err, -EOPNOTSUPP, "this kernel has no %s", what);
+	return err_set(err, -EOPNOTSUPP, "%s: not readable at %s: %s", what, path, strerror(-error));
+}
+
 int system_undo(struct system_change *change, struct err *err)
 {
 	int ret = 0, one;
@@ -60,12 +70,14 @@ int system_hugepages(u64 pages, struct system_change *change, struct err *err)
 {
 	u64 nr = 0, free = 0, reserved = 0;
 	char value[24], without[160];
-	int id;
+	int id, ret;
 
 	*change = SYSTEM_NO_CHANGE;
-	if (read_number(HUGE "nr_hugepages", &nr) || read_number(HUGE "free_hugepages", &free) ||
-	    read_number(HUGE "resv_hugepages", &reserved))
-		return err_set(err, -EOPNOTSUPP, "this kernel has no 2 MiB hugetlb pages");
+	ret = read_number(HUGE "nr_hugepages", &nr);
+	ret = ret ?: read_number(HUGE "free_hugepages", &free);
+	ret = ret ?: read_number(HUGE "resv_hugepages", &reserved);
+	if (ret)
+		return missing(HUGE "nr_hugepages", ret, "2 MiB hugetlb pages", err);
 	if (free >= reserved + pages)
 		return 0;
 	nr += pages - (free - min(free, reserved));
@@ -91,12 +103,14 @@ int system_thp(struct system_change *change, struct err *err)
 {
 	char line[64] = "";
 	FILE *f = fopen(THP, "re");
+	int ret;
 
 	*change = SYSTEM_NO_CHANGE;
 	if (!f || !fgets(line, sizeof(line), f)) {
+		ret = f ? -EIO : -errno;
 		if (f)
 			fclose(f);
-		return err_set(err, -EOPNOTSUPP, "this kernel has no transparent huge pages");
+		return missing(THP, ret, "transparent huge pages", err);
 	}
 	fclose(f);
 	if (!strstr(line, "[never]"))
@@ -137,7 +151,7 @@ int system_ksm(struct system_change *change, struct err *err)
 {
 	*change = SYSTEM_NO_CHANGE;
 	if (access(KSM "run", F_OK))
-		return err_set(err, -EOPNOTSUPP, "this kernel has no KSM");
+		return missing(KSM "run", -errno, "KSM", err);
 	if (!guardian_running())
 		return not_allowed(err, "KSM is a switch of the whole machine: --allow-system uses it");
 	/* The advisor may refuse the first; then it takes longer. */
@@ -178,7 +192,7 @@ int system_compact(struct err *err)
 	int fd, ret = 0;
 
 	if (access(COMPACT, F_OK))
-		return err_set(err, -EOPNOTSUPP, "this kernel does not compact memory on request");
+		return missing(COMPACT, -errno, "compaction on request", err);
 	if (!guardian_running())
 		return not_allowed(err, "compaction moves pages of the whole machine: --allow-system does it");
 	fd = open(COMPACT, O_WRONLY | O_CLOEXEC);

@@ -201,6 +201,23 @@ static void a_directory_that_is_gone(void)
 	CHECK_EQ(TAIN_WITH(&setup, "stress", "-q", "-i", "5", "--json", "r.json")->status, 2);
 }
 
+/* What /sys would tell is not told to be missing in the kernel. */
+static void no_sysfs(void)
+{
+	const struct tain_setup setup = { .before = MOUNTED("mount -t tmpfs none /sys") };
+	const struct tain_run *r;
+
+	if (!mounts_or_skip() || !kvm_or_skip())
+		return;
+	r = TAIN_WITH(&setup, "matrix", "--tap", "--ops", "dontneed,merge", "-s",
+		      "anonymous,anonymous_thp,anonymous_hugetlb_2mb");
+	CHECK_EQ(r->status, 0);
+	CHECK_CONTAINS(r->out.text, "KSM: not readable at /sys/kernel/mm/ksm/run: No such file or directory");
+	CHECK_CONTAINS(r->out.text, "transparent huge pages: not readable at /sys/kernel/mm/transparent_hugepage/");
+	CHECK_CONTAINS(r->out.text, "2 MiB hugetlb pages: not readable at /sys/kernel/mm/hugepages/");
+	CHECK_MSG(!strstr(r->out.text, "this kernel has no"), "'%s'", r->out.text);
+}
+
 /* --- limits --------------------------------------------------------------------------------------- */
 
 static void no_proc(void)
@@ -329,6 +346,7 @@ const struct test_case cmd_limits_tests[] = {
 	TEST(a_full_disk),
 	TEST(a_read_only_disk),
 	TEST(a_directory_that_is_gone),
+	TEST(no_sysfs),
 	TEST(no_proc),
 	TEST(few_files_and_no_locked_memory),
 	TEST(little_address_space_and_small_files),
