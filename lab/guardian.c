@@ -312,6 +312,25 @@ int guardian_write(const char *path, const char *value, struct err *err)
 	return err_set(err, ret, "cannot write %s to %s: %s", value, path, strerror(-ret));
 }
 
+int guardian_unmerge(const char *run, struct err *err)
+{
+	struct journal_record *r;
+	int i;
+
+	for (i = 0; guardian_running() && i < JOURNAL_RECORDS; i++) {
+		r = &guardian.journal->record[i];
+		if (r->armed && r->kind == JOURNAL_KSM)
+			return 0;
+	}
+	i = new_record(JOURNAL_KSM, run, err);
+	if (i < 0)
+		return i;
+	r = &guardian.journal->record[i];
+	snprintf(r->found, sizeof(r->found), "0");
+	arm(r);
+	return 0;
+}
+
 int guardian_undo(int change, struct err *err)
 {
 	struct journal_record *r;

@@ -60,6 +60,13 @@ int guardian_write(const char *path, const char *value, struct err *err);
 /* Swap on a file of @bytes in TMPDIR or /var/tmp. Return: as guardian_write(). */
 int guardian_swap(u64 bytes, struct err *err);
 
+/*
+ * @run, KSM's switch, is off and nothing is merged: when everything is undone, what was
+ * merged since is not left merged, anybody's. Said before the switch is used; a second
+ * time it is nothing. Return: 0; -errno: it will be left.
+ */
+int guardian_unmerge(const char *run, struct err *err);
+
 /* Return: 0; -errno: the change stands, and is tried again at the end. A negative @change is nothing. */
 int guardian_undo(int change, struct err *err);
 

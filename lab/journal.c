@@ -61,10 +61,24 @@ static int undo_swap(const char *path)
 	return unlink(path) && errno != ENOENT ? -errno : 0;
 }
 
+/* The switch goes back in any case. */
+static int undo_ksm(const char *run, const char *found)
+{
+	int unmerged = journal_write_text(run, "2"), ret = journal_write_text(run, found);
+
+	return ret ?: unmerged;
+}
+
 int journal_undo(struct journal_record *r)
 {
-	int ret = r->kind == JOURNAL_SWAP ? undo_swap(r->path) : journal_write_text(r->path, r->found);
+	int ret;
 
+	if (r->kind == JOURNAL_SWAP)
+		ret = undo_swap(r->path);
+	else if (r->kind == JOURNAL_KSM)
+		ret = undo_ksm(r->path, r->found);
+	else
+		ret = journal_write_text(r->path, r->found);
 	if (!ret)
 		smp_store_release(&r->armed, 0);
 	return ret;

@@ -14,7 +14,11 @@
 #define JOURNAL_RECORDS 32
 #define JOURNAL_PATH_BYTES 256
 
-enum journal_kind { JOURNAL_WRITE, JOURNAL_SWAP };
+enum journal_kind {
+	JOURNAL_WRITE,
+	JOURNAL_SWAP,
+	JOURNAL_KSM, /* all that KSM has merged goes back to its owners, then as JOURNAL_WRITE */
+};
 
 struct journal_record {
 	u32 armed; /* 0: not to be undone; else its place in the order of changes. Stored last, with release */

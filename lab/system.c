@@ -147,6 +147,17 @@ int system_khugepaged_pages(u64 *pages, struct err *err)
 	return ret ? err_set(err, -EOPNOTSUPP, KHUGEPAGED "pages_collapsed: %s", strerror(-ret)) : 0;
 }
 
+/* What is found merged is its owners' wish, and cannot be told from what is merged later. */
+static bool ksm_at_rest(void)
+{
+	u64 run = 0, pages = 0, zeros = 0;
+
+	if (read_number(KSM "run", &run) || read_number(KSM "pages_shared", &pages))
+		return false;
+	read_number(KSM "ksm_zero_pages", &zeros); /* Linux 6.6 */
+	return !run && !pages && !zeros;
+}
+
 int system_ksm(struct system_change *change, struct err *err)
 {
 	*change = SYSTEM_NO_CHANGE;
@@ -154,6 +165,8 @@ int system_ksm(struct system_change *change, struct err *err)
 		return missing(KSM "run", -errno, "KSM", err);
 	if (!guardian_running())
 		return not_allowed(err, "KSM is a switch of the whole machine: --allow-system uses it");
+	if (ksm_at_rest())
+		guardian_unmerge(KSM "run", NULL);
 	/* The advisor may refuse the first; then it takes longer. */
 	change->id[0] = guardian_write(KSM "pages_to_scan", "20000", NULL);
 	change->id[1] = guardian_write(KSM "sleep_millisecs", "1", NULL);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -203,10 +204,72 @@ static void the_next_run_puts_back(void)
 	CHECK_CONTAINS(r->out.text, "left changed     ok       nothing of the machine stands changed by a killed tain");
 }
 
+static u64 merged_here(void)
+{
+	unsigned long long n = 0;
+	FILE *f = fopen("/proc/self/ksm_merging_pages", "re");
+
+	if (f && fscanf(f, "%llu", &n) != 1)
+		n = 0;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static bool ksm_is_at_rest(void)
+{
+	static const char *const files[] = { "/sys/kernel/mm/ksm/run", "/sys/kernel/mm/ksm/pages_shared",
+					     "/sys/kernel/mm/ksm/ksm_zero_pages" };
+	bool rest = !access("/proc/self/ksm_merging_pages", R_OK);
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		FILE *f = fopen(files[i], "re");
+
+		rest &= !f || fgetc(f) == '0';
+		if (f)
+			fclose(f);
+	}
+	return rest;
+}
+
+/* KSM looks at every process while it is on. */
+static void others_pages_are_not_left_merged(void)
+{
+	static const int signals[] = { SIGINT, SIGKILL };
+	const size_t bytes = 4 << 20;
+	struct machine_state before;
+	struct tain_run *r;
+	void *at;
+
+	if (!guardian_or_skip())
+		return;
+	guardian_stop(NULL);
+	if (!ksm_is_at_rest()) {
+		test_skip("something is merged already, or the kernel does not tell");
+		return;
+	}
+	at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(at != MAP_FAILED);
+	madvise(at, bytes, MADV_NOHUGEPAGE);
+	memset(at, 0x5a, bytes);
+	CHECK_EQ(madvise(at, bytes, MADV_MERGEABLE), 0);
+	read_machine(&before);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		r = tain_start(NULL, WORDS(CHANGES));
+		while (!merged_here() && !tain_has_ended(r))
+			tain_pause(1);
+		CHECK_MSG(!tain_has_ended(r), "pages of this process were merged: %s", r->err.text);
+		kill(r->pid, signals[i]);
+		tain_wait(r);
+		check_machine(&before);
+		for (u64 end = clock_ns() + PUT_BACK_NS; merged_here() && clock_ns() < end;)
+			tain_pause(10);
+		CHECK_EQ(merged_here(), 0);
+	}
+	munmap(at, bytes);
+}
+
 const struct test_case cmd_guardian_tests[] = {
-	TEST(namespaces_have_one_machine),
-	TEST(nobody_else_can_take_it),
-	TEST(a_killed_guardian_ends_the_run),
-	TEST(the_next_run_puts_back),
-	TEST_END,
+	TEST(namespaces_have_one_machine), TEST(nobody_else_can_take_it),	   TEST(a_killed_guardian_ends_the_run),
+	TEST(the_next_run_puts_back),	   TEST(others_pages_are_not_left_merged), TEST_END,
 };
