@@ -187,7 +187,7 @@ int bench_peer_output(char *const argv[], int cpu, char *output, size_t bytes, c
 
 /*
  * Pages a second of KVM's demand_paging_test with one vCPU, on @bytes, in one place. @uffd: its mode,
- * "MISSING"; NULL: plain faults. Return: as bench_peer_output(); -EIO: it printed no rate.
+ * "MISSING"; NULL: plain faults. Return: as bench_peer_output(); -EIO: it printed no time.
  */
 int bench_peer_rate(const char *program, const char *uffd, u64 bytes, enum bench_place place, const u32 *stop,
 		    double *rate, struct err *err);

@@ -157,24 +157,32 @@ static int first_cpu(void)
 	return -1;
 }
 
-/* It says "Overall demand paging rate:  26035.1 pgs/sec". */
+/*
+ * It says "Total guest execution time:    0.366104250s", for so many pages. Not its "Overall demand paging rate": that
+ * of Linux before 6.7 divides nanoseconds by 10^8.
+ */
 int bench_peer_rate(const char *program, const char *uffd, u64 bytes, enum bench_place place, const u32 *stop,
 		    double *rate, struct err *err)
 {
-	static const char key[] = "demand paging rate:";
+	static const char key[] = "guest execution time:";
+	u64 megabytes = bytes >> 20;
 	char size[32], output[4096];
 	char *argv[] = { (char *)program, (char *)"-v", (char *)"1", (char *)"-b", size,
 			 (char *)"-u",	  (char *)uffd, NULL };
 	const char *at;
+	double seconds;
 	int ret;
 
 	if (!uffd)
 		argv[5] = NULL;
-	snprintf(size, sizeof(size), "%lluM", (unsigned long long)(bytes >> 20));
+	snprintf(size, sizeof(size), "%lluM", (unsigned long long)megabytes);
 	ret = bench_peer_output(argv, place == BENCH_ONE_CPU ? first_cpu() : -1, output, sizeof(output), stop, err);
 	if (ret)
 		return ret;
 	at = strstr(output, key);
-	*rate = at ? strtod(at + strlen(key), NULL) : 0;
-	return *rate > 0 ? 0 : err_set(err, -EIO, "%s printed no rate", argv[0]);
+	seconds = at ? strtod(at + strlen(key), NULL) : 0;
+	if (!(seconds > 0))
+		return err_set(err, -EIO, "%s printed no time", argv[0]);
+	*rate = (double)(megabytes << (20 - PAGE_SHIFT)) / seconds;
+	return 0;
 }
