@@ -131,7 +131,7 @@ static void compare(struct uffd_run *b)
 		snprintf(f->name, sizeof(f->name), "uffd MISSING, single page, %s: time of a page",
 			 bench_placement_names[c->placement]);
 		f->what = "one page a fault";
-		f->unit = "ns";
+		f->unit = cycles_unit_name();
 		f->at_most = true;
 		f->bound = 0.5;
 	} else {
@@ -148,7 +148,10 @@ static void compare(struct uffd_run *b)
 		return;
 	}
 	faster = max(rate[BENCH_ANYWHERE], rate[BENCH_ONE_CPU]);
-	figure_add(f, c->window == 1 ? 1e9 / own : own, c->window == 1 ? 1e9 / faster : faster);
+	if (c->window == 1)
+		figure_add(f, ns_to_unit(1e9 / own), ns_to_unit(1e9 / faster));
+	else
+		figure_add(f, own, faster);
 	snprintf(f->note, sizeof(f->note), "the peer's faster one: %s %.0f, %s %.0f pages/s",
 		 bench_place_names[BENCH_ANYWHERE], rate[BENCH_ANYWHERE], bench_place_names[BENCH_ONE_CPU],
 		 rate[BENCH_ONE_CPU]);

@@ -104,3 +104,8 @@ u64 cycles_to_unit(u64 count)
 {
 	return sample_unit == CYCLES_INSTRUCTIONS ? count : cycles_to_ns(count);
 }
+
+double ns_to_unit(double ns)
+{
+	return sample_unit == CYCLES_INSTRUCTIONS ? ns * (double)cycles_khz() / 1e6 : ns;
+}

@@ -53,5 +53,6 @@ enum cycles_unit { CYCLES_NS, CYCLES_INSTRUCTIONS };
 void cycles_set_unit(enum cycles_unit unit);
 const char *cycles_unit_name(void);
 u64 cycles_to_unit(u64 count);
+double ns_to_unit(double ns); /* of clock_ns(), which on such an emulator counts them too */
 
 #endif /* LIB_TIME_H */

@@ -321,6 +321,29 @@ static void a_peer_has_its_choice(void)
 		   "; a KVM_RUN that fails and is entered again, by itself: ");
 }
 
+/* Where samples are instructions, so is the figure: of tain and the peer alike. */
+static void a_peer_in_instructions(void)
+{
+	const struct tain_run *r;
+	json_t *f;
+
+	if (!kvm_or_skip())
+		return;
+	write_script("#!/bin/sh\necho 'Total guest execution time: 0.256000000s'\n");
+	r = TAIN("bench", "fault", "-e", "kvm", "-u", "MISSING", "--placement", "vcpu", "-b", "1M", "-i", "1",
+		 "--clock", "instructions", "--demand-paging-test", "./peer", "--json", "r.json");
+	if (r->status == 4) {
+		test_skip("no userfaultfd here");
+		return;
+	}
+	CHECK_CONTAINS(r->out.text, " instructions (");
+	f = json_array_get(json_object_get(tain_json_file("r.json"), "figures"), 0);
+	CHECK_STR(json_text(f, "unit"), "instructions");
+	CHECK_CONTAINS(json_text(f, "note"), "anywhere 1000, on one processor 1000 pages/s");
+	/* A millisecond a page: 10^6 if it had been left in ns. */
+	CHECK_NE((int)json_real_value(json_array_get(json_object_get(f, "peer_values"), 0)), 1000000);
+}
+
 /* What a peer started and left, when tain was told to stop. */
 static void check_gone(const char *path)
 {
@@ -360,6 +383,7 @@ const struct test_case cmd_bench_tests[] = {
 	TEST(figures),
 	TEST(a_peer_is_asked),
 	TEST(a_peer_has_its_choice),
+	TEST(a_peer_in_instructions),
 	TEST(a_signal_ends_the_peer),
 	TEST_END,
 };
