@@ -8,6 +8,7 @@
 #include "cmd/cmd.h"
 #include "lab/bench.h"
 #include "lab/result.h"
+#include "lab/tracer.h"
 #include "lib/time.h"
 
 static struct {
@@ -198,6 +199,7 @@ int cmd_bench_fault(int argc, char **argv)
 {
 	static struct bench_fault_result result;
 	struct bench_fault_config config;
+	struct err err = { "" };
 	int first, status;
 
 	if (!cmd_parse(&cmd_bench_fault_spec, argc, argv, &first, &status))
@@ -210,11 +212,14 @@ int cmd_bench_fault(int argc, char **argv)
 	cmd_catch_signals();
 	if (!cmd_guardian_start(opt.allow_system, &status))
 		return status;
+	if (tracer_keep(&err))
+		cmd_complain(CMD_OK, "%s: kill -9 could leave tracing on", err.text);
 	cmd_progress_init(&progress_line, opt.quiet);
 	config.started = started;
 	config.progress = progress;
 	config.arg = &config;
 	config.stop = &cmd_stop;
 	status = measure(&config, &result);
+	tracer_keep_end();
 	return cmd_finish(cmd_guardian_stop(status));
 }

@@ -6,6 +6,7 @@
 #include "cmd/cmd.h"
 #include "cmd/trace.h"
 #include "lab/result.h"
+#include "lab/tracer.h"
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "lib/time.h"
@@ -46,8 +47,8 @@ const struct command_spec cmd_trace_spec = {
 		"guest-physical address, the memslot and the host's address, the mapping there and its backing, the\n"
 		"size of the page, the cause, what the host did, and the time as far as the kernel's events allow\n"
 		"it; sums by cause and by mapping. Events that this kernel has not, or that never fired, are named.\n"
-		"Needs root and tracefs. Its instance of tracefs is removed at the end; one left behind by kill -9,\n"
-		"by the next tain trace. docs/trace.md explains causes, times and files.\n"
+		"Needs root and tracefs. Its instance of tracefs is removed at the end, after kill -9 too.\n"
+		"docs/trace.md explains causes, times and files.\n"
 		"Exit status: 0, 2 misuse or no such VMM, 4 cannot run here.",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
@@ -185,9 +186,12 @@ int cmd_trace(int argc, char **argv)
 	config.time_ns = opt.time;
 	config.buffer_kib = opt.buffer >> 10;
 	config.fault = faults ? on_fault : NULL;
+	if (tracer_keep(&err))
+		cmd_complain(CMD_OK, "%s: kill -9 would leave tracing on", err.text);
 	cmd_catch_signals();
 	cmd_progress_init(&progress_line, opt.quiet);
 	ret = fault_trace_run(&trace, &config, &err);
+	tracer_keep_end();
 	cmd_progress_end(&progress_line);
 	if (ret && ret != -EINTR)
 		status = refuse(ret, &err);

@@ -4,19 +4,17 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lab/journal.h"
+#include "lab/keeper.h"
 #include "lab/system_lock.h"
 #include "lib/atomic.h"
 #include "lib/thread.h"
@@ -25,9 +23,8 @@
 static struct {
 	struct journal *journal;
 	u32 order; /* of the last change */
-	pid_t pid; /* 0: there is none */
+	struct keeper keeper;
 	int pidfd; /* its; -1: before Linux 5.3 nobody watches it */
-	int pipe;  /* its end: the guardian may look and go */
 	/* Both hold them: one that is killed does not give them away. */
 	int lock; /* -1: the kernel has no tracefs, and the journal's must do */
 	int journal_fd;
@@ -71,26 +68,6 @@ static void keep_choice(char *text)
 
 /* --- the guardian's side ---------------------------------------------------------------- */
 
-/* Signals for a whole group or session are not for it, and nobody waits for its end of a pipe. */
-static void guardian_detach(int pipe)
-{
-	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP };
-	int null = open("/dev/null", O_RDWR);
-
-	setsid();
-	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
-		signal(ignored[i], SIG_IGN);
-	prctl(PR_SET_NAME, "tain-guardian");
-	if (null >= 0)
-		for (int fd = 0; fd <= STDERR_FILENO; fd++)
-			dup2(null, fd);
-	for (int fd = STDERR_FILENO + 1; fd < 1024; fd++)
-		if (fd != pipe && fd != guardian.lock && fd != guardian.journal_fd)
-			close(fd);
-	if (chdir("/"))
-		return;
-}
-
 static void unlock(void)
 {
 	if (guardian.lock < 0)
@@ -99,21 +76,13 @@ static void unlock(void)
 	close(guardian.lock);
 }
 
-static void guardian_main(pid_t parent, int pipe)
+static void put_back(void *unused)
 {
-	struct pollfd p[2] = { { .fd = pipe, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
-
-	guardian_detach(pipe);
-	p[1].fd = (int)syscall(SYS_pidfd_open, parent, 0); /* before Linux 5.3 the pipe's end must do */
-	if (getppid() == parent)
-		while (poll(p, 2, -1) < 0 && errno == EINTR)
-			;
 	/* What tain did not finish may hold what is undone (a page in swap) for a moment. */
 	for (int i = 0; i < 600 && journal_undo_all(guardian.journal); i++)
 		usleep(100000);
 	journal_close(guardian.journal, guardian.journal_fd);
 	unlock();
-	_exit(0);
 }
 
 /* --- tain's side ------------------------------------------------------------------------ */
@@ -139,7 +108,7 @@ static int start_watch(void)
 
 	guardian.lost = 0;
 	guardian.wake = -1;
-	guardian.pidfd = (int)syscall(SYS_pidfd_open, guardian.pid, 0);
+	guardian.pidfd = (int)syscall(SYS_pidfd_open, guardian.keeper.pid, 0);
 	if (guardian.pidfd < 0)
 		return errno == ENOSYS ? 0 : -errno;
 	guardian.wake = eventfd(0, EFD_CLOEXEC);
@@ -168,32 +137,19 @@ static void end_watch(void)
 /* Let it go: it undoes what still stands. */
 static void end_guardian(void)
 {
-	close(guardian.pipe);
-	while (waitpid(guardian.pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	keeper_end(&guardian.keeper);
 	journal_close(guardian.journal, guardian.journal_fd);
 	unlock();
-	guardian.pid = 0;
 }
 
 static int start(struct err *err)
 {
-	pid_t parent = getpid();
-	int fds[2], ret;
+	/* The journal's is never negative; the lock's ends the list where there is none. */
+	const int keep[] = { guardian.journal_fd, guardian.lock, -1 };
+	int ret = keeper_start(&guardian.keeper, "tain-guardian", keep, put_back, NULL, err);
 
-	if (pipe2(fds, O_CLOEXEC))
-		return err_set(err, -errno, "cannot start the guardian process: %s", strerror(errno));
-	guardian.pid = fork();
-	if (!guardian.pid)
-		guardian_main(parent, fds[0]);
-	ret = guardian.pid < 0 ? -errno : 0;
-	close(fds[0]);
-	guardian.pipe = fds[1];
-	if (ret) {
-		close(fds[1]);
-		guardian.pid = 0;
-		return err_set(err, ret, "cannot start the guardian process: %s", strerror(-ret));
-	}
+	if (ret)
+		return ret;
 	ret = start_watch();
 	if (!ret)
 		return 0;
@@ -213,7 +169,7 @@ int guardian_start(struct err *err)
 		return ret;
 	}
 	ret = start(err);
-	if (ret && guardian.pid) {
+	if (ret && guardian.keeper.pid) {
 		end_guardian();
 	} else if (ret) {
 		journal_close(guardian.journal, guardian.journal_fd);
@@ -224,7 +180,7 @@ int guardian_start(struct err *err)
 
 bool guardian_running(void)
 {
-	return guardian.pid > 0;
+	return guardian.keeper.pid > 0;
 }
 
 unsigned int guardian_healed(void)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lab/event_dir.h"
+#include "lab/keeper.h"
 #include "lib/alloc.h"
 #include "lib/time.h"
 
@@ -75,7 +76,51 @@ static u64 process_start(int pid)
 	return start;
 }
 
-/* Instances that tain left behind when it was killed. */
+static void own_name(char *name, size_t bytes)
+{
+	snprintf(name, bytes, "tain-%d-%llu", getpid(), (unsigned long long)process_start(getpid()));
+}
+
+/* --- if tain is killed ----------------------------------------------------------------------- */
+
+static struct {
+	struct keeper keeper;
+	int dir; /* of the instances */
+	char name[64];
+} keep;
+
+/* The dead one's descriptors of it may be closed only now. */
+static void remove_own(void *unused)
+{
+	for (int i = 0; i < 600 && unlinkat(keep.dir, keep.name, AT_REMOVEDIR) && errno != ENOENT; i++)
+		usleep(100000);
+}
+
+int tracer_keep(struct err *err)
+{
+	struct event_dir dir;
+	int only[2] = { -1, -1 }, ret;
+	char path[64];
+
+	if (event_dir_open(&dir, NULL))
+		return 0;
+	snprintf(path, sizeof(path), "%s/instances", dir.path);
+	keep.dir = only[0] = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	event_dir_close(&dir);
+	if (keep.dir < 0)
+		return 0;
+	own_name(keep.name, sizeof(keep.name));
+	ret = keeper_start(&keep.keeper, "tain-keeper", only, remove_own, NULL, err);
+	close(keep.dir);
+	return ret;
+}
+
+void tracer_keep_end(void)
+{
+	keeper_end(&keep.keeper);
+}
+
+/* Instances that tain left behind when it was killed, and its keeper too. */
 static int remove_dead(const char *name, void *arg)
 {
 	struct tracefs_instance *instance;
@@ -238,7 +283,7 @@ int tracer_open(struct tracer **tracer, const struct vmm_process *p, u64 buffer_
 	ret = read_header(t, err);
 	if (ret)
 		return ret;
-	snprintf(t->name, sizeof(t->name), "tain-%d-%llu", getpid(), (unsigned long long)process_start(getpid()));
+	own_name(t->name, sizeof(t->name));
 	t->instance = tracefs_instance_create(t->name);
 	if (!t->instance)
 		return err_set(err, errno == EROFS || errno == EPERM ? -EPERM : -errno ?: -EIO,

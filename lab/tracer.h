@@ -4,7 +4,8 @@
  * nobody else's tracing is touched, with the events of lab/kvm_event.h.
  *
  * The instance is called tain-PID-START, after tain's process and when that began. It is
- * removed by tracer_close(); one whose process is gone (kill -9) by the next tracer_open().
+ * removed by tracer_close(), or by a process that tracer_keep() starts if tain is killed;
+ * one that was left all the same (both were killed) by the next tracer_open().
  * Where tracefs is not mounted it is mounted on nothing, for this process alone.
  */
 #ifndef LAB_TRACER_H
@@ -23,6 +24,16 @@ struct tracer_event {
 };
 
 struct tracer;
+
+/*
+ * From here on an instance of this process is removed if it is killed. Before other
+ * threads, and before memory whose faults are measured: it forks. Where there is no
+ * tracefs, or it is not this user's, tracer_open() will say so, and this does nothing.
+ * Return: 0; -errno with one line in @err.
+ */
+int tracer_keep(struct err *err);
+/* No more. Harmless without tracer_keep(). */
+void tracer_keep_end(void);
 
 /*
  * Start to record. @buffer_kib: per processor.

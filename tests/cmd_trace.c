@@ -315,7 +315,6 @@ static void instance_goes_on_every_way(void)
 	static struct machine m;
 	int dir, signals[] = { SIGINT, SIGTERM, SIGKILL };
 	struct tain_run *r;
-	int killed = 0;
 
 	if (!kvm_or_skip())
 		return;
@@ -333,12 +332,11 @@ static void instance_goes_on_every_way(void)
 		kill(pid, signals[i]);
 		tain_wait(r);
 		CHECK_EQ(r->status, 128 + signals[i]);
-		CHECK_EQ(instances_of(dir, pid), signals[i] == SIGKILL);
-		killed = pid;
+		/* After kill -9 a process that outlives it does it; the watchdog is the limit. */
+		while (signals[i] == SIGKILL && instances_of(dir, pid))
+			thread_sleep_ns(NSEC_PER_MSEC);
+		CHECK_EQ(instances_of(dir, pid), 0);
 	}
-	/* The next one cleans up behind the killed one. */
-	CHECK_EQ(TAIN("trace", "--pid", pid_text(getpid()), "-t", "100ms", "-q")->status, 0);
-	CHECK_EQ(instances_of(dir, killed), 0);
 	close(dir);
 	machine_destroy(&m);
 }
