@@ -98,11 +98,7 @@ static int warm_then(struct bench_run *b, enum host_op op, struct err *err)
 
 static int fresh(struct bench_run *b, struct err *err)
 {
-	struct host *host = host_of(b);
-	int ret = host->ops->unmap(host, 0, host->bytes);
-
-	ret = ret ?: host->ops->map(host, 0, host->bytes);
-	return failed(err, ret ?: host->ops->release(host));
+	return failed(err, host_renew(host_of(b)));
 }
 
 static int protected_once(struct bench_run *b, struct err *err)

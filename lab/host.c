@@ -24,6 +24,14 @@ void host_destroy(struct host *host)
 	host->ops = NULL;
 }
 
+int host_renew(struct host *host)
+{
+	int ret = host->ops->unmap(host, 0, host->bytes);
+
+	ret = ret ?: host->ops->map(host, 0, host->bytes);
+	return ret ?: host->ops->release(host);
+}
+
 int host_parse_backing(const char *name, enum host_backing *backing, struct err *err)
 {
 	const char *names[HOST_BACKING_NR + 1] = { 0 };

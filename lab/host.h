@@ -125,6 +125,9 @@ extern const struct host_ops host_outside_ops;
 int host_create(struct host *host, struct err *err);
 void host_destroy(struct host *host);
 
+/* Fresh memory for all of DATA, of one range. Return: 0; -errno: it is in an unknown state. */
+int host_renew(struct host *host);
+
 /* Return: 0; -EINVAL with the nearest name in @err. */
 int host_parse_backing(const char *name, enum host_backing *backing, struct err *err);
 

@@ -216,24 +216,20 @@ static bool operate(struct matrix *m)
 	return true;
 }
 
-static int time_guest(struct matrix *m, struct err *err)
+static int use_range(struct matrix *m, struct err *err)
 {
 	struct matrix_cell *c = m->cell;
-	u64 apart = c->op == OP_PAGEOUT ? SWAP_NEAR : MATRIX_NEAR;
 	struct vm_stats before, after;
 	int ret;
 
 	stats(m, &before);
-	ret = matrix_time(&m->touch, apart, false, &m->hist, &c->read, err);
+	ret = matrix_use(&m->touch, false, err);
 	stats(m, &after);
 	c->faults = after.counted ? (s64)(after.faults - before.faults) : MATRIX_UNKNOWN;
 	m->result->counted = after.counted;
 	m->result->faults += after.faults - before.faults;
 	ret = ret ?: matrix_see(&m->touch, false, &c->after, err);
-	ret = ret ?: matrix_time(&m->touch, apart, true, &m->hist, &c->write, err);
-	if (c->cost_why[0])
-		c->read.count = c->write.count = 0;
-	return ret;
+	return ret ?: matrix_use(&m->touch, true, err);
 }
 
 static int end_operation(struct matrix *m, struct err *err)
@@ -253,7 +249,7 @@ static int absent_guest(struct matrix *m, struct err *err)
 	ret = ret ?: touch_wait(&m->touch, err);
 	if (!ret && c->during != SIGHT_FAULT)
 		end_cell(c, MATRIX_WRONG, "a guest access did not fail while there was nothing to access");
-	return ret ?: time_guest(m, err);
+	return ret ?: use_range(m, err);
 }
 
 /* Else: the guest at work, then the end; what the guest wrote must survive it. */
@@ -261,7 +257,7 @@ static int present_guest(struct matrix *m, struct err *err)
 {
 	struct matrix_cell *c = m->cell;
 	enum matrix_sight own = SIGHT_OLD;
-	int ret = time_guest(m, err), end;
+	int ret = use_range(m, err), end;
 
 	if (!ret)
 		judge_frames(m);
@@ -318,7 +314,9 @@ static int guest_part(struct matrix *m, struct err *err)
 			 sight_names[c->after]);
 		end_cell(c, MATRIX_WRONG, text);
 	}
-	return ret;
+	if (ret || c->cost_why[0])
+		return ret;
+	return matrix_cost(&m->touch, c, &m->hist, &m->result->faults, err);
 }
 
 static void uffd_part(struct matrix *m)

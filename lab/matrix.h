@@ -6,9 +6,10 @@
  *   1. the host writes DATA, the guest reads it: both MMUs map it
  *   2. the operation begins; counters, frames and memory are compared
  *   3. the guest looks: old data, zeros, the file's own data, or its access fails
- *   4. where it fails the operation ends first; the guest reads and writes the range,
- *      and times it; else the operation ends afterwards
- *   5. once more without a guest, with userfaultfd listening
+ *   4. where it fails the operation ends first; the guest reads and writes the range;
+ *      else the operation ends afterwards
+ *   5. steps 1 and 2 and the end once more for reads that are timed, and for writes
+ *   6. once more without a guest, with userfaultfd listening
  *
  * What is seen is compared with what lab/op.h promises.
  */
@@ -61,20 +62,21 @@ struct matrix_cell {
 	/* what follows: REFUSED, SKIPPED and FAILED have nothing of it */
 	enum matrix_sight during; /* between begin and end; UNKNOWN where there is no such time */
 	enum matrix_sight after;
-	s64 freed;			/* percent of the range's memory; MATRIX_UNKNOWN */
-	s64 lazy;			/* percent that the kernel may take whenever it wants; MATRIX_UNKNOWN */
-	s64 swapped;			/* percent that went to swap; MATRIX_UNKNOWN */
-	s64 moved;			/* percent of the pages that are in another frame afterwards; MATRIX_UNKNOWN */
-	s64 huge_before, huge_after;	/* KiB of DATA in huge mappings of the host; MATRIX_UNKNOWN */
-	s64 zapped;			/* pages that the second MMU mapped and does not any more; MATRIX_UNKNOWN */
-	s64 ranges;			/* kvm_unmap_hva_range events that touch DATA; MATRIX_UNKNOWN */
-	s64 range_pages;		/* what they cover of it */
-	s64 events;			/* enum matrix_event; MATRIX_UNKNOWN */
-	char events_why[120];		/* why they are unknown */
-	u64 op_ns;			/* the operation itself, once */
-	struct matrix_cost read, write; /* guest accesses that were the first to their neighbourhood */
-	char cost_why[120];		/* why they were not measured */
-	s64 faults;			/* second-MMU faults of reading the range; MATRIX_UNKNOWN */
+	s64 freed;		     /* percent of the range's memory; MATRIX_UNKNOWN */
+	s64 lazy;		     /* percent that the kernel may take whenever it wants; MATRIX_UNKNOWN */
+	s64 swapped;		     /* percent that went to swap; MATRIX_UNKNOWN */
+	s64 moved;		     /* percent of the pages that are in another frame afterwards; MATRIX_UNKNOWN */
+	s64 huge_before, huge_after; /* KiB of DATA in huge mappings of the host; MATRIX_UNKNOWN */
+	s64 zapped;		     /* pages that the second MMU mapped and does not any more; MATRIX_UNKNOWN */
+	s64 ranges;		     /* kvm_unmap_hva_range events that touch DATA; MATRIX_UNKNOWN */
+	s64 range_pages;	     /* what they cover of it */
+	s64 events;		     /* enum matrix_event; MATRIX_UNKNOWN */
+	char events_why[120];	     /* why they are unknown */
+	u64 op_ns;		     /* the operation itself, once */
+	struct matrix_cost read,
+		write;	    /* accesses that were the first to their neighbourhood, on ranges of their own */
+	char cost_why[120]; /* why they were not measured */
+	s64 faults;	    /* second-MMU faults of reading the range; MATRIX_UNKNOWN */
 };
 
 struct matrix_skip {

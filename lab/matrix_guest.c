@@ -75,31 +75,32 @@ int matrix_probe(struct touch *t, enum matrix_sight *sight, struct err *err)
 	return 0;
 }
 
-int matrix_time(struct touch *t, u64 apart, bool write, struct hist *hist, struct matrix_cost *cost, struct err *err)
+int matrix_use(struct touch *t, bool write, struct err *err)
+{
+	const struct guest_command command = {
+		.pages = MATRIX_PAGES,
+		.order = GUEST_ORDER_STRIDE,
+		.stride = MATRIX_NEAR,
+		.write = write,
+	};
+
+	return touch_run(t, &command, NULL, NULL, NULL, err);
+}
+
+int matrix_time(struct touch *t, u64 apart, bool write, struct hist *hist, struct err *err)
 {
 	const struct guest_command command = {
 		.pages = MATRIX_PAGES,
 		.order = GUEST_ORDER_STRIDE,
 		.stride = apart,
+		.limit = MATRIX_PAGES / apart,
 		.timed = GUEST_SAMPLE_CYCLES,
 		.write = write,
 	};
 	const u32 *sample = touch_samples(t, 0);
-	int ret;
+	int ret = touch_run(t, &command, NULL, NULL, NULL, err);
 
-	touch_post(t, &command);
-	ret = touch_wait(t, err);
-	if (ret)
-		return ret;
-	hist_reset(hist);
-	/* The first sweep visits the first page of each group. */
-	for (u64 i = 0; i < MATRIX_PAGES / apart; i++)
+	for (u64 i = 0; i < command.limit && !ret; i++)
 		hist_add(hist, cycles_to_ns(READ_ONCE(sample[i])));
-	*cost = (struct matrix_cost){
-		.count = hist_count(hist),
-		.p50 = hist_percentile(hist, 50),
-		.p99 = hist_percentile(hist, 99),
-		.max = hist_max(hist),
-	};
-	return 0;
+	return ret;
 }

@@ -3,7 +3,8 @@
  * Private to the matrix:
  *
  *   lab/matrix.c         the cells in turn, and what is concluded
- *   lab/matrix_guest.c   what the guest sees and what it costs
+ *   lab/matrix_guest.c   what the guest does and sees
+ *   lab/matrix_cost.c    what that costs, on ranges of its own
  *   lab/matrix_look.c    what the host's memory looks like
  *   lab/matrix_uffd.c    what userfaultfd says
  *   lab/matrix_range.c   what KVM's notifier is told, from its tracepoint
@@ -44,8 +45,19 @@ int matrix_see(struct touch *t, bool written, enum matrix_sight *sight, struct e
  */
 int matrix_probe(struct touch *t, enum matrix_sight *sight, struct err *err);
 
-/* Time the range; only accesses that are the first to their neighbourhood of @apart pages count. */
-int matrix_time(struct touch *t, u64 apart, bool write, struct hist *hist, struct matrix_cost *cost, struct err *err);
+/* The guest reads or writes all of the range. */
+int matrix_use(struct touch *t, bool write, struct err *err);
+/* It accesses the first of each @apart pages alone; every access is timed. */
+int matrix_time(struct touch *t, u64 apart, bool write, struct hist *hist, struct err *err);
+
+/* --- matrix_cost.c ---------------------------------------------------------------------- */
+
+/*
+ * Do the operation again, as often as it takes, and time the guest's accesses after it: @c
+ * has what they cost, or why that is not known. @faults: grows by those of the second MMU.
+ * Return: 0; -errno with one line in @err.
+ */
+int matrix_cost(struct touch *t, struct matrix_cell *c, struct hist *hist, u64 *faults, struct err *err);
 
 /* --- matrix_look.c ------------------------------------------------------------------------- */
 

@@ -192,9 +192,28 @@ static void kvm_huge_pages(void)
 		return;
 	}
 	check_row(&(struct row){ OP_DONTNEED, HOST_ANONYMOUS_THP, NONE, SIGHT_ZEROS, 100, ANY, REMOVE });
+	/* One access per huge page: the others would find what it has brought. */
+	CHECK_EQ(find(OP_DONTNEED, HOST_ANONYMOUS_THP)->read.count, 8);
+	CHECK_EQ(find(OP_DONTNEED, HOST_ANONYMOUS)->read.count, MATRIX_PAGES / MATRIX_NEAR);
 	check_row(&(struct row){ OP_SPLIT, HOST_ANONYMOUS_THP, NONE, SIGHT_OLD, 0, 0, 0 });
 	/* Memory may be too fragmented for either; what is split was huge before. */
 	CHECK_LE(find(OP_SPLIT, HOST_ANONYMOUS_THP)->huge_after, find(OP_SPLIT, HOST_ANONYMOUS_THP)->huge_before);
+}
+
+/* A write is timed where nothing was read before: it faults itself. */
+static void writes_have_their_own_range(void)
+{
+	const struct matrix_cell *c;
+
+	if (!have_kvm() || !run("kvm", "dontneed", "memfd") || !result.counted)
+		return;
+	c = find(OP_DONTNEED, HOST_MEMFD);
+	if (c->huge_before > 0) /* one fault then brings many */
+		return;
+	CHECK_MSG(result.faults >= (u64)c->faults + c->read.count + c->write.count,
+		  "%llu faults: %lld of reading the range, then %llu reads and %llu writes",
+		  (unsigned long long)result.faults, (long long)c->faults, (unsigned long long)c->read.count,
+		  (unsigned long long)c->write.count);
 }
 
 /* KSM merges pairs: half of the memory; the guest's writes unmerge them. */
@@ -331,6 +350,15 @@ static void events_have_names(void)
 }
 
 const struct test_case lab_matrix_tests[] = {
-	TEST(events_have_names), TEST(stops_when_told), TEST(soft_table),  TEST(soft_has_one_backing), TEST(kvm_table),
-	TEST(kvm_huge_pages),	 TEST(kvm_merge),	TEST(kvm_pageout), TEST(swap_cache_is_memory), TEST_END,
+	TEST(events_have_names),
+	TEST(stops_when_told),
+	TEST(soft_table),
+	TEST(soft_has_one_backing),
+	TEST(kvm_table),
+	TEST(kvm_huge_pages),
+	TEST(writes_have_their_own_range),
+	TEST(kvm_merge),
+	TEST(kvm_pageout),
+	TEST(swap_cache_is_memory),
+	TEST_END,
 };
