@@ -72,6 +72,8 @@ struct host_ops {
 	/* The same in limbo; @off is the offset in DATA where the page was. */
 	int (*limbo_read64)(struct host *host, u64 off, u64 *value);
 	int (*limbo_write64)(struct host *host, u64 off, u64 value);
+	/* Is nothing left of what DATA is made of? NULL: nobody knows. Return: 0; -ENOSPC, and @why says where. */
+	int (*full)(struct host *host, struct err *why);
 };
 
 struct host {

@@ -99,11 +99,56 @@ static int host_linux_dontneed(struct host *host, u64 off, u64 len)
 	return madvise(data_ptr(host, off), len, MADV_DONTNEED) ? -errno : 0;
 }
 
+static u64 old_offset(struct host *host, u64 off)
+{
+	struct host_linux *l = host->private;
+
+	return l->tracked ? l->old[(off - host->limbo_off) / PAGE_SIZE] + off % PAGE_SIZE : off;
+}
+
+/* A page's stamps and its slots are gone through from the first of them on. */
+static bool asked_already(u64 at)
+{
+	return at && (at % GUEST_STAMP_STRIDE == 0 ||
+		      (at > GUEST_WSLOT_OFFSET && at < GUEST_WSLOT_OFFSET + GUEST_MAX_VCPUS * sizeof(u64)));
+}
+
+/*
+ * A touch of a hole in a file may take a block, a read too (tmpfs), and is a SIGBUS where the disk has none left: ask
+ * first, once a page. A kernel that cannot be asked (before 5.14), or says no,
+ * is asked for the block itself, at @at of the file, which tells why.
+ */
+static int ask_first(struct host *host, u64 *word, u64 at, bool write)
+{
+	void *page = (void *)align_down((uintptr_t)word, PAGE_SIZE);
+
+	if (!host_linux_on_disk(host) || asked_already(at % PAGE_SIZE))
+		return 0;
+	if (!madvise(page, PAGE_SIZE, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ))
+		return 0;
+	return fallocate(host->fd, 0, (off_t)align_down(at, PAGE_SIZE), PAGE_SIZE) && errno != EOPNOTSUPP ? -errno : 0;
+}
+
+/* Where a word of DATA stands in the file. */
+static u64 file_offset(struct host *host, u64 off)
+{
+	struct host_linux *l = host->private;
+
+	return l->tracked ? l->offset[off / PAGE_SIZE] + off % PAGE_SIZE : off;
+}
+
 static int host_linux_populate(struct host *host, u64 off, u64 len)
 {
-	for (u64 i = 0; i < len; i += PAGE_SIZE)
-		fetch_add((u64 *)data_ptr(host, off + i), 0);
-	return 0;
+	int ret = 0;
+
+	for (u64 i = 0; i < len && !ret; i += PAGE_SIZE) {
+		u64 *word = (u64 *)data_ptr(host, off + i);
+
+		ret = ask_first(host, word, file_offset(host, off + i), true);
+		if (!ret)
+			fetch_add(word, 0);
+	}
+	return ret;
 }
 
 int host_linux_move(struct host *host, hva_t from, hva_t to, u64 len)
@@ -157,43 +202,29 @@ static int host_linux_release(struct host *host)
 	return 0;
 }
 
-static int host_linux_read64(struct host *host, u64 off, u64 *value)
-{
-	*value = READ_ONCE(*(u64 *)data_ptr(host, off));
-	return 0;
-}
-
-/* A store to a hole in a file takes a block, and is a SIGBUS where the disk has none left: ask first, once a page. */
-static int take_block(struct host *host, u64 off)
-{
-	struct host_linux *l = host->private;
-	u64 at = l->offset[off / PAGE_SIZE];
-
-	if (off % PAGE_SIZE && off % GUEST_STAMP_STRIDE == 0)
-		return 0; /* the first stamp of the page did it */
-	return fallocate(host->fd, 0, (off_t)at, PAGE_SIZE) && errno != EOPNOTSUPP ? -errno : 0;
-}
-
-static int host_linux_write64(struct host *host, u64 off, u64 value)
-{
-	int ret = host->backing == HOST_FILE_SHARED ? take_block(host, off) : 0;
-
-	if (ret)
-		return ret;
-	smp_store_release((u64 *)data_ptr(host, off), value);
-	return 0;
-}
-
 static u64 *quarantine_ptr(struct host *host, u64 off)
 {
 	return (u64 *)(uintptr_t)(host->quarantine + (off - host->limbo_off));
 }
 
-static u64 old_offset(struct host *host, u64 off)
+static int host_linux_read64(struct host *host, u64 off, u64 *value)
 {
-	struct host_linux *l = host->private;
+	u64 *word = (u64 *)data_ptr(host, off);
+	int ret = ask_first(host, word, file_offset(host, off), false);
 
-	return l->old[(off - host->limbo_off) / PAGE_SIZE] + off % PAGE_SIZE;
+	if (!ret)
+		*value = READ_ONCE(*word);
+	return ret;
+}
+
+static int host_linux_write64(struct host *host, u64 off, u64 value)
+{
+	u64 *word = (u64 *)data_ptr(host, off);
+	int ret = ask_first(host, word, file_offset(host, off), true);
+
+	if (!ret)
+		smp_store_release(word, value);
+	return ret;
 }
 
 /* A guest_memfd can be mapped, but neither read nor written through its descriptor. */
@@ -213,9 +244,13 @@ static int mapped_word(struct host *host, u64 at, u64 *value, bool write)
 
 static int host_linux_limbo_read64(struct host *host, u64 off, u64 *value)
 {
+	int ret;
+
 	if (host->limbo == LIMBO_QUARANTINE) {
-		*value = READ_ONCE(*quarantine_ptr(host, off));
-		return 0;
+		ret = ask_first(host, quarantine_ptr(host, off), old_offset(host, off), false);
+		if (!ret)
+			*value = READ_ONCE(*quarantine_ptr(host, off));
+		return ret;
 	}
 	if (host->backing == HOST_GUEST_MEMFD)
 		return mapped_word(host, old_offset(host, off), value, false);
@@ -224,9 +259,13 @@ static int host_linux_limbo_read64(struct host *host, u64 off, u64 *value)
 
 static int host_linux_limbo_write64(struct host *host, u64 off, u64 value)
 {
+	int ret;
+
 	if (host->limbo == LIMBO_QUARANTINE) {
-		smp_store_release(quarantine_ptr(host, off), value);
-		return 0;
+		ret = ask_first(host, quarantine_ptr(host, off), old_offset(host, off), true);
+		if (!ret)
+			smp_store_release(quarantine_ptr(host, off), value);
+		return ret;
 	}
 	if (host->backing == HOST_GUEST_MEMFD)
 		return mapped_word(host, old_offset(host, off), &value, true);
@@ -316,4 +355,5 @@ const struct host_ops host_linux_ops = {
 	.write64 = host_linux_write64,
 	.limbo_read64 = host_linux_limbo_read64,
 	.limbo_write64 = host_linux_limbo_write64,
+	.full = host_linux_full,
 };

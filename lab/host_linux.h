@@ -48,6 +48,8 @@ int host_linux_move(struct host *host, hva_t from, hva_t to, u64 len);
 /* host_linux_backing.c. Return of open: 0; -EOPNOTSUPP, -errno with one line in @err; close undoes what was done. */
 int host_linux_open(struct host *host, struct err *err);
 void host_linux_close(struct host *host);
+bool host_linux_on_disk(const struct host *host);
+int host_linux_full(struct host *host, struct err *why);
 int host_linux_thp_allow(struct host_linux *l, bool allow);
 
 /* host_linux_op.c */

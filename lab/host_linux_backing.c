@@ -45,15 +45,35 @@ static int open_memfd(struct host *host, struct err *err)
 	return size_file(host, err);
 }
 
+static const char *file_dir(void)
+{
+	const char *dir = getenv("TMPDIR");
+
+	return dir && *dir == '/' ? dir : "/var/tmp";
+}
+
+bool host_linux_on_disk(const struct host *host)
+{
+	return host->backing == HOST_FILE_SHARED || host->backing == HOST_FILE_PRIVATE;
+}
+
+int host_linux_full(struct host *host, struct err *why)
+{
+	struct statvfs fs;
+
+	if (!host_linux_on_disk(host) || fstatvfs(host->fd, &fs) || !fs.f_blocks || fs.f_bavail)
+		return 0;
+	return err_set(why, -ENOSPC, "no space left on %s", file_dir());
+}
+
 /* A file without a name, from its first moment where the file system knows O_TMPFILE. */
 static int open_file(struct host *host, struct err *err)
 {
 	struct host_linux *l = host->private;
-	const char *dir = getenv("TMPDIR");
+	const char *dir = file_dir();
 	struct statvfs fs;
 	char path[256];
 
-	dir = dir && *dir == '/' ? dir : "/var/tmp";
 	l->file_bytes = FILE_BYTES;
 	host->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (host->fd < 0 && snprintf(path, sizeof(path), "%s/tain-data-XXXXXX", dir) < (int)sizeof(path)) {

@@ -88,6 +88,8 @@ static int one_step(struct stress *s, u64 index)
 	WRITE_ONCE(s->in_step, 0);
 	if (ret == STEP_REFUSED || ret == -EOPNOTSUPP)
 		return not_done(s, &step, ret);
+	if (ret == -ENOSPC && !s->oracle.why.text[0] && s->machine.host.ops->full)
+		s->machine.host.ops->full(&s->machine.host, &s->oracle.why);
 	if (ret)
 		return err_set(&s->err, ret, "step %llu, %s of %llu pages at page %llu: %s", (unsigned long long)index,
 			       plan_op_name(step.op), (unsigned long long)step.pages, (unsigned long long)step.first,

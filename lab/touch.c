@@ -10,6 +10,7 @@
 #define POLL_NS (50 * NSEC_PER_USEC) /* seldom enough to disturb no measurement */
 #define POLL_SHARED_NS NSEC_PER_MSEC /* where the caller takes its turn on a vCPU's processor */
 #define POLL_MOST_NS (10 * NSEC_PER_MSEC)
+#define STORM 64     /* accesses failed: worth a look at what they may be missing */
 #define POLL_SHARE 8 /* a long command is looked at seldom: each look may cost a vCPU two switches */
 
 u64 touch_part(const struct touch *t)
@@ -88,10 +89,24 @@ bool touch_answered(struct touch *t)
 	return true;
 }
 
+/* Accesses fail, and are repeated, as long as nothing comes. Return: 0; -ENOSPC: nothing will. */
+static int starved(struct touch *t, u64 *retried, struct err *err)
+{
+	const struct host_ops *ops = t->machine.host.ops;
+	u64 sum = 0;
+
+	for (u32 v = 0; v < t->machine.config.vcpus; v++)
+		sum += READ_ONCE(t->machine.vcpu[v].retried);
+	if (sum - *retried < STORM)
+		return 0;
+	*retried = sum;
+	return ops->full ? ops->full(&t->machine.host, err) : 0;
+}
+
 /* Until @come, or it cannot come any more. */
 static int wait_until(struct touch *t, bool (*come)(struct touch *t, u64 arg), u64 arg, struct err *err)
 {
-	u64 start = clock_ns();
+	u64 start = clock_ns(), retried = 0;
 	u64 poll_ns = t->machine.cpus > t->machine.config.vcpus ? POLL_NS : POLL_SHARED_NS, spent;
 
 	while (!come(t, arg)) {
@@ -101,6 +116,8 @@ static int wait_until(struct touch *t, bool (*come)(struct touch *t, u64 arg), u
 			return err_set(err, -EIO, "%s", failed->err.text);
 		if (t->stop && READ_ONCE(*t->stop))
 			return err_set(err, -EINTR, "stopped");
+		if (starved(t, &retried, err))
+			return -ENOSPC;
 		spent = clock_ns() - start;
 		if (spent > ANSWER_NS)
 			return err_set(err, -ETIMEDOUT, "the guest has not finished a command for %llu s",
