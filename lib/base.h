@@ -79,6 +79,9 @@ typedef int64_t s64;
 /* tain's own state is corrupt: print file:line, the text and the traces, abort. */
 void bug_at(const char *file, int line, const char *fmt, ...) __attribute__((noreturn)) format_printf(3, 4);
 
+/* The caller asks for more than there can be, where no error can be returned: print the line, abort. */
+void limit_reached(const char *fmt, ...) __attribute__((noreturn)) format_printf(1, 2);
+
 #define BUG_ON(cond)                                                                                                   \
 	do {                                                                                                           \
 		if (unlikely(cond))                                                                                    \

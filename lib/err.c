@@ -28,6 +28,19 @@ static void bug_line(const char *text, void *arg)
 	fprintf(stderr, "  %s\n", text);
 }
 
+void limit_reached(const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "tain: ");
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\n");
+	fflush(NULL);
+	abort();
+}
+
 void bug_at(const char *file, int line, const char *fmt, ...)
 {
 	static u32 bugs;

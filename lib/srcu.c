@@ -194,7 +194,7 @@ void cleanup_srcu_struct(struct srcu_struct *ss)
 {
 	if (!ss->slots)
 		return;
-	for (u32 i = 1; i <= THREAD_MAX; i++)
+	for (u32 i = 1; i <= READ_ONCE(thread_high); i++)
 		if (smp_load_acquire(&ss->slots[i].ticket))
 			BUG("srcu_struct cleaned up under a reader");
 	if (!grace_idle(&ss->callbacks))

@@ -138,7 +138,9 @@ void thread_enter(const char *name)
 	}
 	thread_init();
 	if (id_alloc(&id))
-		BUG("more than %d threads", THREAD_MAX);
+		limit_reached("%u live threads have called tain, which is all that it can tell apart: "
+			      "call it from fewer, or let those that are done with it end",
+			      THREAD_MAX);
 	enter(id, name);
 }
 

@@ -156,7 +156,7 @@ void trace_dump(unsigned int last, void (*line)(const char *text, void *arg), vo
 
 void trace_reset(void)
 {
-	for (u32 i = 0; i < THREAD_MAX; i++) {
+	for (u32 i = 0; i < READ_ONCE(thread_high); i++) {
 		struct ring *ring = smp_load_acquire(&rings[i]);
 
 		if (ring)

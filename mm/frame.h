@@ -58,7 +58,7 @@ struct page {
 
 /* Frames a thread keeps for itself, newest first: reused while still in the processor's cache. */
 #define FRAME_CACHE_MAX 64
-#define FRAME_CACHES THREAD_MAX
+#define FRAME_CACHES 128 /* threads whose numbers are so far apart share one */
 
 struct frame_cache {
 	struct spinlock lock; /* guards count, frames; its own thread, and who drains when memory is short */

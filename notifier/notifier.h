@@ -81,7 +81,7 @@ struct notifier_mm {
 	s32 count;					  /* mm_count, atomic */
 };
 
-/* Both counts are one. Return: 0; -ENOMEM (section admission only: 8 KiB); -EINVAL for an unknown admission. */
+/* Both counts are one. Return: 0; -ENOMEM (section admission only: 64 KiB); -EINVAL for an unknown admission. */
 int must_check notifier_mm_init(struct notifier_mm *mm, const struct notifier_mm_ops *ops,
 				enum notifier_admission admission);
 void notifier_mm_destroy(struct notifier_mm *mm); /* mm_count is zero: free the subscriptions */

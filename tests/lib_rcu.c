@@ -212,9 +212,9 @@ static void callbacks_run_without_a_thread(void)
 	init_completion(&let_go);
 	grace_domain_init(&domain, &worker, no_readers);
 	grace_domain_init(&other, &worker, no_readers);
-	while (nr < THREAD_MAX && !thread_create(&threads[nr], "waiter", -1, waiter, NULL))
+	while (nr < (int)THREAD_MAX && !thread_create(&threads[nr], "waiter", -1, waiter, NULL))
 		nr++;
-	CHECK(nr < THREAD_MAX);
+	CHECK(nr < (int)THREAD_MAX);
 	runner = 0;
 	grace_call(&domain, &first, note_runner);
 	CHECK_EQ(runner, 0);

@@ -4,6 +4,10 @@
  *
  * gpa, gva and hva are byte addresses; gfn and pfn are page numbers. The two
  * kinds never share a variable. Ranges are half open, [start, end).
+ *
+ * At most 1024 threads that have called tain may be alive at one time, in one process;
+ * a thread that ends makes room. The call of one more ends the process with a line that
+ * says so: there is no state in which it could be refused.
  */
 #ifndef TAIN_TYPES_H
 #define TAIN_TYPES_H
