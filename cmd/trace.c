@@ -2,6 +2,7 @@
 /* tain trace */
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cmd/cmd.h"
 #include "cmd/trace.h"
@@ -82,7 +83,19 @@ static void on_fault(const struct fault *f, const struct vmm_area *area, void *a
 
 /* --- files ----------------------------------------------------------------------------- */
 
-/* "-" may stand once. */
+/* Also where it is not there yet, or has two names; not a device, which may well be given twice. */
+static bool same_file(const char *a, const char *b)
+{
+	struct stat s, t;
+
+	if (!a || !b || !strcmp(a, "-"))
+		return false;
+	if (!stat(a, &s) && !stat(b, &t))
+		return S_ISREG(s.st_mode) && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
+	return !strcmp(a, b);
+}
+
+/* "-" may stand once, and a file too: the later one would replace what the earlier has written. */
 static int check_outputs(void)
 {
 	const char *const paths[] = { opt.json, opt.faults, opt.working_set };
@@ -99,6 +112,11 @@ static int check_outputs(void)
 	if (!status && out > 1)
 		status = cmd_complain(CMD_MISUSE,
 				      "only one of --json, --faults and --working-set can have standard output");
+	for (size_t i = 0; i < ARRAY_SIZE(paths) && !status; i++)
+		for (size_t k = 0; k < i && !status; k++)
+			if (same_file(paths[k], paths[i]))
+				status = cmd_complain(CMD_MISUSE, "--%s and --%s are one file: %s", names[k], names[i],
+						      paths[i]);
 	cmd_out = out ? stderr : stdout;
 	return status;
 }

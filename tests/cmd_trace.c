@@ -254,6 +254,10 @@ static void bad_input(void)
 		{ { "trace", "--pid", "1", "--buffer", "1" }, "--buffer: ..." },
 		{ { "trace", "--pid", "1", "--json", "-", "--faults", "-" },
 		  "only one of --json, --faults and --working-set can have standard output" },
+		{ { "trace", "--pid", "1", "--faults", "x", "--working-set", "x" },
+		  "--faults and --working-set are one file: x" },
+		{ { "trace", "--pid", "1", "--json", "x", "--working-set", "x" },
+		  "--json and --working-set are one file: x" },
 		{ { "trace", "--pid", "1", "--working-set", "nowhere/pages" },
 		  "--working-set: cannot write to nowhere: ..." },
 	};
