@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "lab/pagemap.h"
 #include "lib/alloc.h"
@@ -14,6 +15,7 @@
 #include "lib/time.h"
 #include "vmm/engine.h"
 
+#define YOUNG_S 10
 #define READ_NS (20 * NSEC_PER_MSEC)   /* between two readings: buffers are to be drained before they are full */
 #define AREAS_NS (250 * NSEC_PER_MSEC) /* mappings are read anew no more often */
 #define LEARN_MAX 512		       /* pages looked up in pagemap at a time */
@@ -303,6 +305,32 @@ static int prepare(struct session *s, struct err *err)
 	return ret ? err_set(err, ret, "no memory") : 0;
 }
 
+/* Has it begun just now? */
+static bool is_young(pid_t pid)
+{
+	u64 start = vmm_process_start(pid), ticks = (u64)sysconf(_SC_CLK_TCK);
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now); /* what the start counts from */
+	return start && (u64)now.tv_sec < start / ticks + YOUNG_S;
+}
+
+/* A process that was started the moment before is about to make its VM. */
+static int open_process(struct session *s, struct err *err)
+{
+	struct vmm_process *p = &s->t->process;
+	int ret;
+
+	for (;;) {
+		ret = vmm_process_open(p, s->config->pid, err);
+		/* Without a pidfd it is no process at all. */
+		if (ret != -EINVAL || p->pidfd < 0 || asked_to_stop(s) || !is_young(s->config->pid))
+			return ret;
+		vmm_process_close(p);
+		thread_sleep_ns(10 * NSEC_PER_MSEC);
+	}
+}
+
 int fault_trace_run(struct fault_trace *t, const struct fault_trace_config *config, struct err *err)
 {
 	struct session s = { .t = t, .config = config };
@@ -310,7 +338,7 @@ int fault_trace_run(struct fault_trace *t, const struct fault_trace_config *conf
 	int ret, closed;
 
 	*t = (struct fault_trace){ .process.pidfd = -1, .process.pagemap = -1 };
-	ret = vmm_process_open(&t->process, config->pid, err);
+	ret = open_process(&s, err);
 	ret = ret ?: prepare(&s, err);
 	if (ret)
 		goto free;

@@ -54,31 +54,9 @@ static int find_tracefs(struct tracer *t, struct err *err)
 	return 0;
 }
 
-/* When a process began, in the kernel's ticks: with its pid it is that process and no later one. 0: there is none. */
-static u64 process_start(int pid)
-{
-	char path[64], text[1024], *at;
-	unsigned long long start = 0;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[max(n, 0)] = '\0';
-	at = strrchr(text, ')'); /* a name may hold anything */
-	if (!at || sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-			  &start) != 1)
-		return 0;
-	return start;
-}
-
 static void own_name(char *name, size_t bytes)
 {
-	snprintf(name, bytes, "tain-%d-%llu", getpid(), (unsigned long long)process_start(getpid()));
+	snprintf(name, bytes, "tain-%d-%llu", getpid(), (unsigned long long)vmm_process_start(getpid()));
 }
 
 /* --- if tain is killed ----------------------------------------------------------------------- */
@@ -127,7 +105,7 @@ static int remove_dead(const char *name, void *arg)
 	unsigned long long start;
 	int pid, end = 0;
 
-	if (sscanf(name, "tain-%d-%llu%n", &pid, &start, &end) != 2 || name[end] || process_start(pid) == start)
+	if (sscanf(name, "tain-%d-%llu%n", &pid, &start, &end) != 2 || name[end] || vmm_process_start(pid) == start)
 		return 0;
 	instance = tracefs_instance_create(name); /* it is there: opened */
 	if (instance) {

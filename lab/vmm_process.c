@@ -79,6 +79,27 @@ static int thread_group(pid_t pid)
 	return tgid;
 }
 
+u64 vmm_process_start(pid_t pid)
+{
+	char path[64], text[1024], *at;
+	unsigned long long start = 0;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[max(n, 0)] = '\0';
+	at = strrchr(text, ')'); /* a name may hold anything */
+	if (!at || sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+			  &start) != 1)
+		return 0;
+	return start;
+}
+
 int vmm_process_open(struct vmm_process *p, pid_t pid, struct err *err)
 {
 	int tgid = thread_group(pid), ret;

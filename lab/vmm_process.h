@@ -37,6 +37,9 @@ struct vmm_process {
  * -EACCES (another user's), -errno with one line in @err. vmm_process_close() in any case.
  */
 int vmm_process_open(struct vmm_process *p, pid_t pid, struct err *err);
+/* When it began, in the kernel's ticks: with its pid it is that process and no later one. Return: 0: there is none. */
+u64 vmm_process_start(pid_t pid);
+
 void vmm_process_close(struct vmm_process *p);
 
 bool vmm_process_ended(const struct vmm_process *p);

@@ -292,6 +292,18 @@ static void no_user_of_kvm(void)
 	thread_join(&other);
 }
 
+/* As in docs/trace.md: `tain stress & tain trace --pid $!`. */
+static void a_vmm_that_has_just_begun(void)
+{
+	const struct tain_setup late = { .before = WORDS("sh", "-c", "sleep 0.5; exec \"$0\" \"$@\"") };
+	struct tain_run *r;
+
+	if (!trace_or_skip())
+		return;
+	r = tain_start(&late, WORDS("stress", "-q", "-e", "kvm", "-b", "1M", "--time", "10m", "-i", "1000000000"));
+	CHECK_EQ(TAIN("trace", "--pid", pid_text(r->pid), "-t", "100ms", "-q")->status, 0);
+}
+
 static void without_privilege(void)
 {
 	static struct machine m;
@@ -394,6 +406,13 @@ static void lost_events_are_told(void)
 }
 
 const struct test_case cmd_trace_tests[] = {
-	TEST(counts_what_kvm_counts),	  TEST(bad_input),     TEST(no_user_of_kvm),	   TEST(without_privilege),
-	TEST(instance_goes_on_every_way), TEST(vmm_that_ends), TEST(lost_events_are_told), TEST_END,
+	TEST(counts_what_kvm_counts),
+	TEST(bad_input),
+	TEST(no_user_of_kvm),
+	TEST(without_privilege),
+	TEST(instance_goes_on_every_way),
+	TEST(a_vmm_that_has_just_begun),
+	TEST(vmm_that_ends),
+	TEST(lost_events_are_told),
+	TEST_END,
 };
