@@ -177,7 +177,7 @@ static void which_lines_are_qemus_own(void)
 			  cases[i].line, cases[i].emulator);
 }
 
-/* The last line, of the last QEMU, once libvirt has written its own below it; or why there is none. */
+/* The last lines, of the last QEMU, once libvirt has written its own below it; or why there is none. */
 static void what_qemu_said_last(void)
 {
 	static const char first[] = "2026-11-21 20:01:02.123+0000: starting up libvirt version: 9.0.0\n"
@@ -197,7 +197,15 @@ static void what_qemu_said_last(void)
 	CHECK_CONTAINS(line, "/tain-1-2-3-abcd.log: No such file or directory");
 	write_log("tain-1-2-3-abcd.log", first);
 	CHECK(!qemu_domain_log(&q, &d, line, sizeof(line)));
-	CHECK_STR(line, "2026-11-21T20:01:03.123456Z kvm: the first");
+	CHECK_STR(line, "kvm: the first");
+	snprintf(text, sizeof(text), "%skvm: two\nnobody's\nqemu: three\nkvm: four\n", first);
+	write_log("tain-1-2-3-abcd.log", text);
+	CHECK(!qemu_domain_log(&q, &d, line, sizeof(line)));
+	CHECK_STR(line, "kvm: two | qemu: three | kvm: four");
+	CHECK(!qemu_domain_log(&q, &d, line, 20)); /* room for one: the newest */
+	CHECK_STR(line, "kvm: four");
+	CHECK(!qemu_domain_log(&q, &d, line, 6));
+	CHECK_STR(line, "kvm: ");
 	snprintf(text, sizeof(text), "%s%s", first, end);
 	write_log("tain-1-2-3-abcd.log", text);
 	CHECK(qemu_domain_log(&q, &d, line, sizeof(line)));

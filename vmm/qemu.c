@@ -392,15 +392,15 @@ static enum look report_death(struct qemu_vcpu *v)
 	const struct qemu_domain *d = &q->domain;
 	struct vcpu_exit exit = { .reason = VCPU_EXIT_CRASH };
 	u64 since = clock_ns();
-	char line[200] = "";
+	char lines[270] = "";
 
 	/* What QEMU has said last goes through virtlogd. */
-	while (!q->unrestored.text[0] && !qemu_domain_log(q, d, line, sizeof(line)) && clock_ns() - since < LOG_NS)
+	while (!q->unrestored.text[0] && !qemu_domain_log(q, d, lines, sizeof(lines)) && clock_ns() - since < LOG_NS)
 		thread_sleep_ns(LOOK_MS * NSEC_PER_MSEC);
 	if (q->unrestored.text[0])
 		err_set(&exit.err, -EIO, "the domain was saved and does not come back: %.240s", q->unrestored.text);
 	else
-		err_set(&exit.err, -EIO, "QEMU (%d) ended before its guest%s%s", d->pid, line[0] ? ": " : "", line);
+		err_set(&exit.err, -EIO, "QEMU (%d) ended before its guest%s%s", d->pid, lines[0] ? ": " : "", lines);
 	report(v, &exit);
 	return LOOK_LEAVE;
 }

@@ -117,8 +117,12 @@ int qemu_write_file(const struct qemu_vm *q, const char *name, const void *data,
 
 void qemu_sweep(virConnectPtr connection, const char *log_dir);
 
-/* qemu_log.c. The last line that QEMU wrote itself, or why it cannot be read, or "". Return: will no more come? */
-bool qemu_domain_log(const struct qemu_vm *q, const struct qemu_domain *d, char *line, size_t bytes);
+/*
+ * qemu_log.c. The last lines that QEMU wrote itself, at most three, " | " between them; or why
+ * they cannot be read; or "". Return: will no more come?
+ */
+#define QEMU_LOG_LINE 240 /* of each, its time not counted */
+bool qemu_domain_log(const struct qemu_vm *q, const struct qemu_domain *d, char *lines, size_t bytes);
 void qemu_log_remove(const struct qemu_vm *q, const struct qemu_domain *d);
 /* Is @line QEMU's own, whose program is called @emulator? */
 bool qemu_log_line(const char *line, const char *emulator);

@@ -10,6 +10,7 @@
 
 #define SYSTEM_LOGS "/var/log/libvirt/qemu"
 #define STAMP_BYTES 28 /* 2026-01-31T12:00:00.123456Z and a blank */
+#define LAST 3	       /* lines that are told of */
 
 /*
  * The daemon's, which is root's for /system, and whatever root asks for: it has no session.
@@ -39,6 +40,14 @@ static bool log_path(const struct qemu_vm *q, const struct qemu_domain *d, char 
 	return q->log_dir[0] && d->name[0];
 }
 
+static const char *behind_stamp(const char *line)
+{
+	bool stamped = strlen(line) > STAMP_BYTES && isdigit((unsigned char)line[0]) && line[10] == 'T' &&
+		       !strncmp(line + STAMP_BYTES - 2, "Z ", 2);
+
+	return stamped ? line + STAMP_BYTES : line;
+}
+
 /*
  * QEMU begins its lines with the name that it was started by, behind the time; some with
  * "qemu", whatever it is called. libvirt's own have another form of time, and the command
@@ -49,42 +58,56 @@ bool qemu_log_line(const char *line, const char *emulator)
 	static const char *const others[] = { "qemu: ", "KVM internal error", "error: kvm run failed", "ERROR:" };
 	size_t n = strlen(emulator);
 
-	if (strlen(line) > STAMP_BYTES && isdigit((unsigned char)line[0]) && line[10] == 'T' &&
-	    !strncmp(line + STAMP_BYTES - 2, "Z ", 2))
-		line += STAMP_BYTES;
+	line = behind_stamp(line);
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
 		if (!strncmp(line, others[i], strlen(others[i])))
 			return true;
 	return n && !strncmp(line, emulator, n) && !strncmp(line + n, ": ", 2);
 }
 
-bool qemu_domain_log(const struct qemu_vm *q, const struct qemu_domain *d, char *line, size_t bytes)
+/* The newest that find room, oldest first. @seen: lines so far; the n-th is in @last[n % LAST]. */
+static void join_last(const char (*last)[QEMU_LOG_LINE], u32 seen, char *lines, size_t bytes)
 {
-	char path[QEMU_LOG_BYTES + 64], text[512];
+	u32 from = seen;
+	size_t used = 0;
+
+	while (from && seen - from < LAST && (from == seen || used + strlen(last[(from - 1) % LAST]) + 3 < bytes))
+		used += strlen(last[--from % LAST]) + 3;
+	used = 0;
+	lines[0] = '\0';
+	for (; from < seen && used < bytes; from++)
+		used += (size_t)snprintf(lines + used, bytes - used, "%s%s", used ? " | " : "", last[from % LAST]);
+}
+
+bool qemu_domain_log(const struct qemu_vm *q, const struct qemu_domain *d, char *lines, size_t bytes)
+{
+	char path[QEMU_LOG_BYTES + 64], text[512], last[LAST][QEMU_LOG_LINE];
 	bool whole = false;
+	u32 seen = 0;
 	FILE *f;
 
-	line[0] = '\0';
+	lines[0] = '\0';
 	if (!log_path(q, d, path, sizeof(path))) {
-		snprintf(line, bytes, "its log is with the libvirtd of another user or machine");
+		snprintf(lines, bytes, "its log is with the libvirtd of another user or machine");
 		return true;
 	}
 	f = fopen(path, "re");
 	if (!f) {
-		snprintf(line, bytes, "its log %s: %s", path, strerror(errno));
+		snprintf(lines, bytes, "its log %s: %s", path, strerror(errno));
 		return true;
 	}
 	while (fgets(text, sizeof(text), f)) {
 		text[strcspn(text, "\n")] = '\0';
 		if (strstr(text, ": starting up libvirt version: ")) { /* a domain that was restored has begun twice */
-			line[0] = '\0';
+			seen = 0;
 			whole = false;
 		}
 		if (qemu_log_line(text, d->emulator))
-			snprintf(line, bytes, "%s", text);
+			snprintf(last[seen++ % LAST], QEMU_LOG_LINE, "%s", behind_stamp(text));
 		whole |= strstr(text, ": shutting down, reason=") != NULL; /* libvirt's, after QEMU's end */
 	}
 	fclose(f);
+	join_last(last, seen, lines, bytes);
 	return whole;
 }
 
