@@ -251,6 +251,8 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 	result_option_u64(doc, "write_percent", opt.write_percent);
 	result_option_u64(doc, "audit", c->audit_every);
 	result_option_text(doc, "mutant", opt.mutant);
+	if (opt.mutant)
+		json_object_set_new(doc, "mutant_reached", json_integer((json_int_t)READ_ONCE(mutant_reached)));
 	result_option_text(doc, "plan", opt.plan);
 	result_option_text(doc, "shard", opt.shard);
 	if (opt.shard)
@@ -395,6 +397,26 @@ static int verdict(const struct stress_result *r)
 	return r->log.nr ? CMD_TIMEOUT : CMD_OK;
 }
 
+/* Nothing was found. A mutant that no plan comes to was not tried at all. */
+static int say_passed(void)
+{
+	u64 reached = READ_ONCE(mutant_reached);
+
+	if (opt.mutant && strcmp(opt.mutant, "none") && !reached)
+		return cmd_complain(CMD_SKIPPED,
+				    "mutant %s: this run never came to its place; the tests script it "
+				    "(docs/notifier.md, `tain list mutants`)",
+				    opt.mutant);
+	if (opt.quiet)
+		return CMD_OK;
+	if (reached)
+		fprintf(cmd_out, "not noticed, though mutant %s was at work %s times", opt.mutant, cmd_count(reached));
+	else
+		cmd_print_colored(cmd_out, CMD_GREEN, cmd_stop ? "stopped; no violation so far" : "passed");
+	fputc('\n', cmd_out);
+	return CMD_OK;
+}
+
 static int report(const struct stress_config *c, const struct stress_result *r, int ret, const struct err *err)
 {
 	const struct stress_files files = {
@@ -418,10 +440,7 @@ static int report(const struct stress_config *c, const struct stress_result *r, 
 	if (ret)
 		status = status ?: cmd_complain(cmd_status(ret), "%s", err->text);
 	status = stress_keep_plan(&files, c, r, &plan, status);
-	if (!opt.quiet && !status) {
-		cmd_print_colored(cmd_out, CMD_GREEN, cmd_stop ? "stopped; no violation so far" : "passed");
-		fputc('\n', cmd_out);
-	}
+	status = status ?: say_passed();
 	status = cmd_save_json(document(c, r, plan), opt.json, status);
 	mem_free(plan);
 	return cmd_finish(status);

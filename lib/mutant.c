@@ -6,6 +6,7 @@
 #include "lib/mutant.h"
 
 u32 mutant_active;
+u64 mutant_reached;
 
 static const struct mutant_info table[] = {
 #define MUTANT(id, name, number, year, story, oracle) { name, story, oracle, number, year },
@@ -60,6 +61,7 @@ int mutant_set(const char *name)
 		if (!CHECKING)
 			return -ENOSYS;
 	}
+	WRITE_ONCE(mutant_reached, 0);
 	WRITE_ONCE(mutant_active, id);
 	return 0;
 }

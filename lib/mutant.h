@@ -32,13 +32,22 @@ struct mutant_gap {
 	u32 year;
 };
 
-extern u32 mutant_active; /* enum mutant */
+extern u32 mutant_active;  /* enum mutant */
+extern u64 mutant_reached; /* how often its place was come to since mutant_set() */
 
 #if CHECKING
-#define mutant(id) unlikely(__atomic_load_n(&mutant_active, __ATOMIC_RELAXED) == (id))
+#define mutant(id) mutant_is(id)
 #else
 #define mutant(id) ((void)sizeof(id), false)
 #endif
+
+static inline bool mutant_is(enum mutant id)
+{
+	if (likely(__atomic_load_n(&mutant_active, __ATOMIC_RELAXED) != id))
+		return false;
+	__atomic_fetch_add(&mutant_reached, 1, __ATOMIC_RELAXED);
+	return true;
+}
 
 /* Switch on one mutant, all others off; NULL or "none": all off. Return: 0; -ENOENT; -ENOSYS in a build without
  * mutants. */

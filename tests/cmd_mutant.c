@@ -73,6 +73,20 @@ static void a_flush_forgotten(void)
 		check_caught("k12-no-flush");
 }
 
+/* One that lives where no plan goes is no pass. */
+static void a_place_that_no_plan_comes_to(void)
+{
+	const struct tain_run *r;
+
+	if (!mutants_or_skip())
+		return;
+	r = TAIN("stress", "--mutant", "e4-no-mm-lock", "-b", "256K", "-v", "1", "-i", "20", "--json", "r.json");
+	CHECK_EQ(r->status, 4);
+	CHECK_CONTAINS(r->err.text, "mutant e4-no-mm-lock: this run never came to its place");
+	CHECK(!strstr(r->out.text, "passed"));
+	CHECK_EQ(json_u64(tain_json_file("r.json"), "mutant_reached"), 0);
+}
+
 static void a_vcpu_not_waited_for(void)
 {
 	if (mutants_or_skip())
@@ -88,7 +102,11 @@ static void no_mutant_is_no_mutant(void)
 }
 
 const struct test_case cmd_mutant_tests[] = {
-	TEST(the_sequence_check_dropped), TEST(the_sequence_checked_before_the_lock),
-	TEST(a_flush_forgotten),	  TEST(a_vcpu_not_waited_for),
-	TEST(no_mutant_is_no_mutant),	  TEST_END,
+	TEST(the_sequence_check_dropped),
+	TEST(the_sequence_checked_before_the_lock),
+	TEST(a_flush_forgotten),
+	TEST(a_vcpu_not_waited_for),
+	TEST(no_mutant_is_no_mutant),
+	TEST(a_place_that_no_plan_comes_to),
+	TEST_END,
 };
