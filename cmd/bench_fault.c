@@ -15,7 +15,7 @@ static struct {
 	const char *engine, *backing, *json, *cpus, *clock, *causes;
 	unsigned int vcpus, passes;
 	u64 bytes, seed, arena;
-	bool seed_given, allow_system, quiet;
+	bool seed_given, backing_given, window_given, placement_given, allow_system, quiet;
 	const char *uffd, *placement, *demand_paging_test;
 	unsigned int window;
 } opt = {
@@ -37,7 +37,8 @@ static const struct option_spec options[] = {
 		   "guest memory (default 64M); for one fault per sample at most 16M per vCPU"),
 	CMD_OPTION('s', "backing", "NAME", OPTION_STRING, &opt.backing,
 		   "what backs it: anonymous (default) or another of `tain list backings`; with engine qemu memfd "
-		   "(default) or file_shared"),
+		   "(default) or file_shared",
+		   .given = &opt.backing_given),
 	CMD_QEMU_OPTIONS,
 	CMD_OPTION(0, "cause", "LIST", OPTION_STRING, &opt.causes,
 		   "why accesses fault, separated by commas; `tain list causes` names them (default all, on soft those "
@@ -55,10 +56,12 @@ static const struct option_spec options[] = {
 	CMD_OPTION('u', "uffd", "MODE", OPTION_STRING, &opt.uffd,
 		   "userfaultfd faults alone: MISSING, MINOR (on a memfd) or WP; engine kvm"),
 	CMD_OPTION(0, "window", "N", OPTION_UINT, &opt.window,
-		   "with -u: pages that a fault brings in, a power of two (default 1)", .min = 1, .max = 65536),
+		   "with -u: pages that a fault brings in, a power of two (default 1)", .min = 1, .max = 65536,
+		   .given = &opt.window_given),
 	CMD_OPTION(
 		0, "placement", "NAME", OPTION_STRING, &opt.placement,
-		"with -u: who resolves: thread (on another processor, default), same-cpu, vcpu (the faulting thread)"),
+		"with -u: who resolves: thread (on another processor, default), same-cpu, vcpu (the faulting thread)",
+		.given = &opt.placement_given),
 	CMD_OPTION(0, "demand-paging-test", "PATH", OPTION_STRING, &opt.demand_paging_test,
 		   "with -u MISSING: the KVM selftest to compare with (default: not compared)"),
 	CMD_OPTION(0, "clock", "UNIT", OPTION_STRING, &opt.clock,
@@ -113,7 +116,7 @@ static json_t *document(const struct bench_fault_config *c, struct bench_fault_r
 	result_option_text(doc, "clock", opt.clock);
 	result_option_text(doc, "cause", opt.causes);
 	result_option_u64(doc, "iterations", opt.passes);
-	bench_fault_document(doc, r);
+	bench_fault_document(doc, r, opt.backing);
 	return doc;
 }
 
@@ -173,6 +176,9 @@ static int with_uffd(const struct bench_fault_config *fault)
 	if (c.placement == BENCH_PLACEMENT_NR)
 		return cmd_complain(CMD_MISUSE, "unknown placement '%s'; thread, same-cpu and vcpu are", opt.placement);
 	c.machine.backing = bench_uffd_backing(c.mode);
+	if (opt.backing_given && c.machine.backing != fault->machine.backing)
+		return cmd_complain(CMD_MISUSE, "-u %s is measured on %s memory: without -s %s", opt.uffd,
+				    host_backing_table[c.machine.backing].name, opt.backing);
 	return cmd_bench_uffd(&c, opt.json, opt.quiet);
 }
 
@@ -209,6 +215,11 @@ int cmd_bench_fault(int argc, char **argv)
 		return status;
 	if (opt.uffd)
 		return with_uffd(&config);
+	if (opt.window_given || opt.placement_given || opt.demand_paging_test)
+		return cmd_complain(CMD_MISUSE, "--%s is for a userfaultfd's faults: with -u",
+				    opt.window_given	  ? "window"
+				    : opt.placement_given ? "placement"
+							  : "demand-paging-test");
 	cmd_catch_signals();
 	if (!cmd_guardian_start(opt.allow_system, &status))
 		return status;

@@ -11,6 +11,6 @@
 void bench_fault_print(const struct bench_fault_result *result);
 
 /* Rows and skips of a document that has its options already. */
-void bench_fault_document(json_t *doc, struct bench_fault_result *result);
+void bench_fault_document(json_t *doc, struct bench_fault_result *result, const char *run_backing);
 
 #endif /* CMD_BENCH_FAULT_H */

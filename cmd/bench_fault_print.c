@@ -85,7 +85,9 @@ static void print_faults(const struct bench_fault_result *r)
 	if (any)
 		fprintf(cmd_out,
 			"  host: the same memory, prepared the same way, touched by a thread of the host, less %s "
-			"%s of overhead\n",
+			"%s of overhead;\n  -: not known, or longer alone than the guest's whole fault, as a host that "
+			"has "
+			"to interrupt the vCPU's processor\n",
 			cmd_count(hist_percentile(&r->host[BENCH_OVERHEAD].ns, 50)), cycles_unit_name());
 }
 
@@ -128,8 +130,9 @@ void bench_fault_print(const struct bench_fault_result *r)
 	fprintf(cmd_out, "\n");
 	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
 		if (told(r, cause))
-			fprintf(cmd_out, "  %-22s %s\n", bench_cause_table[cause].name,
-				bench_cause_table[cause].summary);
+			fprintf(cmd_out, "  %-22s %s%s%s\n", bench_cause_table[cause].name,
+				bench_cause_table[cause].summary, bench_cause_backing(cause) ? "; always on " : "",
+				bench_cause_backing(cause) ?: "");
 	fprintf(cmd_out, "  net p50: less tain's own overhead per measured access, %s %s\n", cmd_count(overhead_of(r)),
 		cycles_unit_name());
 	for (int cause = 0; cause < BENCH_CAUSE_NR; cause++)
@@ -165,7 +168,7 @@ static json_t *traced(const struct bench_traced *t)
 }
 
 /* "shares": per cause, what makes the median of a fault. */
-static void add_shares(json_t *doc, const struct bench_fault_result *r)
+static void add_shares(json_t *doc, const struct bench_fault_result *r, const char *run_backing)
 {
 	json_t *all = json_object(), *one;
 	struct bench_shares s;
@@ -177,6 +180,7 @@ static void add_shares(json_t *doc, const struct bench_fault_result *r)
 			continue;
 		bench_shares(r, cause, &s);
 		one = json_object();
+		json_object_set_new(one, "backing", json_string(bench_cause_backing(cause) ?: run_backing));
 		json_object_set_new(one, "overhead", json_integer((json_int_t)s.overhead));
 		json_object_set_new(one, "host", s.host_known ? json_integer((json_int_t)s.host) : json_null());
 		json_object_set_new(one, "mmu", s.host_known ? json_integer((json_int_t)s.mmu) : json_null());
@@ -193,7 +197,7 @@ static void add_shares(json_t *doc, const struct bench_fault_result *r)
 		json_decref(all);
 }
 
-void bench_fault_document(json_t *doc, struct bench_fault_result *r)
+void bench_fault_document(json_t *doc, struct bench_fault_result *r, const char *run_backing)
 {
 	u64 resolution = cycles_to_unit(cycles_step()) + 1; /* rounded up */
 	char name[64];
@@ -210,5 +214,5 @@ void bench_fault_document(json_t *doc, struct bench_fault_result *r)
 	}
 	if (r->no_trace[0])
 		result_skip(doc, "events", r->no_trace);
-	add_shares(doc, r);
+	add_shares(doc, r, run_backing);
 }

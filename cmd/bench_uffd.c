@@ -44,6 +44,7 @@ static json_t *document(const struct bench_uffd_config *c, struct bench_uffd_res
 	result_option_u64(doc, "vcpus", c->machine.vcpus);
 	result_option_u64(doc, "bytes", c->machine.bytes);
 	result_option_u64(doc, "iterations", c->passes);
+	result_option_text(doc, "backing", host_backing_table[c->machine.backing].name);
 	result_option_text(doc, "uffd", uffd_mode_names[c->mode]);
 	result_option_text(doc, "placement", bench_placement_names[c->placement]);
 	result_option_u64(doc, "window", c->window);
@@ -75,7 +76,7 @@ int cmd_bench_uffd(const struct bench_uffd_config *config, const char *json, boo
 		status = cmd_complain(cmd_status(ret), "%s", err.text);
 	if (!r.ran && status == CMD_SKIPPED)
 		status = cmd_save_skip("bench fault", bench_uffd_cause(c.mode), err.text, json, status);
-	if (r.ran && r.row.ran) {
+	if (r.row.ran) {
 		line(bench_uffd_cause(c.mode), &r.row.ns, cycles_unit_name());
 		if (hist_count(&r.handler))
 			line("handler", &r.handler, "ns");
@@ -83,8 +84,9 @@ int cmd_bench_uffd(const struct bench_uffd_config *config, const char *json, boo
 			cmd_count(r.row.faults), cmd_rate((double)r.row.accesses * 1e9 / (double)r.row.elapsed_ns));
 		if (r.figure.name[0] && !cmd_print_figure(&r.figure))
 			status = status ?: CMD_FAILED;
-		status = cmd_save_json(document(&c, &r), json, status);
 	}
+	if (r.ran)
+		status = cmd_save_json(document(&c, &r), json, status);
 	bench_uffd_destroy(&r);
 	return cmd_finish(status);
 }

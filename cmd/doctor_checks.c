@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -122,11 +123,16 @@ static void check_qemu_engine(struct finding *f)
 
 static void check_kvm(struct finding *f)
 {
+	struct stat st;
+
 	check_engine(f, "kvm");
 	if (f->state == DOCTOR_OK)
 		return;
 	if (access("/dev/kvm", F_OK))
 		repair(f, "sudo modprobe kvm_intel || sudo modprobe kvm_amd   # and virtualisation on in the firmware");
+	else if (!stat("/dev/kvm", &st) && (!st.st_gid || (st.st_mode & 060) != 060))
+		repair(f, "sudo chgrp kvm /dev/kvm; sudo chmod g+rw /dev/kvm; sudo usermod -aG kvm \"$USER\"   # then "
+			  "log in again");
 	else if (access("/dev/kvm", R_OK | W_OK))
 		repair(f, "sudo usermod -aG kvm \"$USER\"   # then log in again");
 }

@@ -121,10 +121,14 @@ bool bench_row_counted(const struct bench_fault_result *result, enum bench_cause
 /* Every cause that the engine has. */
 void bench_fault_config_init(struct bench_fault_config *config, const struct engine *engine);
 
+/* What backs the memory of fault_CAUSE. NULL: the run's backing, whichever it is. */
+const char *bench_cause_backing(enum bench_cause cause);
+
 /* A fault's time by who spends it, as differences of medians. */
 struct bench_shares {
 	u64 overhead, host, mmu;
-	bool host_known; /* else mmu is the rest, the host's part in it */
+	bool host_known; /* else mmu is the rest, the host's part in it: nothing was timed alone, or it took longer than
+			    all */
 };
 void bench_shares(const struct bench_fault_result *result, enum bench_cause cause, struct bench_shares *shares);
 

@@ -213,10 +213,14 @@ void bench_shares(const struct bench_fault_result *r, enum bench_cause cause, st
 	*s = (struct bench_shares){ .overhead = hist_percentile(&r->row[BENCH_OVERHEAD][BENCH_SEQUENTIAL].ns, 50) };
 	whole = hist_percentile(&r->row[cause][BENCH_APART].ns, 50);
 	s->overhead = min(s->overhead, whole);
-	s->host_known = r->host[cause].ran;
-	if (s->host_known) {
-		host = hist_percentile(&r->host[cause].ns, 50);
-		s->host = min(host - min(host, host_overhead), whole - s->overhead);
-	}
+	host = hist_percentile(&r->host[cause].ns, 50);
+	host -= min(host, host_overhead);
+	/*
+	 * A thread of the host that replaces a page has to interrupt the vCPU's processor, which
+	 * has the address space; the vCPU that faults itself has nobody to interrupt. Where that
+	 * is more than all of the guest's fault, the two cannot be subtracted.
+	 */
+	s->host_known = r->host[cause].ran && host <= whole - s->overhead;
+	s->host = s->host_known ? host : 0;
 	s->mmu = whole - s->overhead - s->host;
 }

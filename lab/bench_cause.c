@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lab/bench_fault_internal.h"
+#include "lab/bench_uffd.h"
 #include "lab/pagemap.h"
 #include "lab/swap.h"
 #include "lab/system.h"
@@ -258,6 +259,15 @@ static const struct bench_recipe recipes[BENCH_CAUSE_NR] = {
 	[BENCH_UFFD_WP_THREAD] = UFFD(WP, THREAD, 1),
 	[BENCH_UFFD_WP_VCPU] = UFFD(WP, VCPU, 1),
 };
+
+const char *bench_cause_backing(enum bench_cause cause)
+{
+	const struct bench_recipe *r = &recipes[cause];
+
+	if (!r->apart || r->backing == BENCH_RUN) /* the rows that have no recipe are of the run's memory too */
+		return NULL;
+	return host_backing_table[r->backing == BENCH_OWN ? (int)bench_uffd_backing(r->mode) : r->backing].name;
+}
 
 const struct bench_recipe *bench_recipe(enum bench_cause cause)
 {

@@ -101,7 +101,8 @@ static void check_faults(json_t *doc, u64 vcpus)
 	}
 	json_object_foreach(shares, name, one)
 	{
-		check_keys(one, WORDS("overhead", "host", "mmu", "samples", "faults", "host_faults", "traced"));
+		check_keys(one,
+			   WORDS("backing", "overhead", "host", "mmu", "samples", "faults", "host_faults", "traced"));
 		CHECK_MSG(json_u64(one, "faults") >= json_u64(one, "samples"), "%s: fewer faults than samples", name);
 	}
 }

@@ -189,6 +189,10 @@ static void bench_refuses(void)
 		      "unknown mode 'missing' of userfaultfd; MISSING, MINOR and WP are");
 	check_refused(TAIN("bench", "fault", "-e", "kvm", "-u", "WP", "--window", "3"), 2,
 		      "a window of 3 pages; a power of two is possible");
+	check_refused(TAIN("bench", "fault", "-e", "kvm", "-u", "MINOR", "-s", "anonymous"), 2,
+		      "-u MINOR is measured on memfd memory: without -s anonymous");
+	check_refused(TAIN("bench", "fault", "-e", "kvm", "--window", "4"), 2,
+		      "--window is for a userfaultfd's faults: with -u");
 }
 
 const struct test_case cmd_uffd_tests[] = {

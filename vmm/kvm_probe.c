@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -22,6 +23,8 @@ static const struct capability needed[] = {
 
 static int open_failed(const char *path, int error, struct err *why)
 {
+	struct stat st;
+
 	switch (error) {
 	case ENOENT:
 		return err_set(why, -error,
@@ -30,6 +33,11 @@ static int open_failed(const char *path, int error, struct err *why)
 			       path);
 	case EACCES:
 	case EPERM:
+		if (!stat(path, &st) && (!st.st_gid || (st.st_mode & 060) != 060))
+			return err_set(why, -error,
+				       "%s: permission denied, and it has no group to join: run as root, or chgrp kvm "
+				       "and chmod g+rw it",
+				       path);
 		return err_set(why, -error,
 			       "%s: permission denied: join its group (usermod -aG kvm $USER, log in again)", path);
 	case ENXIO:
