@@ -38,7 +38,7 @@ void stress_config_init(struct stress_config *config, const struct engine *engin
 #define OUTSIDE_OPS                                                                                                    \
 	(BIT(PLAN_REMOVE) | BIT(PLAN_PUNCH) | BIT(PLAN_COLD) | BIT(PLAN_PAGEOUT) | BIT(PLAN_COLLAPSE) |                \
 	 BIT(PLAN_SPLIT) | BIT(PLAN_COMPACT) | BIT(PLAN_POPULATE) | BIT(PLAN_SUSPEND) | BIT(PLAN_MEMSTATS) |           \
-	 BIT(PLAN_BALLOON))
+	 BIT(PLAN_BALLOON) | BIT(PLAN_MERGE))
 
 void stress_limit_ops(struct stress_config *config, const struct plan_ops *ops)
 {
