@@ -23,6 +23,10 @@ static int map_at(struct host *host, char *at, u64 off, u64 len, int how)
 	u64 start = l->tracked ? l->file_end : off;
 	void *p;
 
+	/* A huge page stands alike in the file and in the address space; a file on a disk has less room to spare. */
+	if (host->backing == HOST_MEMFD)
+		start += (host_addr(host, off) - start) % (2ul << 20);
+
 	if (l->tracked && start + len > l->file_bytes)
 		return -ENOSPC;
 	p = mmap(at, len, RW, l->map_flags | how, host->fd, host->fd >= 0 ? (off_t)start : 0);
@@ -36,7 +40,7 @@ static int map_at(struct host *host, char *at, u64 off, u64 len, int how)
 		madvise(p, len, MADV_HUGEPAGE);
 	if (!l->tracked)
 		return 0;
-	l->file_end += len;
+	l->file_end = start + len;
 	for (u64 i = 0; i < len; i += PAGE_SIZE)
 		l->offset[(off + i) / PAGE_SIZE] = start + i;
 	return 0;

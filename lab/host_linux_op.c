@@ -212,6 +212,18 @@ static int begin_pageout(struct host *host, struct range r, struct err *why)
 	return ret ?: advise(host, r, MADV_PAGEOUT, "madvise(MADV_PAGEOUT)", why);
 }
 
+/* Do other operations' fresh pages stand between those of the range? */
+static bool in_pieces(struct host *host, struct range r)
+{
+	struct host_linux *l = host->private;
+	const u64 *at = l->tracked ? l->offset + r.off / PAGE_SIZE : NULL;
+
+	for (u64 i = 1; at && i < r.len / PAGE_SIZE; i++)
+		if (at[i] != at[0] + i * PAGE_SIZE)
+			return true;
+	return false;
+}
+
 static int begin_collapse(struct host *host, struct range r, struct err *why)
 {
 	struct host_linux *l = host->private;
@@ -225,7 +237,9 @@ static int begin_collapse(struct host *host, struct range r, struct err *why)
 	if (!l->huge)
 		host_linux_thp_allow(l, false);
 	if (ret == -EINVAL && host->backing != HOST_ANONYMOUS_HUGETLB_2MB) /* there it has another reason */
-		return err_set(why, ret, "madvise(MADV_COLLAPSE): %s: it gets no huge pages here", strerror(-ret));
+		return err_set(why, ret, "madvise(MADV_COLLAPSE): %s: %s", strerror(-ret),
+			       in_pieces(host, r) ? "it is in several pieces of the file by now"
+						  : "it gets no huge pages here");
 	return ret;
 }
 

@@ -283,6 +283,43 @@ static void every_name_is_explained(void)
 		CHECK(host_backing_table[b].name && host_backing_table[b].summary && host_backing_table[b].granule);
 }
 
+/* Return: what a collapse of DATA's first huge page returns; what was begun has ended. */
+static int collapse(struct host *host, struct err *why)
+{
+	int ret;
+
+	why->text[0] = 0;
+	ret = host->ops->begin(host, OP_COLLAPSE, 0, HUGE, why);
+	return ret ?: host->ops->end(host, why);
+}
+
+/*
+ * A memfd's fresh memory is another place of it. One piece can be a huge page again,
+ * whatever came before it; several cannot, and are not called a want of huge pages.
+ */
+static void collapse_of_replaced_memory(void)
+{
+	struct host host = { .backing = HOST_MEMFD, .bytes = DATA_BYTES, .limbo_bytes = HUGE };
+	struct err why = { "" };
+
+	REQUIRE_EQ(host_create(&host, &why), 0);
+	CHECK_EQ(host.ops->populate(&host, 0, HUGE), 0);
+	if (collapse(&host, &why)) {
+		test_skip("%s", why.text);
+	} else {
+		CHECK_EQ(host.ops->remap(&host, PAGE_SIZE, PAGE_SIZE), 0);
+		CHECK_EQ(host.ops->release(&host), 0);
+		CHECK_EQ(host.ops->populate(&host, 0, HUGE), 0);
+		CHECK_NE(collapse(&host, &why), 0);
+		CHECK_CONTAINS(why.text, "it is in several pieces of the file by now");
+		CHECK_EQ(host.ops->remap(&host, 0, HUGE), 0);
+		CHECK_EQ(host.ops->release(&host), 0);
+		CHECK_EQ(host.ops->populate(&host, 0, HUGE), 0);
+		CHECK_MSG(collapse(&host, &why) != -EINVAL, "%s", why.text); /* others are a machine short of memory */
+	}
+	host_destroy(&host);
+}
+
 const struct test_case lab_host_ops_tests[] = {
 	TEST(every_name_is_explained),
 	TEST(one_operation_at_a_time),
@@ -298,5 +335,6 @@ const struct test_case lab_host_ops_tests[] = {
 	TEST(guest_memfd),
 	TEST(hugetlb),
 	TEST(anonymous_with_the_machine),
+	TEST(collapse_of_replaced_memory),
 	TEST_END,
 };
