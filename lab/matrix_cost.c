@@ -10,10 +10,12 @@
 #include <string.h>
 
 #include "lab/swap.h"
+#include "lab/system.h"
 
 #define SAMPLES 8      /* a huge page is one access: as many rounds as it takes */
 #define AROUND 16      /* Linux maps so many pages of an object around the one that is read */
 #define READ_AROUND 32 /* and reads so many of a file */
+#define MERGE_TRIES 50 /* scans */
 #define HUGE_PAGES (HUGE_PAGE / PAGE_SIZE)
 
 /* Pages from one access to the next, so that none finds what another has brought. */
@@ -33,6 +35,30 @@ static void not_measured(struct matrix_cell *c, const struct err *why)
 	snprintf(c->cost_why, sizeof(c->cost_why), "%.119s", why->text);
 }
 
+/* KSM remembers addresses that it did not merge lately, and passes over them for a few scans. */
+static int wait_merged(struct err *why)
+{
+	u64 pages = 0, most = MATRIX_PAGES - MATRIX_PAGES / 8;
+	int ret = system_ksm_pages(&pages, why);
+
+	for (int i = 0; i < MERGE_TRIES && !ret && pages < most; i++) {
+		ret = system_ksm_wait(1, why);
+		ret = ret ?: system_ksm_pages(&pages, why);
+	}
+	if (!ret && pages < most)
+		ret = err_set(why, -EOPNOTSUPP, "of %llu pages KSM has merged %llu", MATRIX_PAGES,
+			      (unsigned long long)pages);
+	return ret;
+}
+
+/* The operation has begun; wait for what comes of it later. */
+static int settle(struct host *host, const struct matrix_cell *c, struct err *why)
+{
+	if (c->op == OP_PAGEOUT && c->swapped > 0)
+		return swap_wait_out(host, MATRIX_RANGE, why);
+	return c->op == OP_MERGE ? wait_merged(why) : 0;
+}
+
 /* Return: 0; -EOPNOTSUPP: the operation was not done this time, @c says why. */
 static int operate_anew(struct touch *t, struct matrix_cell *c, struct err *err)
 {
@@ -48,8 +74,12 @@ static int operate_anew(struct touch *t, struct matrix_cell *c, struct err *err)
 	if (ret)
 		return ret;
 	ret = host->ops->begin(host, c->op, 0, MATRIX_RANGE, &why);
-	if (!ret && c->op == OP_PAGEOUT && c->swapped > 0)
-		ret = swap_wait_out(host, MATRIX_RANGE, &why);
+	if (!ret && settle(host, c, &why)) {
+		ret = host->ops->end(host, err);
+		if (ret)
+			return ret;
+		ret = -EOPNOTSUPP;
+	}
 	if (!ret)
 		return 0;
 	not_measured(c, &why);

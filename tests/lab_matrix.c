@@ -235,6 +235,11 @@ static void kvm_merge(void)
 			CHECK_EQ(c->after, SIGHT_OLD);
 			CHECK_MSG(c->freed == ANY || (c->freed >= 40 && c->freed <= 60), "%lld %% freed",
 				  (long long)c->freed);
+			/* What was timed was merged: nearly every access faults. */
+			CHECK_MSG(!result.counted ||
+					  result.faults >= (u64)c->faults + (c->read.count + c->write.count) * 3 / 4,
+				  "%llu faults, %lld of reading the range", (unsigned long long)result.faults,
+				  (long long)c->faults);
 		}
 	}
 	CHECK_MSG(!guardian_stop(&err), "%s", err.text);
