@@ -131,7 +131,7 @@ static void chain_del_locked(struct mmu_notifier_subscriptions *subs, void *what
 	mn_interest_locked(subs);
 }
 
-/* Context: the mm's write lock; or emm_mutex, with admission by section. */
+/* Context: the mm's write lock; or register_mutex, with admission by section. */
 static int register_locked(struct emm_notifier *e, struct notifier_mm *mm, enum emm_version version)
 {
 	struct mn_newcomer newcomer = {
@@ -155,9 +155,6 @@ static int register_locked(struct emm_notifier *e, struct notifier_mm *mm, enum 
 	return err;
 }
 
-static DEFINE_LOCK_CLASS(emm_class, "emm_notifier_register");
-static struct mutex emm_mutex = MUTEX_INIT(&emm_class); /* one registration at a time: guards emm_version */
-
 int emm_notifier_register(struct emm_notifier *e, struct notifier_mm *mm, enum emm_version version)
 {
 	unsigned int expected = MN_FREE;
@@ -169,13 +166,17 @@ int emm_notifier_register(struct emm_notifier *e, struct notifier_mm *mm, enum e
 		return -EDEADLK;
 	if (!try_cmpxchg(&e->state, &expected, (unsigned int)MN_CHANGING))
 		return -EEXIST;
-	mutex_lock(&emm_mutex);
-	err = mn_mm_write_lock(mm);
-	if (!err) {
+	if (mm->admission == NOTIFIER_ADMIT_SECTION) {
+		mutex_lock(&mm->subscriptions->register_mutex);
 		err = register_locked(e, mm, version);
-		mn_mm_write_unlock(mm);
+		mutex_unlock(&mm->subscriptions->register_mutex);
+	} else {
+		err = mn_mm_write_lock(mm);
+		if (!err) {
+			err = register_locked(e, mm, version);
+			mn_mm_write_unlock(mm);
+		}
 	}
-	mutex_unlock(&emm_mutex);
 	mn_trace(EMM_REGISTER, e, mm, version, err);
 	smp_store_release(&e->state, err ? MN_FREE : MN_REGISTERED); /* pairs with the exchange above */
 	return err;

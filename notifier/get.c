@@ -15,11 +15,6 @@
 static_assert(sizeof(((struct mmu_notifier *)0)->rcu) == sizeof(struct rcu_head),
 	      "the public header holds an rcu_head");
 
-static DEFINE_LOCK_CLASS(get_class, "mmu_notifier_get");
-
-/* With admission by section no lock of the mm keeps two gets apart. One for all: gets are rare. */
-static struct mutex get_mutex = MUTEX_INIT(&get_class);
-
 /* Return: 1 and the subscription; 0: there is none; -EOVERFLOW. */
 static int find(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **found)
 {
@@ -43,14 +38,12 @@ static int find(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, stru
 	return ret;
 }
 
-static int find_or_make(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **out)
+/* Context: the write lock with admission by mm_lock, else none. */
+static int make(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **out)
 {
 	struct mmu_notifier *subscription = NULL;
-	int ret = find(ops, mm, out);
+	int ret = ops->alloc_notifier(mm, &subscription);
 
-	if (ret)
-		return ret < 0 ? ret : 0;
-	ret = ops->alloc_notifier(mm, &subscription);
 	if (ret < 0)
 		return ret;
 	/* One in use is not ours to change, nor to free. */
@@ -62,11 +55,20 @@ static int find_or_make(const struct mmu_notifier_ops *ops, struct notifier_mm *
 		return -EINVAL;
 	}
 	subscription->ops = ops;
-	ret = mn_register_locked(subscription, mm, MN_GOT);
-	if (ret)
-		ops->free_notifier(subscription);
-	else
-		*out = subscription;
+	*out = subscription;
+	return 0;
+}
+
+/* Return: 0; 1: somebody was faster, and the one that was made is not needed; -errno, nor is it then. */
+static int find_or_register(struct mmu_notifier *made, struct notifier_mm *mm, struct mmu_notifier **out)
+{
+	int ret = find(made->ops, mm, out);
+
+	if (!ret) {
+		ret = mn_register_locked(made, mm, MN_GOT);
+		if (!ret)
+			*out = made;
+	}
 	return ret;
 }
 
@@ -80,14 +82,33 @@ static int get_checks(const struct mmu_notifier_ops *ops, struct notifier_mm *mm
 /* Context: the write lock, with admission by mm_lock. */
 static int get(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **subscription)
 {
-	int err;
+	bool by_section = mm->admission == NOTIFIER_ADMIT_SECTION;
+	struct mmu_notifier *made;
+	int ret;
 
-	if (mm->admission == NOTIFIER_ADMIT_MM_LOCK)
-		return find_or_make(ops, mm, subscription);
-	mutex_lock(&get_mutex);
-	err = find_or_make(ops, mm, subscription);
-	mutex_unlock(&get_mutex);
-	return err;
+	/*
+	 * By section no lock of the mm keeps two gets apart. Who waits for sections holds
+	 * this one: a second get needs the first one's subscription admitted. Not over
+	 * alloc_notifier, which may get on another mm.
+	 */
+	if (by_section)
+		mutex_lock(&mm->subscriptions->register_mutex);
+	ret = find(ops, mm, subscription);
+	if (by_section)
+		mutex_unlock(&mm->subscriptions->register_mutex);
+	if (ret)
+		return ret < 0 ? ret : 0;
+	ret = make(ops, mm, &made);
+	if (ret)
+		return ret;
+	if (by_section)
+		mutex_lock(&mm->subscriptions->register_mutex);
+	ret = find_or_register(made, mm, subscription);
+	if (by_section)
+		mutex_unlock(&mm->subscriptions->register_mutex);
+	if (ret)
+		ops->free_notifier(made);
+	return ret < 0 ? ret : 0;
 }
 
 int mmu_notifier_get_locked(const struct mmu_notifier_ops *ops, struct notifier_mm *mm,

@@ -40,6 +40,10 @@ struct mmu_notifier_subscriptions {
 	u32 has_itree;		     /* sections are counted in active; set once */
 	u32 itree_ready;	     /* ... and none is open that was not; set once */
 
+	/* Section admission: one get, or one EMM registration, at a time; guards emm_version. Held over the wait for
+	   sections. */
+	struct mutex register_mutex;
+
 	struct spinlock lock; /* guards the links of the lists and all below */
 	u64 born;	      /* last one given out */
 	/* rule I1 */

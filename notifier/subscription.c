@@ -9,6 +9,7 @@
 #include "notifier/notifier_internal.h"
 
 static DEFINE_LOCK_CLASS(subscriptions_class, "mmu_notifier_subscriptions");
+static DEFINE_LOCK_CLASS(register_class, "mmu_notifier_register");
 static DEFINE_LOCK_CLASS(callback_class, "mmu_notifier_callback");
 static DEFINE_LOCK_CLASS(section_class, "mmu_notifier_section");
 
@@ -85,6 +86,7 @@ struct mmu_notifier_subscriptions *mn_subscriptions_alloc(void)
 	if (!subs)
 		return NULL;
 	spin_lock_init(&subs->lock, &subscriptions_class);
+	mutex_init(&subs->register_mutex, &register_class);
 	init_waitqueue(&subs->wait);
 	subs->seq = 2; /* rule I2: a subscriber's is odd, and one less than this at most */
 	return subs;

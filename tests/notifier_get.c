@@ -16,7 +16,7 @@ static int counted_alloc(struct notifier_mm *mm, struct mmu_notifier **out)
 
 	if (!c)
 		return alloc_answer ?: -ENOMEM;
-	allocated++;
+	fetch_add(&allocated, 1);
 	*out = &c->notifier;
 	return 0;
 }
@@ -176,6 +176,109 @@ static void put_in_release(void)
 	owner_fini(&owner);
 }
 
+static void do_get(void *arg)
+{
+	struct actor *a = arg;
+	struct mmu_notifier *got;
+	struct owner *owner = a->arg;
+
+	a->result = mmu_notifier_get(&counted_ops, &owner->mm, &got);
+	if (!a->result)
+		a->result = mmu_notifier_put(got);
+	act_done(a);
+}
+
+static int no_emm(struct emm_notifier *e, struct notifier_mm *mm, enum emm_operation op, hva_t start, hva_t end)
+{
+	return 0;
+}
+
+static void do_emm(void *arg)
+{
+	struct actor *a = arg;
+	struct owner *owner = a->arg;
+
+	a->result = emm_notifier_register(a->arg2, &owner->mm, EMM_V3);
+	act_done(a);
+}
+
+/*
+ *   main                get, or EMM's register, on A     the same two on B
+ *   a section of A
+ *                       published; waits for it
+ *                                                        done: B has no section
+ *   its end
+ *                       done
+ */
+static void one_mm_does_not_wait_for_another(bool emm)
+{
+	struct emm_notifier e[2] = { { .callback = no_emm }, { .callback = no_emm } };
+	struct actor waiter, get, reg;
+	struct mmu_notifier_range range;
+	struct owner a, b;
+
+	get_start(&a, NOTIFIER_ADMIT_SECTION);
+	owner_init_with(&b, NOTIFIER_ADMIT_SECTION);
+	range = owner_range(&a, true);
+	CHECK_EQ(mmu_notifier_invalidate_range_start(&range), 0);
+	REQUIRE(act(&waiter, emm ? do_emm : do_get, &a, &e[0]));
+	while (!mm_has_notifiers(&a.mm))
+		thread_yield();
+	REQUIRE(act(&get, do_get, &b, NULL));
+	REQUIRE(act(&reg, do_emm, &b, &e[1]));
+	thread_join(&get.thread);
+	thread_join(&reg.thread);
+	CHECK(!is_done(&waiter));
+	mmu_notifier_invalidate_range_end(&range);
+	thread_join(&waiter.thread);
+	CHECK_EQ(get.result | reg.result | waiter.result, 0);
+	CHECK_EQ(mmu_notifier_synchronize(), 0);
+	a.mm.users = b.mm.users = 0;
+	mmu_notifier_release(&a.mm);
+	mmu_notifier_release(&b.mm);
+	owner_fini(&b);
+	owner_fini(&a);
+}
+
+static void two_spaces(void)
+{
+	one_mm_does_not_wait_for_another(false);
+	one_mm_does_not_wait_for_another(true);
+}
+
+static struct owner *inner;
+
+/* A subscription that needs one on another address space, as of a device shared by both. */
+static int alloc_both(struct notifier_mm *mm, struct mmu_notifier **out)
+{
+	struct mmu_notifier *other;
+	int err = mmu_notifier_get(&counted_ops, &inner->mm, &other);
+
+	err = err ?: mmu_notifier_put(other);
+	return err ?: counted_alloc(mm, out);
+}
+
+static void get_in_alloc(void)
+{
+	static const struct mmu_notifier_ops both_ops = { .alloc_notifier = alloc_both, .free_notifier = counted_free };
+	struct mmu_notifier *got;
+	struct owner a, b;
+
+	get_start(&a, NOTIFIER_ADMIT_SECTION);
+	owner_init_with(&b, NOTIFIER_ADMIT_SECTION);
+	inner = &b;
+	REQUIRE_EQ(mmu_notifier_get(&both_ops, &a.mm, &got), 0);
+	CHECK_EQ(mmu_notifier_put(got), 0);
+	/* On the same one as well: whoever comes second finds it. */
+	inner = &a;
+	REQUIRE_EQ(mmu_notifier_get(&both_ops, &a.mm, &got), 0);
+	CHECK_EQ(mmu_notifier_put(got), 0);
+	CHECK_EQ(mmu_notifier_synchronize(), 0);
+	CHECK_EQ(freed, allocated);
+	owner_fini(&b);
+	owner_fini(&a);
+}
+
 #if CHECKING
 static void do_synchronize(void *arg)
 {
@@ -241,6 +344,8 @@ const struct test_case notifier_get_tests[] = { TEST(bad_alloc),
 						TEST(counts_and_frees),
 						TEST(refuses),
 						TEST(put_in_release),
+						TEST(two_spaces),
+						TEST(get_in_alloc),
 #if CHECKING
 						TEST(synchronize_waits),
 						TEST(mutant_n10_synchronize_srcu),

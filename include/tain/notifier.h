@@ -124,13 +124,15 @@ struct mmu_notifier_ops {
 
 	/*
 	 * For mmu_notifier_get(): make a zeroed subscription in a structure of your own.
-	 * Context: may sleep, under the mm's write lock. Return: 0; -errno, passed on.
+	 * Context: may sleep; by mm_lock under the mm's write lock, by section under no lock of
+	 * tain's, and two gets may each call it: the slower one's goes to free_notifier unused.
+	 * Return: 0; -errno, passed on.
 	 */
 	int (*alloc_notifier)(struct notifier_mm *mm, struct mmu_notifier **subscription);
 
 	/*
-	 * The last mmu_notifier_put() is over and no callback runs: free it.
-	 * Context: a thread of tain's; must not wait.
+	 * The last mmu_notifier_put() is over and no callback runs, or it was never needed: free it.
+	 * Context: a thread of tain's, or mmu_notifier_get(); must not wait.
 	 */
 	void (*free_notifier)(struct mmu_notifier *subscription);
 };
