@@ -83,12 +83,13 @@ bool emm_notify_referenced(struct notifier_mm *mm, hva_t start, hva_t end, bool 
 /*
  * rule E2: off the chain first, told after. Between the two a section misses a
  * subscriber that still has translations: what catalogue 5 was for mmu notifiers is
- * the design here. It counts on "a single process left".
+ * the design here. It counts on "a single process left": a walk that began before still
+ * calls them after their release.
  */
-void mn_emm_release(struct notifier_mm *mm)
+struct emm_notifier *mn_emm_release(struct notifier_mm *mm)
 {
 	struct mmu_notifier_subscriptions *subs = mm->subscriptions;
-	struct emm_notifier *e;
+	struct emm_notifier *e, *first = NULL;
 	int idx;
 
 	for (;;) {
@@ -99,12 +100,24 @@ void mn_emm_release(struct notifier_mm *mm)
 		mn_interest_locked(subs);
 		spin_unlock(&subs->lock);
 		if (!e)
-			return;
+			return first;
+		first = first ?: e;
 		idx = srcu_read_lock(&mn_srcu);
 		mn_callback_enter();
 		e->callback(e, mm, emm_release, 0, 0);
 		mn_callback_leave();
 		srcu_read_unlock(&mn_srcu, idx);
+	}
+}
+
+void mn_emm_forget(struct emm_notifier *first)
+{
+	struct emm_notifier *next;
+
+	for (struct emm_notifier *e = first; e; e = next) {
+		next = e->next;
+		e->next = NULL;
+		smp_store_release(&e->state, MN_FREE); /* pairs with the exchange in emm_notifier_register() */
 	}
 }
 

@@ -139,6 +139,8 @@ void mn_itree_release(struct notifier_mm *mm);
 
 void mn_emm_start(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range);
 void mn_emm_end(struct mmu_notifier_subscriptions *subs, struct mmu_notifier_range *range);
-void mn_emm_release(struct notifier_mm *mm);
+/* Return: those that were released; for mn_emm_forget(), when no walk can be on one, and they may be used again. */
+struct emm_notifier *mn_emm_release(struct notifier_mm *mm);
+void mn_emm_forget(struct emm_notifier *first);
 
 #endif /* NOTIFIER_NOTIFIER_INTERNAL_H */

@@ -343,6 +343,7 @@ void mn_release(struct notifier_mm *mm)
 {
 	struct mmu_notifier_subscriptions *subs = READ_ONCE(mm->subscriptions);
 	bool in_callback = CHECKING && mn_in_callback();
+	struct emm_notifier *released;
 	struct mmu_notifier *first;
 	int idx;
 
@@ -362,8 +363,11 @@ void mn_release(struct notifier_mm *mm)
 	race_point("notifier:release_before_unlink");
 	unlink_all(subs);
 	srcu_read_unlock(&mn_srcu, idx);
-	mn_emm_release(mm);
+	released = mn_emm_release(mm);
 	/* From a callback it would wait for ever (catalogue 17); reported above, so that a test may go on. */
-	if (!in_callback && !mutant(MUTANT_N8_NO_SYNCHRONIZE))
+	if (in_callback)
+		return;
+	if (!mutant(MUTANT_N8_NO_SYNCHRONIZE))
 		synchronize_srcu(&mn_srcu);
+	mn_emm_forget(released);
 }

@@ -87,6 +87,78 @@ static void mutant_e3_stop_at_first(void)
 #endif
 }
 
+/* What is called after its release is counted, no more. */
+static u32 releases;
+
+static int count_emm(struct emm_notifier *e, struct notifier_mm *mm, enum emm_operation op, hva_t start, hva_t end)
+{
+	if (op == emm_release)
+		fetch_add(&releases, 1);
+	return 0;
+}
+
+static void registered_again(void)
+{
+	struct emm_notifier a = { .callback = count_emm }, b = a;
+
+	releases = 0;
+	for (u32 turn = 1; turn <= 3; turn++) {
+		struct owner owner;
+
+		owner_init_with(&owner, turn & 1 ? NOTIFIER_ADMIT_SECTION : NOTIFIER_ADMIT_MM_LOCK);
+		CHECK_EQ(emm_notifier_register(&a, &owner.mm, EMM_V3), 0);
+		CHECK_EQ(emm_notifier_register(&b, &owner.mm, EMM_V3), 0);
+		CHECK_EQ(emm_notifier_register(&a, &owner.mm, EMM_V3), -EEXIST);
+		owner.mm.users = 0;
+		mmu_notifier_release(&owner.mm);
+		CHECK_EQ(releases, 2 * turn);
+		owner_fini(&owner);
+	}
+}
+
+#if CHECKING
+/*
+ *   section                     exit
+ *   start: tells B
+ *                               releases B, A
+ *          tells A: released
+ *   end
+ *                               returns: now they may be freed, or registered again
+ */
+static void exit_waits_for_the_chain(void)
+{
+	struct emm_notifier a = { .callback = count_emm }, b = a;
+	struct actor section, leaver;
+	struct race_gate gate;
+	struct owner owner, next;
+
+	owner_init(&owner);
+	owner_init(&next);
+	releases = 0;
+	CHECK_EQ(emm_notifier_register(&a, &owner.mm, EMM_V3), 0);
+	CHECK_EQ(emm_notifier_register(&b, &owner.mm, EMM_V3), 0);
+	race_arm(&gate, "notifier:between_emm", 1);
+	REQUIRE(act(&section, do_section, &owner, NULL));
+	race_wait(&gate);
+	owner.mm.users = 0;
+	REQUIRE(act(&leaver, do_release, &owner.mm, NULL));
+	while (READ_ONCE(releases) < 2)
+		thread_yield();
+	CHECK(!is_done(&leaver));
+	CHECK_EQ(emm_notifier_register(&a, &next.mm, EMM_V3), -EEXIST);
+	race_release(&gate);
+	thread_join(&section.thread);
+	thread_join(&leaver.thread);
+	race_disarm(&gate);
+	CHECK_EQ(emm_notifier_register(&a, &next.mm, EMM_V3), 0);
+	CHECK_EQ(emm_notifier_register(&b, &next.mm, EMM_V3), 0);
+	next.mm.users = 0;
+	mmu_notifier_release(&next.mm);
+	owner_fini(&next);
+	owner_fini(&owner);
+}
+#endif
+
 static void arguments(void)
 {
 	struct chained a = { .emm.callback = NULL };
@@ -107,5 +179,12 @@ static void arguments(void)
 	owner_fini(&owner);
 }
 
-const struct test_case notifier_emm_tests[] = { TEST(chain_v1), TEST(chain_v3), TEST(mutant_e3_stop_at_first),
-						TEST(arguments), TEST_END };
+const struct test_case notifier_emm_tests[] = { TEST(chain_v1),
+						TEST(chain_v3),
+						TEST(mutant_e3_stop_at_first),
+						TEST(arguments),
+						TEST(registered_again),
+#if CHECKING
+						TEST(exit_waits_for_the_chain),
+#endif
+						TEST_END };

@@ -351,6 +351,9 @@ struct emm_notifier {
 
 /*
  * Put @e at the head of the chain. It stays until emm_release: there is no unregister (rule E1).
+ * A section that another thread has open may still call it after that (rule E2). So its memory
+ * lives until the last mmput() has returned; from then on none does, and it may be freed, or
+ * registered again.
  * @version: of the chain; all on one mm agree.
  * EMM_V1 has two known holes, kept for study: a subscriber behind one that answers
  * other than zero hears nothing (catalogue 2), and a section open under the locks of
