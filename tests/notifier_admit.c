@@ -427,6 +427,7 @@ static void section_overlap(void)
 	struct actor comer;
 	struct owner owner;
 	struct listener a, self;
+	u64 before;
 
 	owner_init_with(&owner, NOTIFIER_ADMIT_SECTION);
 	listener_init(&a, '-', &listener_ops);
@@ -436,9 +437,12 @@ static void section_overlap(void)
 		CHECK_EQ(mmu_notifier_invalidate_range_start(&first), 0);
 		if (!CHECKING) /* with a checker: test in_a_section */
 			CHECK_EQ(mmu_notifier_register(&self.notifier, &owner.mm), -EDEADLK);
+		before = READ_ONCE(owner.mm.subscriptions->sections.ticket);
 		REQUIRE(act(&comer, do_register, &a.notifier, &owner.mm));
-		while (!mm_has_notifiers(&owner.mm))
+		/* Published, and the ticket drawn: between the two a section would hear and be waited for. */
+		while (smp_load_acquire(&owner.mm.subscriptions->sections.ticket) == before)
 			thread_yield();
+		CHECK(mm_has_notifiers(&owner.mm));
 		/* Opened after it was published: this one hears. */
 		CHECK_EQ(mmu_notifier_invalidate_range_start(&second), 0);
 		CHECK_EQ(a.starts, turn + 1);
