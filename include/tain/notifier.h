@@ -67,10 +67,10 @@ struct mmu_notifier_range {
  * (pthread_exit, cancellation) the locks of the mm stay held, and subscribers hear of
  * no end of its section. From then on, on this mm:
  *   wait for ever   the operations of mm.h and the last mmput(); mmu_interval_read_begin() and
- *                   _remove() of an interval that the section met; with admission by mm_lock
- *                   also mmu_notifier_register(), _get(), the first interval's insert, EMM's
- *   go on           mmu_notifier_unregister(), _put(), later inserts; with admission by
- *                   section also those that register
+ *                   remove, of an interval that the section met; with admission by mm_lock
+ *                   also register, get, the first interval's insert, EMM's register
+ *   go on           unregister, put, later inserts; with admission by section also those
+ *                   that register
  */
 struct mmu_notifier_ops {
 	/*
