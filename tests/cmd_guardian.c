@@ -68,6 +68,7 @@ static void namespaces_have_one_machine(void)
 			  "tain: --allow-system: another tain changes this machine, or is putting it back\n");
 	}
 	guardian_stop(NULL);
+	setup.before = WORDS("unshare", "-n");
 	CHECK_EQ(run_idle(&setup), 0);
 }
 
