@@ -66,7 +66,10 @@ static void check_cause(enum bench_cause cause, bool measured)
 	CHECK_MSG(row->faults >= row->accesses, "%s: %llu faults in %llu accesses", name,
 		  (unsigned long long)row->faults, (unsigned long long)row->accesses);
 	bench_shares(&result, cause, &s);
-	CHECK_EQ(s.host_known, host->ran);
+	/* Timed alone, and no longer than all; what that is, the machine decides. */
+	CHECK(!s.host_known || host->ran);
+	if (host->ran && !s.host_known)
+		CHECK_GT(hist_percentile(&host->ns, 50), s.mmu);
 	CHECK_EQ(s.overhead + s.host + s.mmu, hist_percentile(&row->ns, 50));
 	if (host->ran)
 		CHECK_EQ(host->accesses, row->accesses);
