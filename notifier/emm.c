@@ -179,16 +179,12 @@ int emm_notifier_register(struct emm_notifier *e, struct notifier_mm *mm, enum e
 		return -EDEADLK;
 	if (!try_cmpxchg(&e->state, &expected, (unsigned int)MN_CHANGING))
 		return -EEXIST;
-	if (mm->admission == NOTIFIER_ADMIT_SECTION) {
-		mutex_lock(&mm->subscriptions->register_mutex);
+	err = mn_mm_write_lock(mm);
+	if (!err) {
+		mn_register_lock(mm);
 		err = register_locked(e, mm, version);
-		mutex_unlock(&mm->subscriptions->register_mutex);
-	} else {
-		err = mn_mm_write_lock(mm);
-		if (!err) {
-			err = register_locked(e, mm, version);
-			mn_mm_write_unlock(mm);
-		}
+		mn_register_unlock(mm);
+		mn_mm_write_unlock(mm);
 	}
 	mn_trace(EMM_REGISTER, e, mm, version, err);
 	smp_store_release(&e->state, err ? MN_FREE : MN_REGISTERED); /* pairs with the exchange above */

@@ -62,7 +62,7 @@ static int make(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, stru
 /* Return: 0; 1: somebody was faster, and the one that was made is not needed; -errno, nor is it then. */
 static int find_or_register(struct mmu_notifier *made, struct notifier_mm *mm, struct mmu_notifier **out)
 {
-	int ret = find(made->ops, mm, out);
+	int ret = mutant(MUTANT_N10_NO_SECOND_LOOK) ? 0 : find(made->ops, mm, out);
 
 	if (!ret) {
 		ret = mn_register_locked(made, mm, MN_GOT);
@@ -79,33 +79,36 @@ static int get_checks(const struct mmu_notifier_ops *ops, struct notifier_mm *mm
 	return mn_in_callback() || mn_in_section() ? -EDEADLK : 0;
 }
 
-/* Context: the write lock, with admission by mm_lock. */
+/*
+ * Context: the write lock, with admission by mm_lock. By section two first gets may meet:
+ *
+ *   get                                  get, of the same ops
+ *   find: none
+ *   alloc_notifier                       find: none
+ *                                        alloc_notifier
+ *                                        find: none; register
+ *   find: the other's
+ *   free_notifier of its own, unused
+ *
+ * Who waits for sections holds the mutex: a second get needs the first one's subscription
+ * admitted. It is not held over alloc_notifier, which may get on another mm.
+ */
 static int get(const struct mmu_notifier_ops *ops, struct notifier_mm *mm, struct mmu_notifier **subscription)
 {
-	bool by_section = mm->admission == NOTIFIER_ADMIT_SECTION;
 	struct mmu_notifier *made;
 	int ret;
 
-	/*
-	 * By section no lock of the mm keeps two gets apart. Who waits for sections holds
-	 * this one: a second get needs the first one's subscription admitted. Not over
-	 * alloc_notifier, which may get on another mm.
-	 */
-	if (by_section)
-		mutex_lock(&mm->subscriptions->register_mutex);
+	mn_register_lock(mm);
 	ret = find(ops, mm, subscription);
-	if (by_section)
-		mutex_unlock(&mm->subscriptions->register_mutex);
+	mn_register_unlock(mm);
 	if (ret)
 		return ret < 0 ? ret : 0;
 	ret = make(ops, mm, &made);
 	if (ret)
 		return ret;
-	if (by_section)
-		mutex_lock(&mm->subscriptions->register_mutex);
+	mn_register_lock(mm);
 	ret = find_or_register(made, mm, subscription);
-	if (by_section)
-		mutex_unlock(&mm->subscriptions->register_mutex);
+	mn_register_unlock(mm);
 	if (ret)
 		ops->free_notifier(made);
 	return ret < 0 ? ret : 0;

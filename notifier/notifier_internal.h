@@ -128,6 +128,19 @@ int mn_admit(struct notifier_mm *mm, const struct mn_newcomer *newcomer);
 /* With admission by mm_lock. Return: 0; -EDEADLK: the caller holds it, reported. */
 int must_check mn_mm_write_lock(struct notifier_mm *mm);
 void mn_mm_write_unlock(struct notifier_mm *mm);
+/* register_mutex, where no write lock of the mm keeps two apart: with admission by section. */
+static inline void mn_register_lock(struct notifier_mm *mm)
+{
+	if (mm->admission == NOTIFIER_ADMIT_SECTION)
+		mutex_lock(&mm->subscriptions->register_mutex);
+}
+
+static inline void mn_register_unlock(struct notifier_mm *mm)
+{
+	if (mm->admission == NOTIFIER_ADMIT_SECTION)
+		mutex_unlock(&mm->subscriptions->register_mutex);
+}
+
 /* For the _locked variants. Return: 0; -EINVAL: the caller does not hold it, reported. */
 int must_check mn_mm_check_write_locked(struct notifier_mm *mm);
 

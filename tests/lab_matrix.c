@@ -216,18 +216,26 @@ static void writes_have_their_own_range(void)
 		  (unsigned long long)c->write.count);
 }
 
+static bool guarded_kvm(void)
+{
+	struct err err = { "" };
+
+	if (!have_kvm())
+		return false;
+	if (!guardian_start(&err))
+		return true;
+	test_skip("%s", err.text);
+	return false;
+}
+
 /* KSM merges pairs: half of the memory; the guest's writes unmerge them. */
 static void kvm_merge(void)
 {
 	const struct matrix_cell *c;
 	struct err err = { "" };
 
-	if (!have_kvm())
+	if (!guarded_kvm())
 		return;
-	if (guardian_start(&err)) {
-		test_skip("%s", err.text);
-		return;
-	}
 	if (run("kvm", "merge", "anonymous")) {
 		c = find(OP_MERGE, HOST_ANONYMOUS);
 		CHECK_NE(c->state, MATRIX_WRONG);
@@ -277,12 +285,8 @@ static void kvm_pageout(void)
 {
 	struct err err = { "" };
 
-	if (!have_kvm())
+	if (!guarded_kvm())
 		return;
-	if (guardian_start(&err)) {
-		test_skip("%s", err.text);
-		return;
-	}
 	if (run("kvm", "pageout", "anonymous,memfd,memfd_private")) {
 		check_pageout(HOST_ANONYMOUS, 100);
 		check_pageout(HOST_MEMFD, 100);

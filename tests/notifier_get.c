@@ -269,7 +269,7 @@ static void get_in_alloc(void)
 	inner = &b;
 	REQUIRE_EQ(mmu_notifier_get(&both_ops, &a.mm, &got), 0);
 	CHECK_EQ(mmu_notifier_put(got), 0);
-	/* On the same one as well: whoever comes second finds it. */
+	/* On the same one as well. */
 	inner = &a;
 	REQUIRE_EQ(mmu_notifier_get(&both_ops, &a.mm, &got), 0);
 	CHECK_EQ(mmu_notifier_put(got), 0);
@@ -279,7 +279,57 @@ static void get_in_alloc(void)
 	owner_fini(&a);
 }
 
+static const struct mmu_notifier_ops met_ops;
+static struct mmu_notifier *faster;
+
+/* The first of two gets is here when the second comes, and is done. */
+static int alloc_met(struct notifier_mm *mm, struct mmu_notifier **out)
+{
+	static bool second;
+	int err = 0;
+
+	if (!second) {
+		second = true;
+		err = mmu_notifier_get(&met_ops, mm, &faster);
+		second = false;
+	}
+	return err ?: counted_alloc(mm, out);
+}
+
+static const struct mmu_notifier_ops met_ops = { .alloc_notifier = alloc_met, .free_notifier = counted_free };
+
+/* The timeline of notifier/get.c. */
+static void gets_meet(const char *mutant_name, bool caught)
+{
+	struct mmu_notifier *got;
+	struct owner owner;
+
+	get_start(&owner, NOTIFIER_ADMIT_SECTION);
+	mutant_set(mutant_name);
+	REQUIRE_EQ(mmu_notifier_get(&met_ops, &owner.mm, &got), 0);
+	mutant_set(NULL);
+	CHECK_EQ(got != faster, caught); /* the oracle */
+	CHECK_EQ(allocated, 2);
+	CHECK_EQ(READ_ONCE(freed), caught ? 0 : 1);
+	CHECK_EQ(mmu_notifier_put(got), 0);
+	CHECK_EQ(mmu_notifier_put(faster), 0);
+	CHECK_EQ(mmu_notifier_synchronize(), 0);
+	CHECK_EQ(freed, 2);
+	CHECK(!mm_has_notifiers(&owner.mm));
+	owner_fini(&owner);
+}
+
+static void first_gets_meet(void)
+{
+	gets_meet(NULL, false);
+}
+
 #if CHECKING
+static void mutant_n10_no_second_look(void)
+{
+	gets_meet("n10-no-second-look", true);
+}
+
 static void do_synchronize(void *arg)
 {
 	struct actor *a = arg;
@@ -346,8 +396,10 @@ const struct test_case notifier_get_tests[] = { TEST(bad_alloc),
 						TEST(put_in_release),
 						TEST(two_spaces),
 						TEST(get_in_alloc),
+						TEST(first_gets_meet),
 #if CHECKING
 						TEST(synchronize_waits),
 						TEST(mutant_n10_synchronize_srcu),
+						TEST(mutant_n10_no_second_look),
 #endif
 						TEST_END };

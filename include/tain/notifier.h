@@ -211,7 +211,8 @@ TAIN_API int mmu_notifier_get_locked(const struct mmu_notifier_ops *ops, struct 
  * Give back one get. The last one ends the subscription: free_notifier is called once
  * no callback runs. Never calls ->release: every translation must be gone before.
  * Context: any thread, also inside ->release; takes a spinlock.
- * Return: 0; -EINVAL if it came by no mmu_notifier_get(). Source: rule N10.
+ * Return: 0; -EINVAL if it came by no mmu_notifier_get().
+ * Pairs: mmu_notifier_get(). Source: rule N10.
  */
 TAIN_API int mmu_notifier_put(struct mmu_notifier *subscription);
 
@@ -221,7 +222,7 @@ TAIN_API int mmu_notifier_put(struct mmu_notifier *subscription);
  * Context: sleeps; never from a callback or free_notifier. Where no thread is to be had for
  * them, they run in here, under the caller's locks.
  * Return: 0; -EDEADLK from a callback (a checker report too).
- * Source: rule N10. It waits for callbacks, not merely for a grace period: after the
+ * Pairs: mmu_notifier_put(). Source: rule N10. It waits for callbacks, not merely for a grace period: after the
  * latter they are still to come.
  */
 TAIN_API int mmu_notifier_synchronize(void);
@@ -279,7 +280,7 @@ TAIN_API int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *s
  * Never from a callback or in a section, nor holding a lock that is taken in one. No
  * signal ends the wait.
  * Return: 0; -EINVAL if it is not inserted; -EDEADLK (a checker report too).
- * Source: rule I6.
+ * Pairs: mmu_interval_notifier_insert(). Source: rule I6.
  */
 TAIN_API int mmu_interval_notifier_remove(struct mmu_interval_notifier *subscription);
 
@@ -299,6 +300,7 @@ TAIN_API int mmu_interval_notifier_remove(struct mmu_interval_notifier *subscrip
  * beside mmu_interval_notifier_remove() of the same interval.
  * Return: 0; -EINTR when a signal is pending and it had to wait; -EDEADLK in a callback or
  * a section; -EINVAL if not inserted.
+ * Pairs: mmu_interval_read_retry().
  */
 TAIN_API int mmu_interval_read_begin(struct mmu_interval_notifier *subscription, uint64_t *seq);
 
@@ -361,7 +363,7 @@ struct emm_notifier {
  * Context: EMM_V3 as mmu_notifier_register(); EMM_V1 takes the mm's write lock.
  * Return: 0; -EINVAL for NULL, no callback, an unknown version or one other than the
  * chain's, or mm_users of zero; -EEXIST; -ENOMEM; EMM_V3 also -EINTR, -EPERM, -EDEADLK.
- * Source: rules E1 to E5.
+ * Pairs: none; the last mmput() ends it. Source: rules E1 to E5.
  */
 TAIN_API int emm_notifier_register(struct emm_notifier *e, struct notifier_mm *mm, enum emm_version version);
 
