@@ -12,7 +12,7 @@ static struct {
 	const char *snapshot, *ops, *json;
 	unsigned int readers, connections;
 	u64 bytes, time, limit, seed;
-	bool seed_given, quiet;
+	bool force, seed_given, quiet;
 } opt = {
 	.ops = "remove,unmap,remap,fork",
 	.readers = 3,
@@ -25,6 +25,8 @@ static struct {
 static const struct option_spec options[] = {
 	CMD_OPTION(0, "snapshot", "FILE", OPTION_STRING, &opt.snapshot,
 		   "the file that the handler answers from: created, with a pattern (needed)"),
+	CMD_OPTION(0, "force", NULL, OPTION_FLAG, &opt.force, "replace another file of the snapshot's name",
+		   .no_env = true),
 	CMD_OPTION('b', "bytes", "SIZE", OPTION_SIZE, &opt.bytes, "memory, and size of the snapshot (default 64M)"),
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time,
 		   "how long; ends earlier when three quarters of the memory were removed (default 5s)", .min = 1,
@@ -48,18 +50,20 @@ static const struct option_spec options[] = {
 const struct command_spec cmd_uffd_check_spec = {
 	.name = "tain uffd-check",
 	.summary = "Drive a userfaultfd handler through faults that race with REMOVE, UNMAP, REMAP and FORK.",
-	.args = "SOCKET",
+	.args = "[SOCKET]",
 	.description =
 		"The handler listens on the Unix socket and follows Firecracker's convention: one message with\n"
 		"the memory's layout (a JSON array) and the userfaultfd in SCM_RIGHTS. tain creates the snapshot\n"
-		"before it connects: the 64-bit word k of page p holds (p + 1) << 32 | k. A page must hold its\n"
+		"before it connects, and puts back what it found if it cannot; for a handler that opens its\n"
+		"snapshot earlier, without SOCKET the snapshot is created and that is all. One that is there\n"
+		"already is used as it is: the 64-bit word k of page p holds (p + 1) << 32 | k. A page must hold its\n"
 		"words until it is removed, or unmapped and mapped anew; zeros from then on; another page's\n"
 		"words never. A handler that ends, or does not answer, is reported; nothing hangs.\n"
 		"Exit status: 0 no violation, 1 violations, 2 misuse, 4 no userfaultfd here.\n"
 		"examples/uffd-handler is a handler that passes.",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
-	.min_args = 1,
+	.min_args = 0,
 	.max_args = 1,
 };
 
@@ -155,7 +159,6 @@ static int configure(struct uffd_check_config *c)
 	size.beside_bytes = opt.bytes;
 	if (machine_check(&size, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
-	c->snapshot = opt.snapshot;
 	c->bytes = opt.bytes;
 	c->time_ns = opt.time;
 	c->limit_ns = opt.limit;
@@ -165,10 +168,36 @@ static int configure(struct uffd_check_config *c)
 	return CMD_OK;
 }
 
-int cmd_uffd_check(int argc, char **argv)
+static int check(const struct uffd_check_config *config)
 {
 	static struct uffd_check_result result;
-	struct uffd_check_config config = { .stop = &cmd_stop, .progress = progress };
+	struct err err = { "" }, why = { "" };
+	int status = CMD_OK, ret;
+
+	fprintf(cmd_out, "tain uffd-check: %s, %s, seed %llu\n", config->socket, cmd_bytes(config->bytes),
+		(unsigned long long)config->seed);
+	fflush(cmd_out);
+	ret = uffd_check_run(config, &result, &err);
+	cmd_progress_end(&progress_line);
+	if (ret && ret != -EINTR)
+		status = cmd_complain(cmd_status(ret), "%s", err.text);
+	if (uffd_snapshot_undo(config->snapshot, &why))
+		status = cmd_complain(CMD_FAILED, "%s", why.text);
+	if (status == CMD_SKIPPED)
+		status = cmd_save_skip("uffd-check", "userfaultfd", err.text, opt.json, status);
+	if (result.connections) {
+		report(config, &result);
+		status = status ?: result.violations ? CMD_FAILED : CMD_OK;
+		status = cmd_save_json(document(config, &result), opt.json, status);
+	}
+	uffd_check_destroy(&result);
+	return status;
+}
+
+int cmd_uffd_check(int argc, char **argv)
+{
+	static struct uffd_snapshot snapshot;
+	struct uffd_check_config config = { .stop = &cmd_stop, .progress = progress, .snapshot = &snapshot };
 	struct err err = { "" };
 	int first, status, ret;
 
@@ -178,26 +207,19 @@ int cmd_uffd_check(int argc, char **argv)
 	if (status)
 		return status;
 	config.socket = argv[first];
+	if (!config.socket && opt.json)
+		return cmd_complain(CMD_MISUSE, "--json: without SOCKET there is no result");
 	cmd_catch_signals();
 	cmd_progress_init(&progress_line, opt.quiet);
-	ret = uffd_check_snapshot(config.snapshot, config.bytes, &err);
+	ret = uffd_snapshot_put(&snapshot, opt.snapshot, config.bytes, opt.force, &cmd_stop, &err);
+	if (ret == -EINTR)
+		return cmd_finish(CMD_OK);
 	if (ret)
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
-	fprintf(cmd_out, "tain uffd-check: %s, %s, seed %llu\n", config.socket, cmd_bytes(config.bytes),
-		(unsigned long long)config.seed);
-	fflush(cmd_out);
-	ret = uffd_check_run(&config, &result, &err);
-	cmd_progress_end(&progress_line);
-	if (ret && ret != -EINTR) {
-		status = cmd_complain(cmd_status(ret), "%s", err.text);
-		if (status == CMD_SKIPPED)
-			status = cmd_save_skip("uffd-check", "userfaultfd", err.text, opt.json, status);
-	}
-	if (result.connections) {
-		report(&config, &result);
-		status = status ?: result.violations ? CMD_FAILED : CMD_OK;
-		status = cmd_save_json(document(&config, &result), opt.json, status);
-	}
-	uffd_check_destroy(&result);
-	return cmd_finish(status);
+	if (config.socket)
+		return cmd_finish(check(&config));
+	fprintf(cmd_out, "tain uffd-check: %s holds %s for a handler to answer from\n", opt.snapshot,
+		cmd_bytes(config.bytes));
+	uffd_snapshot_keep(&snapshot);
+	return cmd_finish(CMD_OK);
 }

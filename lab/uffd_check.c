@@ -33,23 +33,6 @@
 
 static DEFINE_LOCK_CLASS(violation_class, "uffd_check_violation");
 
-int uffd_check_snapshot(const char *path, u64 bytes, struct err *err)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), ret = 0;
-	u64 words[WORDS];
-
-	if (fd < 0)
-		return err_set(err, -errno, "cannot create %s: %s", path, strerror(errno));
-	for (u64 page = 0; page < bytes / PAGE_SIZE && !ret; page++) {
-		for (u64 k = 0; k < WORDS; k++)
-			words[k] = (page + 1) << 32 | k;
-		if (write(fd, words, PAGE_SIZE) != (ssize_t)PAGE_SIZE)
-			ret = err_set(err, errno ? -errno : -ENOSPC, "cannot write %s: %s", path, strerror(errno));
-	}
-	close(fd);
-	return ret;
-}
-
 /* --- memory and its descriptor ------------------------------------------------------ */
 
 static int open_uffd(struct uffd_check *c, struct err *err)
@@ -398,6 +381,7 @@ static int one_connection(const struct uffd_check_config *config, struct uffd_ch
 	ret = map_all(c, err) ?: connect_handler(c, err);
 	if (!ret) {
 		result->connections++;
+		uffd_snapshot_keep(config->snapshot);
 		ret = run_threads(c, until, err);
 	}
 	if (ret == -ETIMEDOUT)

@@ -7,8 +7,7 @@
  * page_size_kib} with the userfaultfd in SCM_RIGHTS. `offset` says where in its snapshot
  * file the handler finds a region. From then on the handler answers faults.
  *
- * The snapshot: the 64-bit word k of page p (from the start of the file) holds
- * (p + 1) << 32 | k, little endian; so each word names its page, and none is zero.
+ * The snapshot's content is in lab/uffd_snapshot.h.
  *
  * What a page must hold: the snapshot's page until it is removed (MADV_DONTNEED,
  * MADV_REMOVE, or unmapped and mapped anew at the same place), zeros from then on;
@@ -17,6 +16,7 @@
 #ifndef LAB_UFFD_CHECK_H
 #define LAB_UFFD_CHECK_H
 
+#include "lab/uffd_snapshot.h"
 #include "lib/base.h"
 #include "lib/err.h"
 #include "lib/hist.h"
@@ -42,8 +42,9 @@ struct uffd_check_violation {
 };
 
 struct uffd_check_config {
-	const char *socket, *snapshot;
-	u64 bytes; /* of all regions */
+	const char *socket;
+	struct uffd_snapshot *snapshot; /* is there; kept once the handler was reached */
+	u64 bytes;			/* of all regions */
 	u64 time_ns;
 	u64 limit_ns; /* for one answer */
 	u64 seed;
@@ -67,9 +68,6 @@ struct uffd_check_result {
 	u64 violations;
 	struct uffd_check_violation violation[UCHECK_VIOLATIONS_SHOWN];
 };
-
-/* Create the snapshot. Return: 0; -errno with one line in @err. */
-int uffd_check_snapshot(const char *path, u64 bytes, struct err *err);
 
 /*
  * Run. @result: uffd_check_destroy() it, whatever is returned; violations are in it.

@@ -49,7 +49,7 @@ bool judge(u64 page, u32 allowed, const u64 *words, const char **why)
 
 	for (u64 k = 0; k < WORDS; k++) {
 		zero &= !words[k];
-		snapshot &= words[k] == ((page + 1) << 32 | k);
+		snapshot &= words[k] == uffd_snapshot_word(page, k);
 	}
 	if (snapshot) {
 		*why = "the snapshot's content";

@@ -143,6 +143,107 @@ static void refuses(void)
 		      "cannot create /nowhere/x: No such file or directory");
 }
 
+/* A file of the test's directory holds @text and nothing else. */
+static void check_file(const char *name, const char *text)
+{
+	char holds[64] = "";
+	FILE *f = fopen(tain_path(name), "r");
+
+	if (f) {
+		holds[fread(holds, 1, sizeof(holds) - 1, f)] = 0;
+		fclose(f);
+	}
+	CHECK_STR(holds, text);
+}
+
+/* Nobody listens: what stood there stands there, and nothing else does. */
+static void unreached_changes_nothing(void)
+{
+	static const char no_handler[] = "cannot connect to nobody: No such file or directory";
+	int fd = (int)syscall(SYS_userfaultfd, 0);
+	const struct tain_run *r;
+
+	if (fd < 0) {
+		test_skip("userfaultfd: %s", strerror(errno));
+		return;
+	}
+	close(fd);
+	r = TAIN("uffd-check", "nobody", "--snapshot", "s", "-b", "1M");
+	CHECK_EQ(r->status, 2);
+	CHECK_CONTAINS(r->err.text, no_handler);
+	CHECK_EQ(tain_dir_files(), 0);
+	tain_write_file("s", "mine\n", 5);
+	r = TAIN("uffd-check", "nobody", "--snapshot", "s", "-b", "1M", "--force");
+	CHECK_EQ(r->status, 2);
+	CHECK_CONTAINS(r->err.text, no_handler);
+	check_file("s", "mine\n");
+	CHECK_EQ(tain_dir_files(), 1);
+}
+
+/* Refused with @text, and the only file of the directory is the one that was there. */
+static void check_kept(const struct tain_run *r, const char *text)
+{
+	char line[160];
+
+	snprintf(line, sizeof(line), "tain: %s\n", text);
+	CHECK_EQ(r->status, 2);
+	CHECK_STR(r->err.text, line);
+	CHECK_EQ(tain_dir_files(), 1);
+}
+
+static void others_files_are_safe(void)
+{
+	struct tain_setup small = { .before = WORDS("sh", "-c", "ulimit -f 64; exec \"$0\" \"$@\"") };
+
+	tain_write_file("s", "mine\n", 5);
+	check_kept(TAIN("uffd-check", "nobody", "--snapshot", "s", "-b", "1M"),
+		   "s is there, and is not the snapshot of 1048576 bytes: another name, or --force to replace it");
+	/* No room for it. */
+	check_kept(TAIN_WITH(&small, "uffd-check", "nobody", "--snapshot", "s", "-b", "4M", "--force"),
+		   "cannot create s: File too large");
+	check_kept(TAIN_WITH(&small, "uffd-check", "nobody", "--snapshot", "t", "-b", "4M"),
+		   "cannot create t: File too large");
+	check_file("s", "mine\n");
+	check_kept(TAIN("uffd-check", "nobody", "--snapshot", ".", "-b", "1M", "--force"),
+		   ". is no regular file, which a snapshot has to be");
+}
+
+/* For a handler that opens it before it listens. What is there already is not written again. */
+static void snapshot_alone(void)
+{
+	struct stat first, again;
+
+	CHECK_EQ(TAIN("uffd-check", "--snapshot", "s", "-b", "1M")->status, 0);
+	CHECK_EQ(stat(tain_path("s"), &first), 0);
+	CHECK_EQ(first.st_size, 1 << 20);
+	CHECK_EQ(TAIN("uffd-check", "--snapshot", "s", "-b", "1M")->status, 0);
+	CHECK_EQ(stat(tain_path("s"), &again), 0);
+	CHECK_EQ(first.st_ino, again.st_ino);
+	CHECK_EQ(first.st_mtim.tv_nsec, again.st_mtim.tv_nsec);
+	check_kept(TAIN("uffd-check", "--snapshot", "s", "-b", "2M"),
+		   "s is there, and is not the snapshot of 2097152 bytes: another name, or --force to replace it");
+	CHECK_EQ(TAIN("uffd-check", "--snapshot", "s", "-b", "2M", "--force")->status, 0);
+	CHECK_EQ(stat(tain_path("s"), &again), 0);
+	CHECK_EQ(again.st_size, 2 << 20);
+	CHECK_EQ(tain_dir_files(), 1);
+}
+
+/* A handler that answers has the new file, and nothing of the old one is left. */
+static void force_replaces(void)
+{
+	unsigned int files;
+
+	if (!handler(NULL))
+		return;
+	tain_write_file("snapshot", "mine\n", 5);
+	files = tain_dir_files();
+	CHECK_EQ(TAIN("uffd-check", where, "--snapshot", snapshot, "-b", "1M", "-t", "1s", "--limit", "5m", "--force")
+			 ->status,
+		 0);
+	CHECK_EQ(tain_dir_files(), files);
+	CHECK_EQ(TAIN("uffd-check", "--snapshot", snapshot, "-b", "1M")->status, 0);
+}
+
 static void bench_times_faults(void)
 {
 	static const struct {
@@ -196,7 +297,17 @@ static void bench_refuses(void)
 }
 
 const struct test_case cmd_uffd_tests[] = {
-	TEST(good_passes),	  TEST(ignored_remove_is_told), TEST(given_up_is_told),
-	TEST(killed_is_told),	  TEST(signal_ends_it),		TEST(refuses),
-	TEST(bench_times_faults), TEST(bench_refuses),		TEST_END,
+	TEST(good_passes),
+	TEST(ignored_remove_is_told),
+	TEST(given_up_is_told),
+	TEST(killed_is_told),
+	TEST(signal_ends_it),
+	TEST(refuses),
+	TEST(unreached_changes_nothing),
+	TEST(others_files_are_safe),
+	TEST(snapshot_alone),
+	TEST(force_replaces),
+	TEST(bench_times_faults),
+	TEST(bench_refuses),
+	TEST_END,
 };
