@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lab/bench_fault_internal.h"
+#include "lib/probe.h"
 #include "lib/rng.h"
 #include "lib/time.h"
 
@@ -268,6 +269,7 @@ static int one_item(struct bench_run *b, const struct item *item, struct err *er
 	struct err why = { "" };
 	int ret;
 
+	probe3(phase, bench_cause_table[item->cause].name, item->order, b->pass);
 	if (item->backing == BENCH_OWN)
 		return leave(b, err) ?: bench_apart(b, item->cause, err);
 	ret = enter(b, item->backing, item->bytes, &why);

@@ -14,6 +14,7 @@
 #include "lab/step.h"
 #include "lab/step_uffd.h"
 #include "lib/alloc.h"
+#include "lib/probe.h"
 #include "lib/time.h"
 #include "lib/trace.h"
 
@@ -417,6 +418,7 @@ int stress_run(const struct stress_config *config, struct stress_result *result,
 	}
 	if (config->started)
 		config->started(&s->machine.id, config->arg);
+	probe3(phase, "stress", config->machine.vcpus, config->machine.seed);
 	ret = stress_go(s, err);
 	if (result->stalled)
 		return ret;

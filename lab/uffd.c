@@ -19,6 +19,7 @@
 
 #include "lab/linux_compat.h"
 #include "lib/atomic.h"
+#include "lib/probe.h"
 #include "lib/time.h"
 
 #define MESSAGES 16 /* read at a time */
@@ -241,7 +242,7 @@ static int resolve(struct uffd *u, hva_t addr)
 }
 
 /* A call that begins after the range was unregistered copies nothing: it is the earlier ones that are waited for. */
-int uffd_resolve(struct uffd *u, hva_t addr)
+static int resolve_one(struct uffd *u, hva_t addr)
 {
 	int ret;
 
@@ -250,7 +251,14 @@ int uffd_resolve(struct uffd *u, hva_t addr)
 		u->config.resolving(addr, u->config.arg);
 	ret = resolve(u, addr);
 	fetch_add(&u->busy, (u32)-1);
+	probe3(uffd_resolved, addr, u->config.mode, ret);
 	return ret;
+}
+
+int uffd_resolve(struct uffd *u, hva_t addr)
+{
+	probe3(uffd_read, addr, u->config.mode, -1ll);
+	return resolve_one(u, addr);
 }
 
 void uffd_quiesce(struct uffd *u)
@@ -266,12 +274,17 @@ static void handle(struct uffd *u, u64 woken)
 	struct uffd_msg message[MESSAGES];
 	ssize_t n = read(u->fd, message, sizeof(message));
 
+	/* All that were read begin now: the later ones wait for the earlier. */
+	for (ssize_t i = 0; i < n / (ssize_t)sizeof(message[0]); i++)
+		if (message[i].event == UFFD_EVENT_PAGEFAULT)
+			probe3(uffd_read, message[i].arg.pagefault.address, u->config.mode,
+			       message[i].arg.pagefault.flags);
 	for (ssize_t i = 0; i < n / (ssize_t)sizeof(message[0]); i++) {
 		if (message[i].event != UFFD_EVENT_PAGEFAULT) {
 			count(u, UFFD_EVENTS, 1);
 			continue;
 		}
-		uffd_resolve(u, message[i].arg.pagefault.address);
+		resolve_one(u, message[i].arg.pagefault.address);
 		hist_add(&u->ns, cycles_to_ns(cycles() - woken));
 	}
 }

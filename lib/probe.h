@@ -9,6 +9,16 @@
  *   invalidate_end(start, end, event)
  *   op_begin(op, first, pages)                an operation of a stress plan, whatever the engine; op: a string
  *   op_end(op, first, ret)
+ *   phase(what, a, b)                         what the process does from here on, a string: "stress", vcpus, seed; or a
+ *                                             cause of bench fault, order, pass. Nothing is timed then
+ *
+ * Linux's and KVM's faults happen in the kernel; tain sees those that it has a part in:
+ *
+ *   run_failed(vcpu, gpa, exit_reason)        KVM_RUN returned -EFAULT: the host backs the access no more
+ *   run_repaired(vcpu, gpa, again)            that was answered; the access is made once more, or not
+ *   uffd_read(hva, mode, flags)               a fault has come; mode as in enum uffd_mode, flags as the message has
+ *                                             them, -1: of a failed KVM_RUN, no message
+ *   uffd_resolved(hva, mode, ret)             as uffd_resolve() returns it
  */
 #ifndef LIB_PROBE_H
 #define LIB_PROBE_H

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/cmd_env.h"
@@ -25,8 +26,10 @@ static bool probes_or_skip(const char *tool)
 
 static void in_the_binary(void)
 {
-	static const char *const names[] = { "fault_begin",    "fault_end", "invalidate_start",
-					     "invalidate_end", "op_begin",  "op_end" };
+	static const char *const names[] = { "fault_begin",    "fault_end",    "invalidate_start",
+					     "invalidate_end", "op_begin",     "op_end",
+					     "phase",	       "run_failed",   "run_repaired",
+					     "uffd_read",      "uffd_resolved" };
 	const struct tain_setup readelf = { .program = "readelf" };
 	const struct tain_run *r;
 	char line[64];
@@ -42,81 +45,130 @@ static void in_the_binary(void)
 	}
 }
 
-/* The script, for the tain under test, as its head says: sed 's|build/tain|PATH|'. Return: its path; NULL: skipped. */
-static const char *script_or_skip(void)
+/* What the script counts of a run with these words. Return: how it ran; NULL: skipped. */
+static const struct tain_run *count(const char *words)
 {
-	const char *script;
-	const struct tain_setup sed = { .program = "sed" };
+	const char *script = tain_tree_file("scripts/tain-faults");
+	const struct tain_setup faults = { .program = script };
 	const struct tain_run *r;
-	char edit[600];
+	char command[800];
 
 	if (geteuid()) {
 		test_skip("bpftrace needs root");
 		return NULL;
 	}
-	if (!probes_or_skip("bpftrace"))
-		return NULL;
-	script = tain_tree_file("scripts/tain-faults.bt");
-	if (!script)
-		return NULL;
-	snprintf(edit, sizeof(edit), "s|build/tain|%s|", tain_program());
-	r = TAIN_WITH(&sed, edit, script);
-	CHECK_EQ(r->status, 0);
-	tain_write_file("faults.bt", r->out.text, r->out.bytes);
-	return tain_path("faults.bt");
-}
-
-/* What the script counts of a run with these words. Return: its text; NULL: skipped. */
-static const char *count(const char *words)
-{
-	const char *script = script_or_skip();
-	const struct tain_setup bpftrace = { .program = "bpftrace" };
-	const struct tain_run *r;
-	char command[800];
-
-	if (!script)
+	if (!script || !probes_or_skip("bpftrace"))
 		return NULL;
 	snprintf(command, sizeof(command), "%s %s", tain_program(), words);
-	r = TAIN_WITH(&bpftrace, "-c", command, script);
+	r = TAIN_WITH(&faults, "--tain", tain_program(), "-c", command);
 	if (r->status && strstr(r->err.text, "ould not")) {
 		test_skip("bpftrace: %.120s", r->err.text);
 		return NULL;
 	}
 	CHECK_MSG(!r->status, "bpftrace: %s", r->err.text);
-	return r->out.text;
+	return r;
+}
+
+/* Nothing is left of what began and did not end, nor of what the script remembers. */
+static void check_counted(const struct tain_run *r, const char *const *maps)
+{
+	for (; *maps; maps++)
+		CHECK_CONTAINS(r->out.text, *maps);
+	for (const char *const *own = WORDS("@began[", "@op[", "@read[", "@failed[", "@tain[", "@phase["); *own; own++)
+		CHECK_MSG(!strstr(r->out.text, *own), "%s: stdout '%s'", *own, r->out.text);
+}
+
+/* Could the kernel's events be seen? What it lacks is named on stderr. */
+static bool has_events(const struct tain_run *r, const char *event)
+{
+	return !strstr(r->err.text, "no tracefs") && !strstr(r->err.text, event);
 }
 
 static void fire_on_soft(void)
 {
-	const char *text = count("stress --engine soft -b 2M -v 1 --iterations 300 --time 5m --seed 3 -q");
+	const struct tain_run *r = count("stress --engine soft -b 2M -v 1 --iterations 300 --time 5m --seed 3 -q");
 
-	if (!text)
+	if (!r)
 		return;
-	for (const char *const *part = WORDS("@fault_ns[0]: ", "@faults_by_vcpu[0]: ", "@invalidate_ns: ",
-					     "@invalidate_pages: ", "@op_ns[munmap]: ", "@op_ns[mprotect]: ");
-	     *part; part++)
-		CHECK_CONTAINS(text, *part);
-	/* Nothing is left of what began and did not end. */
-	CHECK_MSG(!strstr(text, "@began["), "stdout '%s'", text);
+	check_counted(r, WORDS("@fault_ns[0]: ", "@faults_by_vcpu[0]: ", "@invalidate_ns: ", "@invalidate_pages: ",
+			       "@op_ns[munmap]: ", "@op_ns[mprotect]: "));
+	CHECK_MSG(!strstr(r->out.text, "@kvm_"), "no KVM has a part in it: '%s'", r->out.text);
 }
 
-/* Linux faults and invalidates by itself: the operations are tain's. */
+/* Linux faults and invalidates by itself: the operations are tain's, the rest is the kernel's. */
 static void fire_on_kvm(void)
 {
-	const char *text =
+	const struct tain_run *r =
 		kvm_or_skip()
 			? count("stress --engine kvm -b 2M -v 1 --ops munmap --iterations 20 --time 5m --seed 3 -q")
 			: NULL;
 
-	if (!text)
+	if (!r)
 		return;
-	CHECK_CONTAINS(text, "@op_ns[munmap]: ");
-	CHECK_MSG(!strstr(text, "@fault_ns"), "tain's own MMU has no part in it: '%s'", text);
+	check_counted(r, WORDS("@op_ns[munmap]: "));
+	CHECK_MSG(!strstr(r->out.text, "@fault_ns"), "tain's own MMU has no part in it: '%s'", r->out.text);
+	if (has_events(r, "kvm:kvm_unmap_hva_range"))
+		check_counted(r, WORDS("@op_ranges[munmap]: ", "@op_invalidated_pages[munmap]: "));
+	if (has_events(r, "kvmmmu:kvm_mmu_set_spte"))
+		check_counted(r, WORDS("@kvm_fault_ns[stress]: "));
+}
+
+/* A handler in a thread reads its faults; without one KVM_RUN fails and is repaired. */
+static void fire_on_uffd(void)
+{
+	int fd = (int)syscall(SYS_userfaultfd, 0);
+	const struct tain_run *r;
+
+	if (fd < 0) {
+		test_skip("userfaultfd: %s", strerror(errno));
+		return;
+	}
+	close(fd);
+	r = kvm_or_skip() ? count("bench fault -e kvm -b 1M -i 1 -q --cause uffd_missing_thread,uffd_missing_vcpu")
+			  : NULL;
+	if (!r)
+		return;
+	check_counted(r, WORDS("@repair_ns[1]: ", "@uffd_faults[0, -1]: ", "@uffd_ns[0, 0]: "));
+	/* Of a write that found nothing. */
+	CHECK_CONTAINS(r->out.text, "@uffd_faults[0, 1]: ");
+	if (has_events(r, "kvm:kvm_userspace_exit"))
+		check_counted(r, WORDS("@kvm_exits[0, -14]: "));
+}
+
+/* Events that a kernel lacks are left out whole, and named: bpftrace would give up at them. */
+static void lacking_events_are_left_out(void)
+{
+	static const char few[] = "mount -t tmpfs none /sys/kernel/tracing && "
+				  "mkdir -p /sys/kernel/tracing/events/kvm/kvm_unmap_hva_range && exec \"$0\" \"$@\"";
+	const char *script = tain_tree_file("scripts/tain-faults");
+	const struct tain_setup bare = { .program = script, .before = WORDS("unshare", "-m", "sh", "-c", few) };
+	const struct tain_run *r;
+
+	if (geteuid() || access("/sys/kernel/tracing", F_OK)) {
+		test_skip(geteuid() ? "mounts need root" : "there is no /sys/kernel/tracing");
+		return;
+	}
+	if (!script || !program_or_skip("unshare"))
+		return;
+	r = TAIN_WITH(&bare, "--tain", tain_program(), "--print");
+	if (r->status && strstr(r->err.text, "unshare")) {
+		test_skip("mounts: %.120s", r->err.text);
+		return;
+	}
+	CHECK_EQ(r->status, 0);
+	CHECK_CONTAINS(r->err.text, "tain-faults: this kernel has no kvm:kvm_page_fault\n");
+	CHECK_EQ(tain_count(r->err.text, "kvmmmu:kvm_mmu_set_spte\n"), 1);
+	CHECK_EQ(tain_count(r->out.text, "\ntracepoint:"), 2);
+	CHECK_CONTAINS(r->out.text, "\ntracepoint:kvm:kvm_unmap_hva_range /@op[tid]/\n{\n\t@ranges[tid] += 1;\n");
+	CHECK_MSG(!strstr(r->out.text, "@kvm_fault_ns"), "a piece of a probe stays: '%s'", r->out.text);
+	CHECK_EQ(tain_count(r->out.text, "}"), tain_count(r->out.text, "{"));
 }
 
 const struct test_case cmd_probe_tests[] = {
 	TEST(in_the_binary),
 	TEST(fire_on_soft),
 	TEST(fire_on_kvm),
+	TEST(fire_on_uffd),
+	TEST(lacking_events_are_left_out),
 	TEST_END,
 };

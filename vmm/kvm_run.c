@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "lib/lock.h"
+#include "lib/probe.h"
 #include "vmm/kvm_internal.h"
 
 static DEFINE_LOCK_CLASS(kvm_kick_class, "kvm_kick");
@@ -96,11 +97,15 @@ static enum turn report_fault(struct kvm_vcpu *v)
 		.reason = VCPU_EXIT_FAULT,
 		.gpa = READ_ONCE(vm_guest_vcpu(v->vcpu.vm, v->vcpu.id)->target),
 	};
+	enum turn turn;
 
 	/* KVM names a page, the guest a word in it. */
 	if (v->run->exit_reason == TAIN_KVM_EXIT_MEMORY_FAULT && fault->size && (exit.gpa ^ fault->gpa) >> PAGE_SHIFT)
 		exit.gpa = fault->gpa;
-	return report(v, &exit);
+	probe3(run_failed, v->vcpu.id, exit.gpa, v->run->exit_reason);
+	turn = report(v, &exit);
+	probe3(run_repaired, v->vcpu.id, exit.gpa, turn == TURN_ON);
+	return turn;
 }
 
 static enum turn handle_io(struct kvm_vcpu *v)
