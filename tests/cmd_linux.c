@@ -112,6 +112,7 @@ static bool guardian_or_skip(void)
 
 	if (!linux_or_skip())
 		return false;
+	test_own_machine();
 	if (!guardian_start(&err)) {
 		guardian_stop(NULL);
 		return true;

@@ -89,6 +89,7 @@ static void no_swap_and_no_leave(void)
 
 	if (!kvm_or_skip())
 		return;
+	test_own_machine(); /* nobody brings swap */
 	r = TAIN("bench", "fault", "-e", "kvm", "-b", "1M", "-i", "1", "--cause", "unmerge,after_swap,thp", "--json",
 		 "r.json");
 	CHECK_EQ(r->status, 0);
@@ -108,6 +109,7 @@ static void no_huge_pages(void)
 
 	if (!kvm_or_skip())
 		return;
+	test_own_machine();
 	if (!read_file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", pages, sizeof(pages)) ||
 	    strcmp(pages, "0\n")) {
 		test_skip("there are hugetlb pages, or there can be none");

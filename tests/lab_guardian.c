@@ -264,12 +264,13 @@ static unsigned int swap_areas(void)
 
 static void swap_comes_and_goes(void)
 {
-	unsigned int before = swap_areas();
 	struct err err = { "" };
+	unsigned int before;
 	char path[128];
 	int id;
 
 	if (begin()) {
+		before = swap_areas();
 		id = guardian_swap(1 << 20, &err);
 		snprintf(path, sizeof(path), "%s/tain-swap-%d", getenv("TMPDIR") ?: "/var/tmp", getpid());
 		if (id < 0) {

@@ -190,6 +190,7 @@ static bool have_guardian(void)
 {
 	struct err err = { "" };
 
+	test_own_machine();
 	if (!guardian_start(&err))
 		return true;
 	test_skip("%s", err.text);

@@ -222,6 +222,7 @@ static bool guarded_kvm(void)
 
 	if (!have_kvm())
 		return false;
+	test_own_machine();
 	if (!guardian_start(&err))
 		return true;
 	test_skip("%s", err.text);
@@ -322,6 +323,7 @@ static void swap_cache_is_memory(void)
 	struct host host = { .backing = HOST_ANONYMOUS, .bytes = MATRIX_BYTES, .limbo_bytes = MATRIX_RANGE };
 	struct err err = { "" };
 
+	test_own_machine();
 	if (guardian_start(&err)) {
 		test_skip("%s", err.text);
 		return;

@@ -121,6 +121,7 @@ static void where_the_machine_may_be_changed(const char *accel)
 {
 	struct err err = { "" };
 
+	test_own_machine();
 	if (guardian_start(&err)) {
 		test_skip("%s", err.text);
 		return;
