@@ -117,6 +117,23 @@ static void ranges_are_joined(void)
 	check_planted(4);
 }
 
+/* Most candidates have no step that this host can do: they do not fail, and the search goes on. */
+static void what_the_host_lacks_goes_too(void)
+{
+	struct stress_config c;
+	struct shrink_plan p;
+
+	plan_make(&c, &p, 1);
+	p.nr = 41;
+	for (u64 i = 0; i < p.nr; i++)
+		p.step[i].op = PLAN_PUNCH;
+	p.step[23].op = PLAN_REMAP;
+	p.step[23].plant = true;
+	p.step[23].hold_ns = 20 * NSEC_PER_MSEC;
+	check_shrunk(&c, &p, 3);
+	mem_free(p.step);
+}
+
 static void what_never_fails_is_left_alone(void)
 {
 	struct shrink_config config = { .trial_ns = NSEC_PER_SEC / 10 };
@@ -198,6 +215,7 @@ const struct test_case lab_shrink_tests[] = {
 	TEST(k12_no_flush),
 	TEST(a_planted_step_is_what_is_left),
 	TEST(ranges_are_joined),
+	TEST(what_the_host_lacks_goes_too),
 	TEST(what_never_fails_is_left_alone),
 	TEST(interrupted_it_keeps_the_best),
 	TEST(kvm_reports_a_planted_copy),
