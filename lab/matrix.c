@@ -194,17 +194,19 @@ static bool operate(struct matrix *m)
 	struct host *host = &m->touch.machine.host;
 	struct vm_stats before, after;
 	struct matrix_cell *c = m->cell;
-	struct err why = { "" };
+	struct err why = { "" }, unknown = { "" };
 	u64 start;
 	int ret;
 
 	look(m, &m->before);
 	stats(m, &before);
-	matrix_ranges_take(&m->ranges, 0, 0, &c->ranges, &c->range_pages);
+	matrix_ranges_watch(&m->ranges, host->data, host->data + MATRIX_RANGE, &unknown);
 	start = clock_ns();
 	ret = host->ops->begin(host, c->op, 0, MATRIX_RANGE, &why);
 	c->op_ns = clock_ns() - start;
-	matrix_ranges_take(&m->ranges, host->data, host->data + MATRIX_RANGE, &c->ranges, &c->range_pages);
+	matrix_ranges_take(&m->ranges, &c->ranges, &c->range_pages, &unknown);
+	if (unknown.text[0])
+		skip(m, "ranges", unknown.text);
 	stats(m, &after);
 	if (ret) {
 		refusal(m, ret, why.text);

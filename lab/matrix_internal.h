@@ -89,16 +89,28 @@ int matrix_uffd(enum host_op op, enum host_backing backing, struct err *never, s
 
 /* --- matrix_range.c ---------------------------------------------------------------------------- */
 
+#define MATRIX_RING_PAGES 128 /* of records, for each processor: some 6,000; no more is free of charge to non-root */
+
 struct matrix_ranges {
-	struct range_ring *ring; /* one per processor; NULL: not open */
+	unsigned int id;	       /* of the event; 0: it cannot be watched */
+	unsigned int start_at, end_at; /* its fields */
+	unsigned int ring_pages;       /* a power of two */
+	/* of a watch */
+	hva_t start, end;
+	struct range_ring *ring; /* one per processor; NULL: none */
 	unsigned int nr;
-	unsigned int start_at, end_at; /* fields of the event */
 };
 
-/* Return: 0; -errno and why not in @why. */
+/* Find the event. Return: 0; -errno and why not in @why: watches then find nothing out. */
 int matrix_ranges_open(struct matrix_ranges *r, struct err *why);
+/* Watch the events that touch [start, end). Return: 0; -errno and why not in @why. */
+int matrix_ranges_watch(struct matrix_ranges *r, hva_t start, hva_t end, struct err *why);
+/*
+ * End the watch: how many there were, and how many pages of the range they cover; MATRIX_UNKNOWN without a watch.
+ * Return: 0; -EOVERFLOW: some were lost, both are unknown, @why says how many.
+ */
+int matrix_ranges_take(struct matrix_ranges *r, s64 *count, s64 *pages, struct err *why);
+/* End the watch, if there is one. */
 void matrix_ranges_close(struct matrix_ranges *r);
-/* Take the events since the last call: how many touch [start, end), and how many pages of it they cover. */
-void matrix_ranges_take(struct matrix_ranges *r, hva_t start, hva_t end, s64 *count, s64 *pages);
 
 #endif /* LAB_MATRIX_INTERNAL_H */

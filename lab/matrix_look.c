@@ -118,10 +118,10 @@ static u64 swap_cached(struct host *host, const u64 *entry)
 	u64 n = 0;
 
 	for (u64 i = 0; i < DATA_PAGES; i++)
-		if (entry[i] & PM_SWAP)
+		if (pm_swapped(entry[i]))
 			n += swap_in_memory(host->data + i * PAGE_SIZE, 1);
 	for (u64 i = 0; i < MATRIX_PAGES; i++)
-		if (entry[DATA_PAGES + i] & PM_SWAP)
+		if (pm_swapped(entry[DATA_PAGES + i]))
 			n += swap_in_memory(host->quarantine + i * PAGE_SIZE, 1);
 	return n;
 }

@@ -9,7 +9,18 @@
 #define PM_PRESENT BIT(63)
 #define PM_SWAP BIT(62)
 #define PM_FILE BIT(61)	       /* a page of a file, or shared anonymous */
+#define PM_SWAP_TYPE 31ull     /* where PM_SWAP is set */
+#define PM_GUARD BIT(58)       /* MADV_GUARD_INSTALL (Linux 6.15) */
 #define PM_FRAME (BIT(55) - 1) /* to others than root 0 */
+
+/*
+ * Did the page go to swap? Marks that stand in a page's place - of a guard, of userfaultfd's write protection - have
+ * the same bit, and the type that no swap area has; others than root see no type.
+ */
+static inline bool pm_swapped(u64 entry)
+{
+	return entry & PM_SWAP && !(entry & PM_GUARD) && (entry & PM_SWAP_TYPE) != PM_SWAP_TYPE;
+}
 
 /* Of process @pid; 0: this one. Return: a descriptor; -errno. */
 int pagemap_open(int pid);

@@ -216,6 +216,21 @@ static void writes_have_their_own_range(void)
 		  (unsigned long long)c->write.count);
 }
 
+/* A guard's mark in a page table looks like swap, and the file's page under it like the swap cache's. */
+static void guards_free_the_copies(void)
+{
+	const struct matrix_cell *c;
+
+	if (!have_kvm() || !run("kvm", "guard", "memfd_private"))
+		return;
+	c = find(OP_GUARD, HOST_MEMFD_PRIVATE);
+	if (c->state == MATRIX_REFUSED) {
+		test_skip("%s", c->why);
+		return;
+	}
+	check_row(&(struct row){ OP_GUARD, HOST_MEMFD_PRIVATE, SIGHT_FAULT, SIGHT_FILE, 50, ANY, ANY });
+}
+
 static bool guarded_kvm(void)
 {
 	struct err err = { "" };
@@ -368,6 +383,7 @@ const struct test_case lab_matrix_tests[] = {
 	TEST(kvm_table),
 	TEST(kvm_huge_pages),
 	TEST(writes_have_their_own_range),
+	TEST(guards_free_the_copies),
 	TEST(kvm_merge),
 	TEST(kvm_pageout),
 	TEST(swap_cache_is_memory),

@@ -12,6 +12,7 @@ extern const struct test_case lab_plan_tests[], lab_oracle_tests[], lab_step_tes
 extern const struct test_case lab_guardian_tests[], lab_host_ops_tests[];
 extern const struct test_case lab_all_ops_tests[], lab_compare_tests[], lab_compare_stats_tests[];
 extern const struct test_case lab_watch_tests[], lab_uffd_tests[];
+extern const struct test_case lab_matrix_range_tests[];
 extern const struct test_case lab_matrix_tests[], lab_merge_tests[], lab_merge_bad_tests[], lab_shard_tests[];
 extern const struct test_case lab_bench_fault_tests[], lab_interference_tests[];
 extern const struct test_case lab_plan_file_tests[], lab_shrink_tests[], lab_vm_op_tests[], lab_outside_tests[];

@@ -33,6 +33,7 @@ int main(int argc, char **argv)
 		{ "plan_file", lab_plan_file_tests, NULL, NULL },
 		{ "shrink", lab_shrink_tests, NULL, NULL },
 		{ "matrix", lab_matrix_tests, NULL, NULL },
+		{ "matrix_range", lab_matrix_range_tests, NULL, NULL },
 		{ "vm_op", lab_vm_op_tests, NULL, NULL },
 		{ "outside", lab_outside_tests, NULL, NULL },
 		{ "bench_outside", lab_bench_outside_tests, NULL, NULL },
