@@ -15,7 +15,7 @@ struct finding {
 	const char *name;
 	enum finding_state state;
 	char text[400];
-	char repair[240]; /* a command; empty: none needed */
+	char repair[300]; /* a command; empty: none needed */
 };
 
 struct finding_check {

@@ -154,9 +154,20 @@ static void check_cpus(struct finding *f)
 
 static void check_memory(struct finding *f)
 {
-	u64 bytes = machine_available_bytes();
+	struct cgroup_room limit;
+	u64 bytes = machine_available_bytes(&limit);
+	enum finding_state state = bytes >= MIN_BYTES ? DOCTOR_OK : DOCTOR_NOTE;
 
-	finding(f, bytes >= MIN_BYTES ? DOCTOR_OK : DOCTOR_NOTE, "%llu MiB available", (unsigned long long)bytes >> 20);
+	if (!limit.file[0]) {
+		finding(f, state, "%llu MiB available", (unsigned long long)bytes >> 20);
+		return;
+	}
+	finding(f, state, "%llu MiB available, for %s allows %llu MiB", (unsigned long long)bytes >> 20, limit.file,
+		(unsigned long long)limit.limit >> 20);
+	if (state == DOCTOR_NOTE)
+		snprintf(f->repair, sizeof(f->repair),
+			 "echo %s | sudo tee %s   # or podman run --memory=2g and the like",
+			 strstr(limit.file, "_in_bytes") ? "-1" : "max", limit.file);
 }
 
 static void check_memlock(struct finding *f)

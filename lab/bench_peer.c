@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/alloc.h"
+#include "lib/cgroup.h"
 #include "lib/rng.h"
 #include "lib/thread.h"
 #include "lib/time.h"
@@ -111,7 +112,9 @@ int bench_peer_output(char *const argv[], int cpu, char *output, size_t bytes, c
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
+	u64 kills = cgroup_oom_kills("");
 	int fds[2], status, ret;
+	char by[CGROUP_KILLED_TEXT];
 	pid_t pid;
 
 	output[0] = 0;
@@ -140,7 +143,11 @@ int bench_peer_output(char *const argv[], int cpu, char *output, size_t bytes, c
 		;
 	if (ret)
 		return err_set(err, ret, "%s: %s", argv[0], strerror(-ret));
-	if (!WIFEXITED(status) || WEXITSTATUS(status))
+	if (WIFSIGNALED(status)) {
+		cgroup_killed_text(kills, WTERMSIG(status), by, sizeof(by));
+		return err_set(err, -EIO, "%s was killed %s", argv[0], by);
+	}
+	if (WEXITSTATUS(status))
 		return err_set(err, -EIO, "%s failed: %.120s", argv[0], output);
 	return 0;
 }

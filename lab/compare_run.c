@@ -13,6 +13,7 @@
 
 #include "lab/compare.h"
 #include "lab/result_read.h"
+#include "lib/cgroup.h"
 #include "lib/rng.h"
 #include "lib/thread.h"
 #include "lib/time.h"
@@ -104,8 +105,20 @@ static int wait_for(struct runs *r, enum compare_side side, pid_t pid, int *stat
 	return 0;
 }
 
+/* What a shell exits with whose command was killed, less the signal. */
+#define BY_SHELL 128
+
+static int was_killed(enum compare_side side, u64 kills, int signal, struct err *err)
+{
+	char by[CGROUP_KILLED_TEXT];
+
+	cgroup_killed_text(kills, signal, by, sizeof(by));
+	return err_set(err, -EIO, "command %c was killed %s", side_letter(side), by);
+}
+
 static int one_run(struct runs *r, enum compare_side side, json_t **doc, struct err *err)
 {
+	u64 kills = cgroup_oom_kills("");
 	char complaint[160];
 	int status, ret;
 	pid_t pid;
@@ -116,8 +129,8 @@ static int one_run(struct runs *r, enum compare_side side, json_t **doc, struct 
 	if (ret)
 		return ret;
 	last_line(r->errors, complaint, sizeof(complaint));
-	if (WIFSIGNALED(status))
-		return err_set(err, -EIO, "command %c was killed by signal %d", side_letter(side), WTERMSIG(status));
+	if (WIFSIGNALED(status) || WEXITSTATUS(status) == BY_SHELL + SIGKILL)
+		return was_killed(side, kills, WIFSIGNALED(status) ? WTERMSIG(status) : SIGKILL, err);
 	if (WEXITSTATUS(status))
 		return err_set(err, -EIO, "command %c ended with status %d%s%.150s", side_letter(side),
 			       WEXITSTATUS(status), complaint[0] ? ": " : "", complaint);

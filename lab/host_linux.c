@@ -10,6 +10,7 @@
 #include "lab/place.h"
 #include "lib/alloc.h"
 #include "lib/atomic.h"
+#include "lib/cgroup.h"
 
 static int host_linux_supports(enum host_backing backing, struct err *why)
 {
@@ -327,6 +328,7 @@ static int host_linux_create(struct host *host, struct err *err)
 	host->private = l;
 	if (!l)
 		return err_set(err, -ENOMEM, "no memory");
+	l->oom_kills = cgroup_oom_kills("");
 	ret = host_linux_open(host, err);
 	if (ret)
 		goto fail;

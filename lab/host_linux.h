@@ -28,6 +28,7 @@ struct host_linux {
 	int thp_disabled; /* PR_SET_THP_DISABLE as found */
 	pid_t child;	  /* fork: between begin and end */
 	int to_child, from_child;
+	u64 oom_kills;		     /* in this process's control group, before the next child */
 	struct system_change memory; /* what the backing needs */
 	struct system_change change; /* what the operation under way needs */
 };

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/atomic.h"
+#include "lib/cgroup.h"
 
 #define HUGE (2ull << 20)
 #define KSM_SCANS 3 /* a page is merged when it was seen unchanged twice; one scan may be half over */
@@ -316,6 +317,17 @@ static u64 sum_range(struct host *host, struct range r)
 	return sum;
 }
 
+/* If memory runs out, let it be taken: its parent can say what happened. */
+static void offer_to_oom_killer(void)
+{
+	long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	syscall(SYS_write, fd, "1000", 4);
+	syscall(SYS_close, fd);
+}
+
 /*
  * The child looks at its copy when it is born and before it goes, or does what it was told. Other threads may have
  * held any lock at the fork, the C library's too: nothing but the range and bare system
@@ -328,6 +340,7 @@ static void child_main(struct host *host, struct range r, int from_parent, int t
 	char c = 0;
 
 	syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	offer_to_oom_killer();
 	if (!child)
 		sum = sum_range(host, r);
 	if (syscall(SYS_write, to_parent, &c, 1) != 1)
@@ -354,6 +367,17 @@ static int end_child(struct host_linux *l)
 	close(l->from_child);
 	l->child = 0;
 	return status;
+}
+
+static int child_died(struct host_linux *l, int status, struct err *why)
+{
+	char by[CGROUP_KILLED_TEXT];
+
+	if (!WIFSIGNALED(status))
+		return err_set(why, -ECHILD, "fork: the child died");
+	cgroup_killed_text(l->oom_kills, WTERMSIG(status), by, sizeof(by));
+	l->oom_kills = cgroup_oom_kills("");
+	return err_set(why, -ECHILD, "fork: the child was killed %s", by);
 }
 
 static int begin_fork(struct host *host, struct range r, struct err *why)
@@ -394,8 +418,7 @@ static int begin_fork(struct host *host, struct range r, struct err *why)
 	while (n < 0 && errno == EINTR);
 	if (n == 1)
 		return 0;
-	end_child(l);
-	return err_set(why, -ECHILD, "fork: the child died");
+	return child_died(l, end_child(l), why);
 }
 
 static int end_fork(struct host *host, struct range r, struct err *why)
@@ -406,7 +429,7 @@ static int end_fork(struct host *host, struct range r, struct err *why)
 	host->child_changed = host_backing_table[host->backing].kind != BACKING_SHARED && !same;
 	if (WIFEXITED(status) && WEXITSTATUS(status) < 2)
 		return 0;
-	return err_set(why, -ECHILD, "fork: the child died");
+	return child_died(host->private, status, why);
 }
 
 /* --- begin and end -------------------------------------------------------------------------------- */

@@ -18,8 +18,10 @@
 #define FAULT_PAUSE_NS 20000
 /* How long a guest may take to end after it was asked. */
 #define GRACE_NS NSEC_PER_SEC
+/* What a small run takes beside its guest's memory. */
+#define GROUP_REST (12ull << 20)
 
-u64 machine_available_bytes(void)
+static u64 system_available_bytes(void)
 {
 	unsigned long long kib = 0;
 	FILE *f = fopen("/proc/meminfo", "re");
@@ -35,6 +37,18 @@ u64 machine_available_bytes(void)
 		return kib << 10;
 	/* No /proc: all there is. */
 	return sysinfo(&info) ? ~0ull : (u64)info.totalram * info.mem_unit;
+}
+
+u64 machine_available_bytes(struct cgroup_room *limit)
+{
+	u64 system = system_available_bytes();
+
+	limit->file[0] = 0;
+	if (!cgroup_room("", limit) || limit->room >= system) {
+		limit->file[0] = 0;
+		return system;
+	}
+	return limit->room;
 }
 
 static DEFINE_LOCK_CLASS(still_class, "machine still");
@@ -53,11 +67,35 @@ static u64 arena_margin(const struct machine_config *c)
 	return align_up(c->bytes / 64, 64 << 10) + (1 << 20) + c->vcpus * (64 << 10);
 }
 
+static int check_available(const struct machine_config *c, struct err *err)
+{
+	struct cgroup_room limit;
+	u64 available = machine_available_bytes(&limit), rest, most;
+	char want[32], have[32], all[32];
+
+	/* For page tables, the oracle, and the rest of the machine. Who goes over a group's limit is killed. */
+	rest = available / 8;
+	if (limit.file[0])
+		rest = min(max(rest, GROUP_REST), available);
+	most = available - rest;
+	if (c->arena_bytes <= most && c->bytes <= most && c->beside_bytes <= most - c->bytes)
+		return 0;
+	size_text(want, sizeof(want), max(c->bytes, c->arena_bytes));
+	size_text(have, sizeof(have), available);
+	size_text(all, sizeof(all), limit.limit);
+	if (!limit.file[0])
+		return err_set(err, -EINVAL,
+			       "%s, and what goes with it, is more than the %s that this machine has available", want,
+			       have);
+	return err_set(err, -EINVAL,
+		       "%s, and what goes with it, is more than what is left, %s, of the %s that %s allows: raise it, "
+		       "or give less",
+		       want, have, all, limit.file);
+}
+
 static int check_bytes(const struct machine_config *c, struct err *err)
 {
-	/* An eighth stays for page tables, the oracle, and the rest of the machine. */
-	u64 available = machine_available_bytes(), most = available - available / 8;
-	char want[32], have[32];
+	char have[32];
 
 	if (!c->bytes)
 		return err_set(err, -EINVAL, "a guest memory of 0 bytes; give at least one page (4K)");
@@ -80,14 +118,7 @@ static int check_bytes(const struct machine_config *c, struct err *err)
 			       "an arena of %llu bytes is too small for %llu bytes of guest memory and %s beside them",
 			       (unsigned long long)c->arena_bytes, (unsigned long long)c->bytes, have);
 	}
-	if (c->arena_bytes > most || c->bytes > most || c->beside_bytes > most - c->bytes) {
-		size_text(want, sizeof(want), max(c->bytes, c->arena_bytes));
-		size_text(have, sizeof(have), available);
-		return err_set(err, -EINVAL,
-			       "%s, and what goes with it, is more than the %s that this machine has available", want,
-			       have);
-	}
-	return 0;
+	return check_available(c, err);
 }
 
 /* "0,2,4-7" into @cpu. Return: how many; -EINVAL. */

@@ -8,6 +8,7 @@
 
 #include "lab/host.h"
 #include "lib/base.h"
+#include "lib/cgroup.h"
 #include "lib/err.h"
 #include "lib/lock.h"
 #include "lib/thread.h"
@@ -126,7 +127,7 @@ int machine_host_cpu(const struct machine *m);
 
 void machine_destroy(struct machine *m);
 
-/* Bytes this machine could give to a guest now. */
-u64 machine_available_bytes(void);
+/* Bytes this machine could give to a guest now. @limit: the control group's limit that says so; no file: none does. */
+u64 machine_available_bytes(struct cgroup_room *limit);
 
 #endif /* LAB_MACHINE_H */

@@ -305,6 +305,30 @@ static void small_stacks(void)
 	CHECK_EQ(TAIN_WITH(&setup, "doctor")->status, 0);
 }
 
+/* --- a container's memory ------------------------------------------------------------------------- */
+
+static void little_memory_in_a_container(void)
+{
+	const char *dir = test_memory_group(256 << 20);
+	struct tain_setup setup = { .before = NULL };
+	const struct tain_run *r;
+	char enter[200];
+
+	if (!dir)
+		return;
+	snprintf(enter, sizeof(enter), "echo $$ >%s/cgroup.procs && exec \"$0\" \"$@\"", dir);
+	setup.before = WORDS("sh", "-c", enter);
+	check_refused(TAIN_WITH(&setup, "stress", "-b", "512M"), 2,
+		      "512.0 MiB, and what goes with it, is more than what is left, ...");
+	r = TAIN_WITH(&setup, "run", "-b", "512M", "hello");
+	CHECK_CONTAINS(r->err.text, " of the 256.0 MiB that /sys/fs/cgroup/");
+	CHECK_CONTAINS(r->err.text, " allows: raise it, or give less\n");
+	CHECK_EQ(TAIN_WITH(&setup, "stress", "-q", "-b", "4M", "-i", "5")->status, 0);
+	r = TAIN_WITH(&setup, "doctor");
+	CHECK_CONTAINS(r->out.text, " MiB available, for /sys/fs/cgroup/");
+	CHECK_CONTAINS(r->out.text, " allows 256 MiB\n");
+}
+
 /* --- company ---------------------------------------------------------------------------------------- */
 
 /* Several at once, and all of them write the same document: it is one of theirs, whole. */
@@ -356,6 +380,7 @@ const struct test_case cmd_limits_tests[] = {
 	TEST(few_files_and_no_locked_memory),
 	TEST(little_address_space_and_small_files),
 	TEST(small_stacks),
+	TEST(little_memory_in_a_container),
 	TEST(several_at_once),
 	TEST(an_empty_environment),
 	TEST_END,

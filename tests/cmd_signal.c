@@ -168,9 +168,10 @@ static u64 resident_pages(pid_t pid)
 /* Before there is anything to print: while a large memory is prepared. */
 static void a_signal_ends_the_preparation(void)
 {
+	struct cgroup_room limit;
 	struct tain_run *r;
 
-	if (machine_available_bytes() < 4ull << 30) {
+	if (machine_available_bytes(&limit) < 4ull << 30) {
 		test_skip("too little memory");
 		return;
 	}

@@ -30,6 +30,7 @@ int main(int argc, char **argv)
 		{ "fault", lab_fault_tests, NULL, NULL },
 		{ "fault_page", lab_fault_page_tests, NULL, NULL },
 		{ "process", lab_process_tests, NULL, NULL },
+		{ "memory", lab_memory_tests, NULL, NULL },
 		{ "plan_file", lab_plan_file_tests, NULL, NULL },
 		{ "shrink", lab_shrink_tests, NULL, NULL },
 		{ "matrix", lab_matrix_tests, NULL, NULL },

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/alloc.h"
@@ -199,6 +200,84 @@ static void release_machine(void)
 	machine_lock = -1;
 }
 
+/* --- a control group of memory ------------------------------------------------------------- */
+
+static struct {
+	char dir[96];	/* "": none */
+	char home[512]; /* the group that this process is of, if it left it */
+} group;
+
+static bool write_text(const char *dir, const char *file, const char *text)
+{
+	char path[700];
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = write(fd, text, strlen(text));
+		close(fd);
+	}
+	return n == (ssize_t)strlen(text);
+}
+
+const char *test_memory_group(u64 bytes)
+{
+	static const char *const tops[] = { "/sys/fs/cgroup/memory", "/sys/fs/cgroup" };
+	char text[32];
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
+	for (size_t i = 0; i < ARRAY_SIZE(tops); i++) {
+		snprintf(group.dir, sizeof(group.dir), "%s/tain-test-%d", tops[i], getpid());
+		if (mkdir(group.dir, 0755))
+			continue;
+		/* Where there is swap, without it: else nobody is killed. */
+		if (write_text(group.dir, i ? "memory.max" : "memory.limit_in_bytes", text)) {
+			write_text(group.dir, i ? "memory.swap.max" : "memory.memsw.limit_in_bytes", i ? "0" : text);
+			return group.dir;
+		}
+		rmdir(group.dir);
+	}
+	group.dir[0] = 0;
+	test_skip("no control group of memory can be made below /sys/fs/cgroup");
+	return NULL;
+}
+
+bool test_enter_group(void)
+{
+	bool v1 = strstr(group.dir, "/memory/") != NULL, found = false;
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	char line[400], *path;
+
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = 0;
+		path = strrchr(line, ':');
+		found = path && (v1 ? strstr(line, ":memory:") != NULL : !strncmp(line, "0::", 3));
+		snprintf(group.home, sizeof(group.home), "%s%s", v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup",
+			 found ? path + 1 : "");
+	}
+	if (f)
+		fclose(f);
+	if (found && write_text(group.home, "cgroup.procs", "0") && write_text(group.dir, "cgroup.procs", "0"))
+		return true;
+	group.home[0] = 0;
+	test_skip("this process cannot change its control group and come back");
+	return false;
+}
+
+/* What was killed in it may still be about to go. */
+static void release_group(void)
+{
+	if (group.home[0])
+		CHECK(write_text(group.home, "cgroup.procs", "0"));
+	for (int turns = 0; group.dir[0] && rmdir(group.dir) && turns < 6000; turns++)
+		thread_sleep_ns(10 * NSEC_PER_MSEC);
+	if (group.dir[0])
+		CHECK(access(group.dir, F_OK));
+	group.dir[0] = group.home[0] = 0;
+}
+
 /* Not alarm(): a thread that spins takes no signal in a TSan build. */
 static void watchdog(void *unused)
 {
@@ -280,6 +359,7 @@ static void run_one(void)
 	if (suite->teardown)
 		suite->teardown();
 	release_machine();
+	release_group();
 	check_leftovers(test, outstanding);
 	smp_store_release(&now.test, 0);
 

@@ -53,6 +53,14 @@ const char *test_cpu(void);
  */
 void test_own_machine(void);
 
+/*
+ * A control group that allows @bytes of memory, and no swap, until this test ends. Return: its
+ * directory, for who writes to its cgroup.procs; NULL: the test has been skipped with the reason.
+ */
+const char *test_memory_group(u64 bytes);
+/* This process becomes a member until the test ends. Return: false: the test has been skipped. */
+bool test_enter_group(void);
+
 /* A failed check is recorded with its text; the test goes on. Return: @ok. */
 bool test_check(bool ok, const char *file, int line, const char *fmt, ...) format_printf(4, 5);
 bool test_check_str(const char *a, const char *b, const char *expr_a, const char *expr_b, const char *file, int line);
