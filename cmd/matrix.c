@@ -120,6 +120,7 @@ static json_t *cell(const struct matrix_cell *c)
 	set_known(o, "new_frames_percent", c->moved);
 	set_known(o, "huge_kib_before", c->huge_before);
 	set_known(o, "huge_kib_after", c->huge_after);
+	set_known(o, "huge_sptes_before", c->huge_sptes);
 	json_object_set_new(o, "uffd_events", event_names(c));
 	set_text(o, "uffd_why", c->events_why);
 	set_known(o, "zapped_pages", c->zapped);

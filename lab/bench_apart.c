@@ -32,9 +32,9 @@ static u64 host_access(u64 *at, u64 value, bool read)
 /* Where a fault may bring a huge page in, the next page is in the next one. */
 static u64 apart_of(const struct bench_run *b, const struct bench_recipe *r)
 {
-	const u32 huge = BIT(HOST_ANONYMOUS_THP) | BIT(HOST_ANONYMOUS_HUGETLB_2MB) | BIT(HOST_FILE_SHARED);
+	const u32 huge = BIT(HOST_ANONYMOUS_HUGETLB_2MB) | BIT(HOST_FILE_SHARED);
 
-	return huge & BIT(b->backing) ? max(r->apart, HUGE_PAGES) : r->apart;
+	return host_backing_table[b->backing].thp || huge & BIT(b->backing) ? max(r->apart, HUGE_PAGES) : r->apart;
 }
 
 static u64 *word_of(struct bench_run *b, u64 page)

@@ -8,6 +8,7 @@
 
 #include "guest/abi.h"
 #include "lab/place.h"
+#include "lab/smaps.h"
 #include "lib/alloc.h"
 #include "lib/atomic.h"
 #include "lib/cgroup.h"
@@ -15,6 +16,61 @@
 static int host_linux_supports(enum host_backing backing, struct err *why)
 {
 	return 0;
+}
+
+int host_linux_advise(void *at, u64 len, int advice)
+{
+	/* A page under migration or writeback is busy for a moment; collapse says so. */
+	for (int i = 0; i < 100; i++) {
+		if (!madvise(at, len, advice))
+			return 0;
+		if (errno != EAGAIN && errno != EBUSY)
+			break;
+		usleep(1000);
+	}
+	return -errno;
+}
+
+/*
+ * Anonymous memory is huge from its fault on. Shared memory is so only where a switch of the machine, shmem_enabled,
+ * says it, but MADV_COLLAPSE asks no switch: of a block that is not all hole. A file system with large
+ * folios brings a huge one where the mapping wants it. Where no whole block is mapped, small pages are
+ * asked for: each of them could take 2 MiB of its file.
+ */
+static void make_huge(struct host *host, char *at, u64 len)
+{
+	struct host_linux *l = host->private;
+	char *block = (char *)align_up((uintptr_t)at, HUGE), *end = at + len;
+	bool shared = host_backing_table[host->backing].kind == BACKING_SHARED;
+	int ret;
+
+	madvise(at, len, !shared || block + HUGE <= end ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	for (; shared && block + HUGE <= end; block += HUGE) {
+		ret = host_linux_advise(block, PAGE_SIZE, MADV_POPULATE_WRITE);
+		ret = ret ?: host_linux_advise(block, HUGE, MADV_COLLAPSE);
+		l->huge_error = ret ?: l->huge_error;
+	}
+}
+
+/* Is there a huge page in DATA? Anonymous memory is asked by its faults. Return: 0; -EOPNOTSUPP and why not. */
+static int check_huge(struct host *host, struct err *err)
+{
+	struct host_linux *l = host->private;
+	const struct host_backing_info *b = &host_backing_table[host->backing];
+	struct smaps maps;
+
+	if (!b->thp || b->kind != BACKING_SHARED)
+		return 0;
+	for (u64 off = 0; off < host->bytes; off += host_range_bytes(host)) {
+		hva_t start = host_addr(host, off);
+
+		if (smaps_read(start, start + host_range_bytes(host), &maps) || maps.huge_kib)
+			return 0;
+	}
+	if (host_linux_on_disk(host))
+		return err_set(err, -EOPNOTSUPP, "%s: the file system gives no huge pages (large folios)", b->name);
+	return err_set(err, -EOPNOTSUPP, "%s: madvise(MADV_COLLAPSE): %s (Linux 6.1)", b->name,
+		       strerror(-l->huge_error));
 }
 
 static int map_at(struct host *host, char *at, u64 off, u64 len, int how)
@@ -25,8 +81,8 @@ static int map_at(struct host *host, char *at, u64 off, u64 len, int how)
 	void *p;
 
 	/* A huge page stands alike in the file and in the address space; a file on a disk has less room to spare. */
-	if (host->backing == HOST_MEMFD)
-		start += (host_addr(host, off) - start) % (2ul << 20);
+	if (host->backing == HOST_MEMFD || (l->tracked && l->huge))
+		start += (host_addr(host, off) - start) % HUGE;
 
 	if (l->tracked && start + len > l->file_bytes)
 		return -ENOSPC;
@@ -38,7 +94,7 @@ static int map_at(struct host *host, char *at, u64 off, u64 len, int how)
 		return -EEXIST;
 	}
 	if (l->huge)
-		madvise(p, len, MADV_HUGEPAGE);
+		make_huge(host, p, len);
 	if (!l->tracked)
 		return 0;
 	l->file_end = start + len;
@@ -300,7 +356,7 @@ static int map_ranges(struct host *host)
 	int ret = 0;
 
 	/* A huge page moves as one only between places that are aligned alike. */
-	host->stride = align_up(each + PAGE_SIZE, 2ul << 20);
+	host->stride = align_up(each + PAGE_SIZE, HUGE);
 	room = ranges * host->stride + host->limbo_bytes;
 	host->data = place_reserve(room);
 	if (!host->data)
@@ -333,9 +389,11 @@ static int host_linux_create(struct host *host, struct err *err)
 	if (ret)
 		goto fail;
 	ret = map_ranges(host);
+	if (ret)
+		err_set(err, ret, "cannot map %llu bytes: %s", (unsigned long long)host->bytes, strerror(-ret));
+	ret = ret ?: check_huge(host, err);
 	if (!ret)
 		return 0;
-	err_set(err, ret, "cannot map %llu bytes: %s", (unsigned long long)host->bytes, strerror(-ret));
 fail:
 	host_linux_destroy(host);
 	return ret;

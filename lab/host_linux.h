@@ -16,11 +16,13 @@
 #include "lab/system.h"
 
 #define RW (PROT_READ | PROT_WRITE)
+#define HUGE (2ull << 20)
 
 struct host_linux {
 	int map_flags;	  /* of mmap(): MAP_SHARED or MAP_PRIVATE, and what the backing adds */
 	bool tracked;	  /* shared, with a descriptor: offset says which page of the file stands where */
-	bool huge;	  /* ask for transparent huge pages */
+	bool huge;	  /* transparent huge pages are wanted */
+	int huge_error;	  /* the last -errno where a whole block could not be made huge */
 	u64 file_bytes;	  /* size of the file */
 	u64 file_end;	  /* tracked: offsets below it have been used */
 	u64 *offset;	  /* tracked: per page of DATA, its offset in the file */
@@ -38,6 +40,8 @@ static inline char *data_ptr(struct host *host, u64 off)
 	return (char *)(uintptr_t)host_addr(host, off);
 }
 
+/* madvise(), again and again where the kernel says that a page is busy for a moment. Return: 0; -errno. */
+int host_linux_advise(void *at, u64 len, int advice);
 /* Map fresh memory; @how is MAP_FIXED or MAP_FIXED_NOREPLACE. */
 int host_linux_map_fresh(struct host *host, u64 off, u64 len, int how);
 /* The same at the quarantine, as if it were at @off of DATA, which it is about to replace. */

@@ -54,7 +54,8 @@ static const char *file_dir(void)
 
 bool host_linux_on_disk(const struct host *host)
 {
-	return host->backing == HOST_FILE_SHARED || host->backing == HOST_FILE_PRIVATE;
+	return host->backing == HOST_FILE_SHARED || host->backing == HOST_FILE_SHARED_THP ||
+	       host->backing == HOST_FILE_PRIVATE;
 }
 
 int host_linux_full(struct host *host, struct err *why)
@@ -139,7 +140,6 @@ static int open_thp(struct host *host, struct err *err)
 {
 	struct host_linux *l = host->private;
 
-	l->huge = true;
 	return system_thp(&l->memory, err);
 }
 
@@ -150,10 +150,13 @@ static const struct {
 	[HOST_ANONYMOUS] = { MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, NULL },
 	[HOST_MEMFD] = { MAP_SHARED | MAP_NORESERVE, open_memfd },
 	[HOST_ANONYMOUS_THP] = { MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, open_thp },
+	[HOST_MEMFD_THP] = { MAP_SHARED | MAP_NORESERVE, open_memfd },
 	[HOST_ANONYMOUS_HUGETLB_2MB] = { MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, open_hugetlb },
 	[HOST_SHMEM] = { MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, NULL },
+	[HOST_SHMEM_THP] = { MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, NULL },
 	[HOST_MEMFD_PRIVATE] = { MAP_PRIVATE | MAP_NORESERVE, open_memfd },
 	[HOST_FILE_SHARED] = { MAP_SHARED | MAP_NORESERVE, open_file },
+	[HOST_FILE_SHARED_THP] = { MAP_SHARED | MAP_NORESERVE, open_file },
 	[HOST_FILE_PRIVATE] = { MAP_PRIVATE | MAP_NORESERVE, open_file },
 	[HOST_GUEST_MEMFD] = { MAP_SHARED | MAP_NORESERVE, open_guest_memfd },
 };
@@ -176,11 +179,13 @@ int host_linux_thp_allow(struct host_linux *l, bool allow)
 int host_linux_open(struct host *host, struct err *err)
 {
 	struct host_linux *l = host->private;
+	bool shared = host_backing_table[host->backing].kind == BACKING_SHARED;
 	u64 pages = host->bytes / PAGE_SIZE;
 	int ret;
 
 	l->memory = l->change = SYSTEM_NO_CHANGE;
 	l->map_flags = backings[host->backing].map_flags;
+	l->huge = host_backing_table[host->backing].thp;
 	l->thp_disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
 	if (backings[host->backing].open) {
 		ret = backings[host->backing].open(host, err);
@@ -189,9 +194,12 @@ int host_linux_open(struct host *host, struct err *err)
 	}
 	if (l->huge && l->thp_disabled > 0)
 		return err_set(err, -EOPNOTSUPP, "huge pages are off for this process (PR_SET_THP_DISABLE)");
+	if (l->huge && shared && host_range_bytes(host) < HUGE)
+		return err_set(err, -EINVAL, "backing %s: a range of less than 2M holds no huge page",
+			       host_backing_table[host->backing].name);
 	if (!l->huge)
 		host_linux_thp_allow(l, false);
-	l->tracked = host->fd >= 0 && host_backing_table[host->backing].kind == BACKING_SHARED;
+	l->tracked = host->fd >= 0 && shared;
 	if (!l->tracked)
 		return 0;
 	l->offset = mem_zalloc(pages * sizeof(u64));

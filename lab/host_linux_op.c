@@ -11,10 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lab/smaps.h"
 #include "lib/atomic.h"
 #include "lib/cgroup.h"
 
-#define HUGE (2ull << 20)
 #define KSM_SCANS 3 /* a page is merged when it was seen unchanged twice; one scan may be half over */
 
 struct range {
@@ -28,15 +28,9 @@ static int refused(struct err *why, const char *call)
 
 static int advise(struct host *host, struct range r, int advice, const char *call, struct err *why)
 {
-	/* A page under migration or writeback is busy for a moment; collapse says so. */
-	for (int i = 0; i < 100; i++) {
-		if (!madvise(data_ptr(host, r.off), r.len, advice))
-			return 0;
-		if (errno != EAGAIN && errno != EBUSY)
-			break;
-		usleep(1000);
-	}
-	return refused(why, call);
+	int ret = host_linux_advise(data_ptr(host, r.off), r.len, advice);
+
+	return ret ? err_set(why, ret, "%s: %s", call, strerror(-ret)) : 0;
 }
 
 static int named(struct err *why, int ret, const char *call)
@@ -208,7 +202,7 @@ static int begin_pageout(struct host *host, struct range r, struct err *why)
 {
 	int ret = 0;
 
-	if (host->backing != HOST_FILE_SHARED)
+	if (!host_linux_on_disk(host) || host_backing_table[host->backing].kind != BACKING_SHARED)
 		ret = system_swap(why);
 	return ret ?: advise(host, r, MADV_PAGEOUT, "madvise(MADV_PAGEOUT)", why);
 }
@@ -225,6 +219,14 @@ static bool in_pieces(struct host *host, struct range r)
 	return false;
 }
 
+/* What the kernel means by EINVAL. */
+static const char *uncollapsed(struct host *host, struct range r)
+{
+	if (host_linux_on_disk(host))
+		return "it wants READ_ONLY_THP_FOR_FS and no writer";
+	return in_pieces(host, r) ? "it is in several pieces of the file by now" : "it gets no huge pages here";
+}
+
 static int begin_collapse(struct host *host, struct range r, struct err *why)
 {
 	struct host_linux *l = host->private;
@@ -238,9 +240,7 @@ static int begin_collapse(struct host *host, struct range r, struct err *why)
 	if (!l->huge)
 		host_linux_thp_allow(l, false);
 	if (ret == -EINVAL && host->backing != HOST_ANONYMOUS_HUGETLB_2MB) /* there it has another reason */
-		return err_set(why, ret, "madvise(MADV_COLLAPSE): %s: %s", strerror(-ret),
-			       in_pieces(host, r) ? "it is in several pieces of the file by now"
-						  : "it gets no huge pages here");
+		return err_set(why, ret, "madvise(MADV_COLLAPSE): %s: %s", strerror(-ret), uncollapsed(host, r));
 	return ret;
 }
 
@@ -273,20 +273,9 @@ static int end_merge(struct host *host, struct range r, struct err *why)
 /* The kernel takes MADV_MERGEABLE for any mapping, and leaves a mark where it means it. */
 static bool mergeable(struct host *host, struct range r)
 {
-	unsigned long start, end, at = (unsigned long)(host_addr(host, r.off));
-	FILE *f = fopen("/proc/self/smaps", "re");
-	bool here = false, marked = false;
-	char line[512];
+	struct smaps maps;
 
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			here = start <= at && at < end;
-		else if (here && !strncmp(line, "VmFlags:", 8))
-			marked = strstr(line, " mg") != NULL;
-	}
-	if (f)
-		fclose(f);
-	return marked;
+	return !smaps_read(host_addr(host, r.off), host_addr(host, r.off) + 1, &maps) && maps.mergeable;
 }
 
 static int begin_merge(struct host *host, struct range r, struct err *why)

@@ -198,8 +198,8 @@ static bool operate(struct matrix *m)
 	u64 start;
 	int ret;
 
-	look(m, &m->before);
 	stats(m, &before);
+	c->huge_sptes = before.mapped ? (s64)before.mapped_2m : MATRIX_UNKNOWN;
 	matrix_ranges_watch(&m->ranges, host->data, host->data + MATRIX_RANGE, &unknown);
 	start = clock_ns();
 	ret = host->ops->begin(host, c->op, 0, MATRIX_RANGE, &why);
@@ -302,6 +302,11 @@ static int guest_part(struct matrix *m, struct err *err)
 	if (sight != SIGHT_OLD)
 		return err_set(err, -EIO, "%s: the guest sees %s before anything happened",
 			       host_backing_table[c->backing].name, sight_names[sight]);
+	look(m, &m->before);
+	if (matrix_lacks_huge(c->backing, &m->before, text, sizeof(text))) {
+		end_cell(c, MATRIX_SKIPPED, text);
+		return 0;
+	}
 	if (!operate(m))
 		return 0;
 	if (op_table[c->op].absent) {
@@ -413,6 +418,7 @@ static struct matrix_cell blank_cell(enum host_op op, enum host_backing backing)
 		.moved = MATRIX_UNKNOWN,
 		.huge_before = MATRIX_UNKNOWN,
 		.huge_after = MATRIX_UNKNOWN,
+		.huge_sptes = MATRIX_UNKNOWN,
 		.zapped = MATRIX_UNKNOWN,
 		.ranges = MATRIX_UNKNOWN,
 		.range_pages = MATRIX_UNKNOWN,

@@ -67,6 +67,7 @@ struct matrix_cell {
 	s64 swapped;		     /* percent that went to swap; MATRIX_UNKNOWN */
 	s64 moved;		     /* percent of the pages that are in another frame afterwards; MATRIX_UNKNOWN */
 	s64 huge_before, huge_after; /* KiB of DATA in huge mappings of the host; MATRIX_UNKNOWN */
+	s64 huge_sptes;		     /* entries of 2 MiB of the second MMU, before; MATRIX_UNKNOWN */
 	s64 zapped;		     /* pages that the second MMU mapped and does not any more; MATRIX_UNKNOWN */
 	s64 ranges;		     /* kvm_unmap_hva_range events that touch DATA; MATRIX_UNKNOWN */
 	s64 range_pages;	     /* what they cover of it */

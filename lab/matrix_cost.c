@@ -23,7 +23,7 @@ static u64 pages_apart(const struct matrix_cell *c)
 {
 	if (c->op == OP_PAGEOUT)
 		return SWAP_NEAR;
-	if (c->backing == HOST_ANONYMOUS_THP || c->backing == HOST_ANONYMOUS_HUGETLB_2MB || c->huge_after > 0)
+	if (host_backing_table[c->backing].thp || c->backing == HOST_ANONYMOUS_HUGETLB_2MB || c->huge_after > 0)
 		return HUGE_PAGES;
 	if (c->backing == HOST_FILE_SHARED || c->backing == HOST_FILE_PRIVATE)
 		return READ_AROUND;

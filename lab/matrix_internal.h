@@ -79,6 +79,10 @@ void matrix_witness_close(struct matrix_witness *w);
 /* Return: 0; -errno with what is missing in @why: @look then holds what is known. */
 int matrix_look(struct host *host, const struct matrix_witness *w, struct matrix_look *look, struct err *why);
 
+/* Is not all of DATA huge, as the backing's name says? @text: what of it is. A row of huge pages is told of nothing
+ * else. */
+bool matrix_lacks_huge(enum host_backing backing, const struct matrix_look *look, char *text, size_t n);
+
 /* --- matrix_uffd.c --------------------------------------------------------------------------- */
 
 /*

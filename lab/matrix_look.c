@@ -9,6 +9,7 @@
 
 #include "lab/linux_compat.h"
 #include "lab/pagemap.h"
+#include "lab/smaps.h"
 #include "lab/swap.h"
 #include "lib/alloc.h"
 
@@ -84,34 +85,6 @@ static int read_pagemap(hva_t start, u64 pages, u64 *entry)
 	return n == (s64)pages ? 0 : -EIO;
 }
 
-/* Fields of the mappings that overlap [start, end), summed, in KiB. */
-static void read_smaps(hva_t start, hva_t end, struct matrix_look *look)
-{
-	unsigned long from, to, kib;
-	FILE *f = fopen("/proc/self/smaps", "re");
-	bool inside = false;
-	char line[512];
-
-	look->huge_kib = look->lazy_kib = look->swap_kib = f ? 0 : MATRIX_UNKNOWN;
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
-			inside = from < end && to > start;
-		else if (!inside)
-			continue;
-		else if (sscanf(line, "AnonHugePages: %lu", &kib) == 1 ||
-			 sscanf(line, "ShmemPmdMapped: %lu", &kib) == 1 ||
-			 sscanf(line, "FilePmdMapped: %lu", &kib) == 1 ||
-			 sscanf(line, "Private_Hugetlb: %lu", &kib) == 1)
-			look->huge_kib += (s64)kib;
-		else if (sscanf(line, "LazyFree: %lu", &kib) == 1)
-			look->lazy_kib += (s64)kib;
-		else if (sscanf(line, "Swap: %lu", &kib) == 1)
-			look->swap_kib += (s64)kib;
-	}
-	if (f)
-		fclose(f);
-}
-
 /* Pages of DATA, and of what was moved away from it, that went to swap and are still in memory, in its cache. */
 static u64 swap_cached(struct host *host, const u64 *entry)
 {
@@ -130,8 +103,14 @@ static int look_linux(struct host *host, const struct matrix_witness *w, struct 
 {
 	u64 n = 0, total = DATA_PAGES + MATRIX_PAGES, present = 0, cached;
 	int ret = read_pagemap(host->data, DATA_PAGES, entry);
+	struct smaps maps;
 
-	read_smaps(host->data, host->data + MATRIX_RANGE, look);
+	look->huge_kib = look->lazy_kib = look->swap_kib = MATRIX_UNKNOWN;
+	if (!smaps_read(host->data, host->data + MATRIX_RANGE, &maps)) {
+		look->huge_kib = maps.huge_kib;
+		look->lazy_kib = maps.lazy_kib;
+		look->swap_kib = maps.swap_kib;
+	}
 	ret = ret ?: read_pagemap(host->quarantine, MATRIX_PAGES, entry + DATA_PAGES);
 	if (ret)
 		return ret;
@@ -189,4 +168,15 @@ int matrix_look(struct host *host, const struct matrix_witness *w, struct matrix
 	if (ret)
 		return err_set(why, ret, "/proc/self/pagemap: %s", strerror(-ret));
 	return look->frames_known ? 0 : err_set(why, -EPERM, "frame numbers are for root (CAP_SYS_ADMIN) alone");
+}
+
+bool matrix_lacks_huge(enum host_backing backing, const struct matrix_look *look, char *text, size_t n)
+{
+	const s64 all = MATRIX_BYTES / 1024;
+
+	if (!host_backing_table[backing].thp || look->huge_kib < 0 || look->huge_kib >= all)
+		return false;
+	snprintf(text, n, "the kernel made %lld of %lld KiB huge: memory is too fragmented", (long long)look->huge_kib,
+		 (long long)all);
+	return true;
 }

@@ -8,7 +8,7 @@
 
 #define HUGE (2ull << 20)
 #define HUGETLB BIT(HOST_ANONYMOUS_HUGETLB_2MB)
-#define SHMEM BIT(HOST_SHMEM)
+#define SHMEM (BIT(HOST_SHMEM) | BIT(HOST_SHMEM_THP))
 #define GUEST_MEMFD BIT(HOST_GUEST_MEMFD)
 
 #define KEPT                                                                                                           \
@@ -28,15 +28,21 @@ const struct host_backing_info host_backing_table[HOST_BACKING_NR + 1] = {
 	[HOST_ANONYMOUS] = { "anonymous", "private anonymous memory, no huge pages", false, BACKING_ANON, PAGE_SIZE },
 	[HOST_MEMFD] = { "memfd", "shared mapping of a memfd (engine kvm)", true, BACKING_SHARED, PAGE_SIZE },
 	[HOST_ANONYMOUS_THP] = { "anonymous_thp", "private anonymous memory, transparent huge pages (engine kvm)",
-				 false, BACKING_ANON, PAGE_SIZE },
+				 false, BACKING_ANON, PAGE_SIZE, .thp = true },
+	[HOST_MEMFD_THP] = { "memfd_thp", "shared mapping of a memfd, huge pages by MADV_COLLAPSE (engine kvm)", true,
+			     BACKING_SHARED, PAGE_SIZE, .thp = true },
 	[HOST_ANONYMOUS_HUGETLB_2MB] = { "anonymous_hugetlb_2mb",
 					 "private anonymous memory of reserved 2 MiB pages (engine kvm)", false,
 					 BACKING_ANON, HUGE, true },
 	[HOST_SHMEM] = { "shmem", "shared anonymous memory (engine kvm)", true, BACKING_SHARED, PAGE_SIZE },
+	[HOST_SHMEM_THP] = { "shmem_thp", "shared anonymous memory, huge pages by MADV_COLLAPSE (engine kvm)", true,
+			     BACKING_SHARED, PAGE_SIZE, .thp = true },
 	[HOST_MEMFD_PRIVATE] = { "memfd_private", "private mapping of a memfd (engine kvm)", false, BACKING_PRIVATE,
 				 PAGE_SIZE },
 	[HOST_FILE_SHARED] = { "file_shared", "shared mapping of a file in TMPDIR or /var/tmp (engine kvm)", true,
 			       BACKING_SHARED, PAGE_SIZE },
+	[HOST_FILE_SHARED_THP] = { "file_shared_thp", "the same on a file system that gives huge pages (engine kvm)",
+				   true, BACKING_SHARED, PAGE_SIZE, .thp = true },
 	[HOST_FILE_PRIVATE] = { "file_private", "private mapping of such a file (engine kvm)", false, BACKING_PRIVATE,
 				PAGE_SIZE },
 	[HOST_GUEST_MEMFD] = { "guest_memfd", "guest_memfd, mapped; the memslot names the mapping (engine kvm)", true,

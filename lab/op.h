@@ -25,10 +25,13 @@ enum host_backing {
 	HOST_ANONYMOUS,
 	HOST_MEMFD,
 	HOST_ANONYMOUS_THP,
+	HOST_MEMFD_THP,
 	HOST_ANONYMOUS_HUGETLB_2MB,
 	HOST_SHMEM,
+	HOST_SHMEM_THP,
 	HOST_MEMFD_PRIVATE,
 	HOST_FILE_SHARED,
+	HOST_FILE_SHARED_THP,
 	HOST_FILE_PRIVATE,
 	HOST_GUEST_MEMFD,
 	HOST_BACKING_NR
@@ -48,6 +51,7 @@ struct host_backing_info {
 	enum host_backing_kind kind;
 	u64 granule; /* operations begin and end at multiples of it */
 	bool system; /* may need a machine-wide change (lab/system.h) */
+	bool thp;    /* transparent huge pages: where they cannot be had there is no such backing */
 };
 
 extern const struct host_backing_info host_backing_table[HOST_BACKING_NR + 1]; /* name NULL ends it */

@@ -17,7 +17,7 @@ static void config_all(struct stress_config *c, const char *engine, enum host_ba
 	CHECK_EQ(plan_parse_ops("all=1", &ops, NULL), 0);
 	stress_limit_ops(c, &ops);
 	c->machine.backing = backing;
-	c->machine.bytes = BYTES;
+	c->machine.bytes = host_backing_table[backing].thp ? 2 * BYTES : BYTES; /* four ranges of a huge page */
 	c->machine.seed = 4321;
 	c->steps = TEST_SCALE(200);
 	c->time_ns = 250 * NSEC_PER_SEC; /* a hang */
@@ -109,6 +109,9 @@ KVM_ALL(kvm_memfd_private, HOST_MEMFD_PRIVATE)
 KVM_ALL(kvm_file_shared, HOST_FILE_SHARED)
 KVM_ALL(kvm_file_private, HOST_FILE_PRIVATE)
 KVM_ALL(kvm_guest_memfd, HOST_GUEST_MEMFD)
+KVM_ALL(kvm_memfd_thp, HOST_MEMFD_THP)
+KVM_ALL(kvm_shmem_thp, HOST_SHMEM_THP)
+KVM_ALL(kvm_file_shared_thp, HOST_FILE_SHARED_THP)
 #undef KVM_ALL
 
 static void soft_ranges(void)
@@ -280,6 +283,9 @@ const struct test_case lab_all_ops_tests[] = {
 	TEST(kvm_parts_of_huge_pages),
 	TEST(kvm_anonymous),
 	TEST(kvm_anonymous_thp),
+	TEST(kvm_memfd_thp),
+	TEST(kvm_shmem_thp),
+	TEST(kvm_file_shared_thp),
 	TEST(kvm_shmem),
 	TEST(kvm_memfd),
 	TEST(kvm_memfd_private),

@@ -2,10 +2,12 @@
 /* Every operation on every backing, on Linux: what it promises is what the host reads afterwards. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lab/guardian.h"
 #include "lab/host.h"
+#include "lab/smaps.h"
 #include "tests/lab_suites.h"
 
 #define HUGE (2ull << 20)
@@ -181,6 +183,22 @@ static void file_private(void)
 	check_backing(HOST_FILE_PRIVATE, MOVES | BIT(OP_TRUNCATE) | BIT(OP_COLD));
 }
 
+static void memfd_thp(void)
+{
+	check_backing(HOST_MEMFD_THP,
+		      MOVES | BIT(OP_REMOVE) | BIT(OP_PUNCH) | BIT(OP_TRUNCATE) | BIT(OP_COLD) | BIT(OP_SPLIT));
+}
+
+static void shmem_thp(void)
+{
+	check_backing(HOST_SHMEM_THP, MOVES | BIT(OP_REMOVE) | BIT(OP_COLD) | BIT(OP_SPLIT));
+}
+
+static void file_shared_thp(void)
+{
+	check_backing(HOST_FILE_SHARED_THP, MOVES | BIT(OP_TRUNCATE) | BIT(OP_COLD));
+}
+
 static void guest_memfd(void)
 {
 	check_backing(HOST_GUEST_MEMFD, 0);
@@ -321,6 +339,77 @@ static void collapse_of_replaced_memory(void)
 	host_destroy(&host);
 }
 
+static s64 huge_kib(struct host *host, u64 off, u64 len)
+{
+	struct smaps maps;
+
+	CHECK_EQ(smaps_read(host_addr(host, off), host_addr(host, off) + len, &maps), 0);
+	return maps.huge_kib;
+}
+
+/* What the file takes of memory or disk, in pages. */
+static u64 file_pages(struct host *host)
+{
+	struct stat st = { 0 };
+
+	CHECK_EQ(fstat(host->fd, &st), 0);
+	return (u64)st.st_blocks * 512 / PAGE_SIZE;
+}
+
+/*
+ * All of DATA is huge when it comes, and so is a block that is mapped anew. A page that is mapped anew
+ * is a page: it does not take a huge one of its file, or a long run would fill disk or memory.
+ */
+static void shared_huge_pages(enum host_backing backing)
+{
+	struct host host = { .backing = backing, .bytes = 2 * DATA_BYTES, .limbo_bytes = HUGE, .ranges = 2 };
+	const char *name = host_backing_table[backing].name;
+	struct err err = { "" };
+
+	if (host_create(&host, &err)) {
+		test_skip("%s: %s", name, err.text);
+		return;
+	}
+	for (u64 off = 0; off < host.bytes; off += host_range_bytes(&host))
+		if (huge_kib(&host, off, host_range_bytes(&host)) < (s64)host_range_bytes(&host) / 1024)
+			test_skip("%s: memory is too fragmented", name);
+	CHECK_EQ(host.ops->remap(&host, 0, HUGE), 0);
+	CHECK_EQ(host.ops->release(&host), 0);
+	CHECK_EQ(host.ops->populate(&host, 0, HUGE), 0);
+	if (huge_kib(&host, 0, HUGE) < (s64)HUGE / 1024)
+		test_skip("%s: memory is too fragmented", name);
+	for (u64 off = HUGE; off < HUGE + 16 * PAGE_SIZE; off += PAGE_SIZE) {
+		CHECK_EQ(host.ops->remap(&host, off, PAGE_SIZE), 0);
+		CHECK_EQ(host.ops->release(&host), 0);
+		CHECK_EQ(host.ops->populate(&host, off, PAGE_SIZE), 0);
+	}
+	CHECK_EQ(huge_kib(&host, HUGE, 16 * PAGE_SIZE), 0);
+	if (host.fd >= 0)
+		CHECK_LE(file_pages(&host), host.bytes / PAGE_SIZE + HUGE / PAGE_SIZE);
+	host_destroy(&host);
+}
+
+static void shared_memory_is_huge(void)
+{
+	for (int b = 0; b < HOST_BACKING_NR; b++)
+		if (host_backing_table[b].thp && host_backing_table[b].kind == BACKING_SHARED)
+			shared_huge_pages(b);
+}
+
+/* No silent fallback: where no huge page fits there is no such memory. */
+static void no_room_for_a_huge_page(void)
+{
+	for (int b = 0; b < HOST_BACKING_NR; b++) {
+		struct host host = { .backing = b, .bytes = HUGE, .limbo_bytes = PAGE_SIZE, .ranges = 2 };
+		struct err err = { "" };
+
+		if (!host_backing_table[b].thp || host_backing_table[b].kind != BACKING_SHARED)
+			continue;
+		CHECK_EQ(host_create(&host, &err), -EINVAL);
+		CHECK_CONTAINS(err.text, "a range of less than 2M holds no huge page");
+	}
+}
+
 const struct test_case lab_host_ops_tests[] = {
 	TEST(every_name_is_explained),
 	TEST(one_operation_at_a_time),
@@ -333,6 +422,11 @@ const struct test_case lab_host_ops_tests[] = {
 	TEST(memfd_private),
 	TEST(file_shared),
 	TEST(file_private),
+	TEST(memfd_thp),
+	TEST(shmem_thp),
+	TEST(file_shared_thp),
+	TEST(shared_memory_is_huge),
+	TEST(no_room_for_a_huge_page),
 	TEST(guest_memfd),
 	TEST(hugetlb),
 	TEST(anonymous_with_the_machine),

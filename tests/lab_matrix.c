@@ -182,6 +182,53 @@ static void kvm_table(void)
 	}
 }
 
+/* Both MMUs map all of the range huge before anything happens, or the row says why there is none. */
+static void check_huge(enum host_op op, enum host_backing backing)
+{
+	const struct matrix_cell *c = find(op, backing);
+	const char *name = host_backing_table[backing].name;
+
+	if (!CHECK(c != NULL) ||
+	    !CHECK_MSG(c->state == MATRIX_DONE || c->state == MATRIX_SKIPPED, "%s: %s", name, c->why))
+		return;
+	if (c->state == MATRIX_SKIPPED) {
+		test_skip("%s: %s", name, c->why);
+		return;
+	}
+	CHECK_EQ(c->huge_before, MATRIX_BYTES / 1024);
+	CHECK_MSG(c->huge_sptes == ANY || c->huge_sptes >= (s64)(MATRIX_RANGE / HUGE_PAGE), "%s: %lld huge entries",
+		  name, (long long)c->huge_sptes);
+	CHECK_EQ(c->read.count, 8); /* one access per huge page: the others would find what it has brought */
+}
+
+/*
+ * Shared memory: DONTNEED keeps it, and keeps it huge; a part of a huge page splits it,
+ * and nothing moves. A file on a disk has its own mind about splitting.
+ */
+static void kvm_shared_huge_pages(void)
+{
+	static const enum host_backing backings[] = { HOST_MEMFD_THP, HOST_SHMEM_THP, HOST_FILE_SHARED_THP };
+
+	if (!have_kvm() || !run("kvm", "dontneed,split", "memfd_thp,shmem_thp,file_shared_thp,memfd"))
+		return;
+	CHECK_EQ(result.states[MATRIX_WRONG], 0);
+	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
+		check_huge(OP_DONTNEED, backings[i]);
+		check_huge(OP_SPLIT, backings[i]);
+		if (find(OP_DONTNEED, backings[i])->state == MATRIX_SKIPPED)
+			continue;
+		check_row(&(struct row){ OP_DONTNEED, backings[i], NONE, SIGHT_OLD, 0, 0, ANY });
+		check_zapped(OP_DONTNEED, backings[i], MATRIX_PAGES);
+	}
+	CHECK_EQ(find(OP_DONTNEED, HOST_MEMFD)->huge_before, 0);
+	for (size_t i = 0; i < 2; i++) {
+		if (find(OP_SPLIT, backings[i])->state == MATRIX_SKIPPED)
+			continue;
+		check_row(&(struct row){ OP_SPLIT, backings[i], NONE, SIGHT_OLD, 0, 0, 0 });
+		CHECK_EQ(find(OP_SPLIT, backings[i])->huge_after, (MATRIX_BYTES - MATRIX_RANGE) / 1024);
+	}
+}
+
 static void kvm_huge_pages(void)
 {
 	if (!have_kvm() || !run("kvm", "dontneed,split,collapse", "anonymous_thp,anonymous"))
@@ -382,6 +429,7 @@ const struct test_case lab_matrix_tests[] = {
 	TEST(soft_has_one_backing),
 	TEST(kvm_table),
 	TEST(kvm_huge_pages),
+	TEST(kvm_shared_huge_pages),
 	TEST(writes_have_their_own_range),
 	TEST(guards_free_the_copies),
 	TEST(kvm_merge),

@@ -72,7 +72,8 @@ struct vm_stats {
 	bool counted; /* somebody counts faults; else what differs between two looks at them means nothing */
 	u64 faults;   /* second-MMU faults taken; soft: exact, kvm: pf_taken from KVM_GET_STATS_FD */
 	u64 retries, zapped, flushes, invalidations; /* 0 where unknown */
-	u64 mapped; /* kvm: pages of 4K that the second MMU maps now, larger ones by their size; 0 where unknown */
+	u64 mapped;    /* kvm: pages of 4K that the second MMU maps now, larger ones by their size; 0 where unknown */
+	u64 mapped_2m; /* of these, the entries of 2 MiB */
 };
 
 /* A guest: a built-in workload by name, or an ELF file. */

@@ -79,10 +79,13 @@ void kvm_stats(struct vm *vm, struct vm_stats *stats)
 {
 	const struct kvm_vm *kvm = to_kvm(vm);
 
+	u64 huge = stat_value(&kvm->pages_2m);
+
 	*stats = (struct vm_stats){
 		.counted = true,
 		.flushes = stat_value(&kvm->flushes),
-		.mapped = stat_value(&kvm->pages_4k) + 512 * stat_value(&kvm->pages_2m),
+		.mapped = stat_value(&kvm->pages_4k) + 512 * huge,
+		.mapped_2m = huge,
 	};
 	for (u32 i = 0; i < vm->config.vcpus; i++) {
 		if (!vm->vcpus[i])
