@@ -140,10 +140,15 @@ $(B)/libtain.so: $(OBJ_release) lib/libtain.map
 	$(call say,LINK,$@)$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=lib/libtain.map -Wl,-z,defs \
 		$(OBJ_release) $(LIBS) -o $@
 
+# Where the loader does not look of itself, what is linked against it remembers the place.
+RPATH = $(if $(filter-out /usr /usr/local,$(prefix)), -Wl$(comma)-rpath$(comma)$${libdir})
+comma := ,
+
 # Made each time: it holds the prefix, which may be another one than the last time.
 $(B)/tain.pc: lib/tain.pc.in Makefile FORCE
 	@mkdir -p $(@D)
-	$(hush)sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' -e 's|@requires@|$(PKGS)|' $< > $@
+	$(hush)sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' -e 's|@requires@|$(PKGS)|' \
+		-e 's|@rpath@|$(RPATH)|' $< > $@
 
 # --- install -----------------------------------------------------------------
 PUBLIC := $(sort $(wildcard include/tain/*.h))
