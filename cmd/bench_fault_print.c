@@ -84,10 +84,10 @@ static void print_faults(const struct bench_fault_result *r)
 	}
 	if (any)
 		fprintf(cmd_out,
-			"  host: the same memory, prepared the same way, touched by a thread of the host, less %s "
-			"%s of overhead;\n  -: not known, or longer alone than the guest's whole fault, as a host that "
-			"has "
-			"to interrupt the vCPU's processor\n",
+			"  host: the same memory, prepared the same way, touched by a thread of the host on the "
+			"vCPU's\n"
+			"  processor, less %s %s of overhead; -: not known, or longer alone than the guest's whole "
+			"fault\n",
 			cmd_count(hist_percentile(&r->host[BENCH_OVERHEAD].ns, 50)), cycles_unit_name());
 }
 

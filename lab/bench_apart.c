@@ -66,16 +66,33 @@ static u64 host_faults(void)
 	return (u64)usage.ru_minflt + (u64)usage.ru_majflt;
 }
 
+/*
+ * Where the host's part is timed: on the vCPU's processor, which runs no guest meanwhile. Who replaces a page (COW) has
+ * the TLBs flushed of each processor that runs this address space, and KVM the guest's. From another processor that is
+ * an interrupt or two for each page, and takes longer than all the rest; the vCPU that faults itself has nobody to
+ * interrupt. Of several vCPUs the others still are.
+ */
+static int host_place(const struct bench_run *b)
+{
+	const struct machine *m = &b->touch.machine;
+
+	return m->config.engine->outside ? machine_host_cpu(m) : m->vcpu[0].cpu;
+}
+
 /* The pages that the guest would touch, by this thread. */
 static void host_touch(struct bench_run *b, const struct bench_recipe *r, struct bench_row *row)
 {
 	u64 pages = b->touch.machine.host.bytes / PAGE_SIZE, apart = apart_of(b, r);
-	u64 faults = host_faults(), start = clock_ns();
+	u64 faults, start;
 
+	thread_pin(host_place(b));
+	faults = host_faults();
+	start = clock_ns();
 	for (u64 page = 0; page < pages; page += apart)
 		hist_add(&b->now, host_access(word_of(b, page), page + 1, r->read));
 	row->elapsed_ns += clock_ns() - start;
 	row->faults += host_faults() - faults;
+	thread_pin(machine_host_cpu(&b->touch.machine));
 }
 
 /* A sample is a fault, or it is not one of this cause's. */
@@ -215,11 +232,7 @@ void bench_shares(const struct bench_fault_result *r, enum bench_cause cause, st
 	s->overhead = min(s->overhead, whole);
 	host = hist_percentile(&r->host[cause].ns, 50);
 	host -= min(host, host_overhead);
-	/*
-	 * A thread of the host that replaces a page has to interrupt the vCPU's processor, which
-	 * has the address space; the vCPU that faults itself has nobody to interrupt. Where that
-	 * is more than all of the guest's fault, the two cannot be subtracted.
-	 */
+	/* Two measurements: where the one alone is more than both together they cannot be subtracted. */
 	s->host_known = r->host[cause].ran && host <= whole - s->overhead;
 	s->host = s->host_known ? host : 0;
 	s->mmu = whole - s->overhead - s->host;
