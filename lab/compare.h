@@ -101,7 +101,7 @@ struct compare_run_config {
 	void *arg;
 };
 
-/* Which side runs at @turn, 0 to 2 * rounds - 1: ABBA or BAAB, as the seed says. */
+/* Which side runs at @turn, 0 to 2 * rounds - 1: AB or BA, by a coin of the seed's for each pair. */
 enum compare_side compare_turn(u64 seed, u32 turn);
 
 /*

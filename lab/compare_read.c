@@ -245,6 +245,13 @@ static int add_figure(struct compare *c, struct compare_measure *m, enum compare
 	return ret;
 }
 
+static bool same_key(json_t *a, json_t *b, const char *key)
+{
+	json_t *of_a = json_object_get(a, key), *of_b = json_object_get(b, key);
+
+	return of_a == of_b || json_equal(of_a, of_b);
+}
+
 static int take_figure(struct compare *c, const struct source *s, json_t *first, const char *name, struct err *err)
 {
 	struct compare_measure *m = new_measure(c, err);
@@ -263,6 +270,10 @@ static int take_figure(struct compare *c, const struct source *s, json_t *first,
 
 			if (!measured(values)) {
 				skip(c, name, side == COMPARE_A ? "not measured in A" : "not measured in B");
+				return 0;
+			}
+			if (!same_key(f, first, "unit") || !same_key(f, first, "at_most")) {
+				skip(c, name, "the units differ, or what is better");
 				return 0;
 			}
 			ret = add_figure(c, m, side, values, err);
@@ -350,6 +361,12 @@ static void warn(struct compare *c, json_t *a, json_t *b)
 		snprintf(what, sizeof(what), "option %s", key);
 		warn_if_different(c, what, value, json_object_get(options[1], key));
 	}
+	json_object_foreach(options[1], key, value)
+	{
+		snprintf(what, sizeof(what), "option %s", key);
+		if (!json_object_get(options[0], key))
+			warn_if_different(c, what, NULL, value);
+	}
 	for (int side = 0; side < COMPARE_SIDES; side++)
 		if (json_array_size(json_object_get(side == COMPARE_A ? a : b, "violations"))) {
 			snprintf(what, sizeof(what), "%s has violations", side == COMPARE_A ? "A" : "B");
@@ -357,11 +374,28 @@ static void warn(struct compare *c, json_t *a, json_t *b)
 		}
 }
 
+/* How long each run took: how many of its passes are one unit hangs on it. */
+static int check_times(const struct source *s, struct err *err)
+{
+	for (int side = 0; side < COMPARE_SIDES; side++)
+		for (u32 i = 0; i < s->nr; i++) {
+			json_t *seconds = json_object_get(s->doc[side][i], "elapsed_s");
+			double v = json_number_value(seconds);
+
+			if (!json_is_number(seconds) || !(v >= 0 && v < 1e300))
+				return err_set(err, -EINVAL, "%s: 'elapsed_s' is no time",
+					       side == COMPARE_A ? "A" : "B");
+		}
+	return 0;
+}
+
 int compare_take(struct compare *c, json_t *const *a, json_t *const *b, u32 nr, struct err *err)
 {
 	struct source s = { .doc = { a, b }, .nr = nr };
-	int ret;
+	int ret = check_times(&s, err);
 
+	if (ret)
+		return ret;
 	warn(c, a[0], b[0]);
 	ret = take_histograms(c, &s, err) ?: take_figures(c, &s, err);
 	if (!ret && c->paired)

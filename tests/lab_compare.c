@@ -256,6 +256,14 @@ static void warnings_name_what_differs(void)
 		  "mmu differs: A \"tain EPT\", B \"KVM kernel shadow\"");
 	CHECK_STR(json_string_value(json_array_get(c.warnings, 4)), "option vcpus differs: A 1, B 2");
 	compare_destroy(&c);
+	json_object_del(json_object_get(a, "options"), "vcpus");
+	CHECK_EQ(take(&c, a, b, &err), 0);
+	CHECK_STR(json_string_value(json_array_get(c.warnings, 4)), "option vcpus differs: A nothing, B 2");
+	compare_destroy(&c);
+	json_object_set_new(b, "elapsed_s", json_real(-1));
+	CHECK_EQ(take(&c, a, b, &err), -EINVAL);
+	CHECK_STR(err.text, "B: 'elapsed_s' is no time");
+	compare_destroy(&c);
 	json_decref(a);
 	json_decref(b);
 }
@@ -326,6 +334,10 @@ static void figures_by_round(void)
 	CHECK_EQ(compare_judge(&c, &config), 0);
 	CHECK_EQ(c.measure[0].verdict, COMPARE_FASTER);
 	CHECK(c.measure[0].more_is_better);
+	compare_destroy(&c);
+	json_object_set_new(json_array_get(json_object_get(b, "figures"), 0), "unit", json_string("us"));
+	CHECK_EQ(take(&c, a, b, &err), -ENOENT);
+	CHECK_CONTAINS(err.text, "rate: the units differ");
 	compare_destroy(&c);
 	json_decref(a);
 	json_decref(b);
@@ -398,22 +410,6 @@ static void files_that_are_no_results(void)
 	CHECK_STR(err.text, "cannot read /nonexistent: No such file or directory");
 	CHECK_EQ(result_load("/tmp", &doc, &err), -EISDIR);
 	CHECK_STR(err.text, "cannot read /tmp: Is a directory");
-}
-
-/* Half of the turns each, in fours that read the same backwards; not always the same four. */
-static void turns(void)
-{
-	bool seen[COMPARE_SIDES] = { false };
-
-	for (u32 four = 0; four < 64; four++) {
-		enum compare_side side[4];
-
-		for (u32 i = 0; i < 4; i++)
-			side[i] = compare_turn(9, 4 * four + i);
-		CHECK(side[0] == side[3] && side[1] == side[2] && side[0] != side[1]);
-		seen[side[0]] = true;
-	}
-	CHECK(seen[COMPARE_A] && seen[COMPARE_B]);
 }
 
 /* @a, @b: shell; "$0" is the file to write. */
@@ -489,7 +485,6 @@ const struct test_case lab_compare_tests[] = {
 	TEST(figures_by_round),
 	TEST(passes_that_share_a_block),
 	TEST(files_that_are_no_results),
-	TEST(turns),
 	TEST(commands_in_turn),
 	TEST(commands_that_fail),
 	TEST_END,

@@ -2,7 +2,9 @@
 /* The arithmetic of comparing, against tables. */
 #include <string.h>
 
+#include "lab/compare.h"
 #include "lab/compare_stats.h"
+#include "lib/rng.h"
 #include "tests/lab_suites.h"
 
 /* Critical values of Mann and Whitney's U and of the sign test, two-sided, as tables have them, plus one. */
@@ -80,6 +82,36 @@ static void pairs_turned_in_every_way(void)
 	CHECK_MSG(p > 0.5, "as often one way as the other: p %g", p);
 }
 
+/* Of @rounds pairs whose two commands are one, on a machine that slows each second and third run of four: p. */
+static double p_of_periodic_machine(u64 seed, u32 rounds)
+{
+	double value[2 * STATS_UNITS_MAX], p = 0;
+
+	for (u32 turn = 0; turn < 2 * rounds; turn++) {
+		bool slow = turn % 4 == 1 || turn % 4 == 2;
+		double noise = (double)(rng_mix(seed, 1000 + turn) % 4001) / 100 - 20;
+
+		value[turn / 2 * 2 + (compare_turn(seed, turn) == COMPARE_B)] = (slow ? 1400 : 1000) + noise;
+	}
+	CHECK_EQ(stats_pairs(value, 1, rounds, &p), 0);
+	return p;
+}
+
+/* The order is as random as the test takes it to be: what the machine does in step with it deceives nobody. */
+static void order_of_runs_is_as_random_as_the_test(void)
+{
+	u32 wrong = 0, b_first = 0;
+
+	for (u64 seed = 1; seed <= 400; seed++)
+		wrong += p_of_periodic_machine(seed, 8) <= 0.01;
+	CHECK_MSG(wrong <= 10, "%u of 400 at 0.99", wrong);
+	for (u32 pair = 0; pair < 64; pair++) {
+		CHECK(compare_turn(9, 2 * pair) != compare_turn(9, 2 * pair + 1));
+		b_first += compare_turn(9, 2 * pair) == COMPARE_B;
+	}
+	CHECK_MSG(b_first > 16 && b_first < 48, "B first in %u of 64 pairs", b_first);
+}
+
 static void medians(void)
 {
 	static const double v[] = { 5, 1, 4, 2 };
@@ -95,6 +127,7 @@ const struct test_case lab_compare_stats_tests[] = {
 	TEST(ranks_are_those_of_the_tables),
 	TEST(labels_dealt_in_every_way),
 	TEST(pairs_turned_in_every_way),
+	TEST(order_of_runs_is_as_random_as_the_test),
 	TEST(medians),
 	TEST_END,
 };
