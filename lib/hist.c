@@ -84,11 +84,6 @@ int hist_set_ends(struct hist *h, u64 least, u64 most)
 	return 0;
 }
 
-double hist_mean(const struct hist *h)
-{
-	return h->count ? (double)h->sum / (double)h->count : 0;
-}
-
 u64 hist_percentile(const struct hist *h, double p)
 {
 	double exact = p * (double)h->count / 100;

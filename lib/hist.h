@@ -83,8 +83,6 @@ static inline u64 hist_max(const struct hist *h)
 	return h->max;
 }
 
-double hist_mean(const struct hist *h);
-
 /*
  * Nearest rank: the value that ceil(p/100 * count) of the values do not exceed, within
  * 0.1 %, exact for 0 (min) and 100 (max). @p: 0..100.

@@ -27,8 +27,8 @@
  *   struct wait_queue    init_waitqueue(q) wait_event(q, cond) wake_up_all(q)
  *                        bool wait_event_timeout(q, cond, ns)
  *
- *   X_nested(l, subclass)  one more of the same class, subclasses 1..7 in a fixed order
- *   X_nest_lock(l, nest)   any number of one class in any order, because all who do so
+ *   X_nested(l, subclass)  of mutex and spinlock: one more of the same class, subclasses 1..7 in a fixed order
+ *   X_nest_lock(l, nest)   of rw_semaphore, for writing: any number of one class in any order, because all who do so
  *                          hold @nest for write
  *   lockdep_assert_held(l) lockdep_assert_held_write(l) lockdep_assert_none_held()
  *   non_block_start() non_block_end() might_sleep()
@@ -82,13 +82,6 @@ static inline void mutex_lock_site(struct mutex *m, unsigned int subclass, const
 	lock_core_lock(&m->core, LOCK_SPIN_SHORT);
 }
 
-static inline void mutex_lock_nest_site(struct mutex *m, struct lock_dep *nest, const struct lock_site *site)
-{
-	lock_check_might_sleep(site);
-	lock_check_acquire_nest(&m->dep, nest, LOCK_WRITE, site);
-	lock_core_lock(&m->core, LOCK_SPIN_SHORT);
-}
-
 static inline bool mutex_trylock_site(struct mutex *m, const struct lock_site *site)
 {
 	if (!lock_core_trylock(&m->core))
@@ -105,7 +98,6 @@ static inline void mutex_unlock_site(struct mutex *m, const struct lock_site *si
 
 #define mutex_lock(m) mutex_lock_site(m, 0, LOCK_HERE)
 #define mutex_lock_nested(m, subclass) mutex_lock_site(m, subclass, LOCK_HERE)
-#define mutex_lock_nest_lock(m, nest) mutex_lock_nest_site(m, &(nest)->dep, LOCK_HERE)
 #define mutex_trylock(m) mutex_trylock_site(m, LOCK_HERE)
 #define mutex_unlock(m) mutex_unlock_site(m, LOCK_HERE)
 
@@ -132,12 +124,6 @@ static inline void spin_lock_site(struct spinlock *l, unsigned int subclass, con
 	lock_core_lock(&l->core, LOCK_SPIN_LONG);
 }
 
-static inline void spin_lock_nest_site(struct spinlock *l, struct lock_dep *nest, const struct lock_site *site)
-{
-	lock_check_acquire_nest(&l->dep, nest, LOCK_WRITE, site);
-	lock_core_lock(&l->core, LOCK_SPIN_LONG);
-}
-
 static inline bool spin_trylock_site(struct spinlock *l, const struct lock_site *site)
 {
 	if (!lock_core_trylock(&l->core))
@@ -154,7 +140,6 @@ static inline void spin_unlock_site(struct spinlock *l, const struct lock_site *
 
 #define spin_lock(l) spin_lock_site(l, 0, LOCK_HERE)
 #define spin_lock_nested(l, subclass) spin_lock_site(l, subclass, LOCK_HERE)
-#define spin_lock_nest_lock(l, nest) spin_lock_nest_site(l, &(nest)->dep, LOCK_HERE)
 #define spin_trylock(l) spin_trylock_site(l, LOCK_HERE)
 #define spin_unlock(l) spin_unlock_site(l, LOCK_HERE)
 
@@ -188,9 +173,9 @@ static inline void read_unlock_site(struct rwlock *l, const struct lock_site *si
 	rw_core_read_unlock(&l->core);
 }
 
-static inline void write_lock_site(struct rwlock *l, unsigned int subclass, const struct lock_site *site)
+static inline void write_lock_site(struct rwlock *l, const struct lock_site *site)
 {
-	lock_check_acquire(&l->dep, subclass, LOCK_WRITE, site);
+	lock_check_acquire(&l->dep, 0, LOCK_WRITE, site);
 	if (unlikely(!rw_core_try_write(&l->core)))
 		rw_core_wait(&l->core, true, LOCK_SPIN_LONG);
 }
@@ -203,8 +188,7 @@ static inline void write_unlock_site(struct rwlock *l, const struct lock_site *s
 
 #define read_lock(l) read_lock_site(l, LOCK_HERE)
 #define read_unlock(l) read_unlock_site(l, LOCK_HERE)
-#define write_lock(l) write_lock_site(l, 0, LOCK_HERE)
-#define write_lock_nested(l, subclass) write_lock_site(l, subclass, LOCK_HERE)
+#define write_lock(l) write_lock_site(l, LOCK_HERE)
 #define write_unlock(l) write_unlock_site(l, LOCK_HERE)
 
 /* --- rw_semaphore: readers must not recurse ----------------------------------- */
@@ -224,10 +208,10 @@ static inline void init_rwsem(struct rw_semaphore *s, struct lock_class *class)
 	lock_dep_init(&s->dep, class, LOCK_SLEEPING);
 }
 
-static inline void down_read_site(struct rw_semaphore *s, unsigned int subclass, const struct lock_site *site)
+static inline void down_read_site(struct rw_semaphore *s, const struct lock_site *site)
 {
 	lock_check_might_sleep(site);
-	lock_check_acquire(&s->dep, subclass, LOCK_READ, site);
+	lock_check_acquire(&s->dep, 0, LOCK_READ, site);
 	if (unlikely(!rw_core_try_read(&s->core)))
 		rw_core_wait(&s->core, false, LOCK_SPIN_SHORT);
 }
@@ -246,10 +230,10 @@ static inline void up_read_site(struct rw_semaphore *s, const struct lock_site *
 	rw_core_read_unlock(&s->core);
 }
 
-static inline void down_write_site(struct rw_semaphore *s, unsigned int subclass, const struct lock_site *site)
+static inline void down_write_site(struct rw_semaphore *s, const struct lock_site *site)
 {
 	lock_check_might_sleep(site);
-	lock_check_acquire(&s->dep, subclass, LOCK_WRITE, site);
+	lock_check_acquire(&s->dep, 0, LOCK_WRITE, site);
 	if (unlikely(!rw_core_try_write(&s->core)))
 		rw_core_wait(&s->core, true, LOCK_SPIN_SHORT);
 }
@@ -294,12 +278,10 @@ static inline bool rwsem_is_contended(const struct rw_semaphore *s)
 	return READ_ONCE(s->core.state) & RW_WAITERS;
 }
 
-#define down_read(s) down_read_site(s, 0, LOCK_HERE)
-#define down_read_nested(s, subclass) down_read_site(s, subclass, LOCK_HERE)
+#define down_read(s) down_read_site(s, LOCK_HERE)
 #define down_read_trylock(s) down_read_trylock_site(s, LOCK_HERE)
 #define up_read(s) up_read_site(s, LOCK_HERE)
-#define down_write(s) down_write_site(s, 0, LOCK_HERE)
-#define down_write_nested(s, subclass) down_write_site(s, subclass, LOCK_HERE)
+#define down_write(s) down_write_site(s, LOCK_HERE)
 #define down_write_nest_lock(s, nest) down_write_nest_site(s, &(nest)->dep, LOCK_HERE)
 #define down_write_trylock(s) down_write_trylock_site(s, LOCK_HERE)
 #define up_write(s) up_write_site(s, LOCK_HERE)

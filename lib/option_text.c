@@ -178,6 +178,25 @@ static void help_lines(const char *text, void (*line)(const char *text, void *ar
 	}
 }
 
+/* Which options the environment can give too, and which not. */
+static void help_env(const struct command_spec *command, void (*line)(const char *text, void *arg), void *arg)
+{
+	char text[512] = "An option can also be set in the environment: --some-name as TAIN_SOME_NAME";
+	const char *before = "; not";
+
+	for (unsigned int i = 0; i < command->nr_options; i++) {
+		const struct option_spec *spec = &command->options[i];
+		size_t used = strlen(text);
+
+		if (!spec->no_env || !spec->long_name)
+			continue;
+		snprintf(text + used, sizeof(text) - used, "%s --%s", before, spec->long_name);
+		before = ",";
+	}
+	snprintf(text + strlen(text), sizeof(text) - strlen(text), ".");
+	help_line("", text, 0, line, arg);
+}
+
 void option_help(const struct command_spec *command, void (*line)(const char *text, void *arg), void *arg)
 {
 	static const struct option_spec help = { .short_name = 'h', .long_name = "help", .kind = OPTION_FLAG };
@@ -210,10 +229,8 @@ void option_help(const struct command_spec *command, void (*line)(const char *te
 	}
 	help_left(&help, text, sizeof(text));
 	help_line(text, "show this text", column, line, arg);
-	if (!env)
-		return;
-	line("", arg);
-	line("An option can also be set in the environment: --some-name as TAIN_SOME_NAME.", arg);
+	if (env)
+		help_env(command, line, arg);
 }
 
 /* --- the nearest name --------------------------------------------------------- */

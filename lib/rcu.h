@@ -56,12 +56,6 @@ static inline bool rcu_read_lock_held(void)
 		ASSERT(rcu_read_lock_held());                                                                          \
 		__atomic_load_n(&(p), __ATOMIC_ACQUIRE);                                                               \
 	})
-/* By an updater: @held says what excludes other updaters. */
-#define rcu_dereference_protected(p, held)                                                                             \
-	({                                                                                                             \
-		ASSERT(held);                                                                                          \
-		__atomic_load_n(&(p), __ATOMIC_RELAXED);                                                               \
-	})
 
 /* Wait for every reader that runs now. Context: sleeps; never in a reader. */
 void synchronize_rcu(void);

@@ -447,16 +447,6 @@ void put_page(struct page *page)
 		frame_release(page);
 }
 
-void set_page_dirty(struct page *page)
-{
-	page_set_flag(page, PG_DIRTY);
-}
-
-void set_page_accessed(struct page *page)
-{
-	page_set_flag(page, PG_ACCESSED);
-}
-
 void set_pages_accessed(struct frame_arena *arena, pfn_t first, u64 nr, bool dirty)
 {
 	for (u64 i = 0; i < nr; i++)

@@ -23,7 +23,7 @@ struct mm_fault {
  * @access: one or more of enum mm_access, all of which must be allowed.
  * @mm: mm_count held; after the last mmput() the answer is -EFAULT.
  * Context: sleeps; takes the policy's fault locks; never under a subscriber's lock (N11).
- * Return: 0; -EFAULT (no VMA, or it forbids the access); -ENOMEM; -EINTR.
+ * Return: 0; -EFAULT (no VMA, or it forbids the access); -ENOMEM.
  */
 int mm_fault_in(struct mm_struct *mm, hva_t hva, enum mm_access access, struct mm_fault *fault);
 
@@ -33,9 +33,7 @@ pfn_t page_to_pfn(const struct page *page);
 void *page_address(const struct page *page);
 void get_page(struct page *page);
 void put_page(struct page *page);
-void set_page_dirty(struct page *page);
-void set_page_accessed(struct page *page);
-/* Of @nr pages from @first on, and dirty too if @dirty. */
+/* Of @nr pages from @first on: accessed, and dirty too if @dirty. */
 void set_pages_accessed(struct frame_arena *arena, pfn_t first, u64 nr, bool dirty);
 struct frame_arena *mm_arena(struct mm_struct *mm);
 void *frame_arena_base(struct frame_arena *arena); /* page_address(pfn 0) */

@@ -54,7 +54,7 @@ struct mm_policy {
 	int (*init)(struct mm_struct *mm);
 	void (*destroy)(struct mm_struct *mm);
 
-	/* Return: 0, and fault_end() must follow; -EINTR. Context: sleeps. */
+	/* Return: 0, and fault_end() must follow; what it returns else is the fault's. Context: sleeps. */
 	int (*fault_begin)(struct vm_fault *vmf);
 	/* Under the page-table lock: may vmf->vma's rights still be installed? false: end, and begin again. */
 	bool (*fault_valid)(struct vm_fault *vmf);

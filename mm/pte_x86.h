@@ -44,12 +44,6 @@ static inline bool pte_none(pte_t pte)
 	return pte.val == 0;
 }
 
-/* Holds a page, whether or not it may be touched. */
-static inline bool pte_holds_page(pte_t pte)
-{
-	return pte.val & (PTE_P | PTE_PROTNONE);
-}
-
 static inline bool pte_special(pte_t pte)
 {
 	return pte.val & PTE_SPECIAL;

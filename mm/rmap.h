@@ -80,7 +80,7 @@ static inline void rmap_lock_read_site(struct rmap_lock *lock, const struct lock
 	u64 round;
 
 	for (;;) {
-		down_read_site(&lock->sem, 0, site);
+		down_read_site(&lock->sem, site);
 		if (likely(!rmap_in_round(lock, &round)))
 			return;
 		up_read_site(&lock->sem, site);
@@ -93,7 +93,7 @@ static inline void rmap_lock_write_site(struct rmap_lock *lock, const struct loc
 	u64 round;
 
 	for (;;) {
-		down_write_site(&lock->sem, 0, site);
+		down_write_site(&lock->sem, site);
 		if (likely(!rmap_in_round(lock, &round)))
 			return;
 		up_write_site(&lock->sem, site);

@@ -115,7 +115,7 @@ bool mmu_walk(struct mmu_vcpu *vcpu, gpa_t gpa, enum mm_access access, struct mm
 /*
  * Resolve a failed walk (rules K4, K5, K10).
  * Context: outside guest mode; sleeps. Return: enum mmu_fault_result, or -EFAULT
- * (the mm does not allow it), -ENOMEM, -EINTR, -EIO (this VM is poisoned).
+ * (the mm does not allow it), -ENOMEM, -EIO (this VM is poisoned).
  */
 int mmu_fault(struct mmu_vcpu *vcpu, gpa_t gpa, enum mm_access access);
 

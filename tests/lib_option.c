@@ -189,24 +189,26 @@ static void collect(const char *text, void *arg)
 
 static void help_is_aligned(void)
 {
-	static const char expected[] = "Usage: tain test [OPTIONS] GUEST [ARGS]\n"
-				       "Try the options.\n"
-				       "\n"
-				       "First line.\n"
-				       "Second line.\n"
-				       "\n"
-				       "Options:\n"
-				       "  -e, --engine NAME  engine to run on (default soft)\n"
-				       "  -v, --vcpus N      virtual processors, 1 to 16\n"
-				       "  -b, --bytes BYTES  memory under test: a help text that is too long for one\n"
-				       "                     line of eighty columns and is folded\n"
-				       "      --seed N       what the plan is drawn from\n"
-				       "  -t, --time TIME    how long\n"
-				       "  -q, --quiet        say less\n"
-				       "  -a, --all-of-them  everything\n"
-				       "  -h, --help         show this text\n"
-				       "\n"
-				       "An option can also be set in the environment: --some-name as TAIN_SOME_NAME.\n";
+	static const char expected[] =
+		"Usage: tain test [OPTIONS] GUEST [ARGS]\n"
+		"Try the options.\n"
+		"\n"
+		"First line.\n"
+		"Second line.\n"
+		"\n"
+		"Options:\n"
+		"  -e, --engine NAME  engine to run on (default soft)\n"
+		"  -v, --vcpus N      virtual processors, 1 to 16\n"
+		"  -b, --bytes BYTES  memory under test: a help text that is too long for one\n"
+		"                     line of eighty columns and is folded\n"
+		"      --seed N       what the plan is drawn from\n"
+		"  -t, --time TIME    how long\n"
+		"  -q, --quiet        say less\n"
+		"  -a, --all-of-them  everything\n"
+		"  -h, --help         show this text\n"
+		"\n"
+		"An option can also be set in the environment: --some-name as TAIN_SOME_NAME; not\n"
+		"--all-of-them.\n";
 	char all[4096] = "";
 
 	option_help(&command, collect, all);

@@ -50,8 +50,7 @@ static void references(void)
 	put_page(page);
 	CHECK_EQ(page_count(page), 1);
 	CHECK_EQ(frame_arena_free_bytes(arena), ENV_ARENA_BYTES - PAGE_SIZE);
-	set_page_dirty(page);
-	set_page_accessed(page);
+	set_pages_accessed(arena, page_to_pfn(page), 1, true);
 	CHECK_EQ(page->flags, PG_DIRTY | PG_ACCESSED);
 	put_page(page);
 	CHECK_EQ(frame_arena_free_bytes(arena), ENV_ARENA_BYTES);

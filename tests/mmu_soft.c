@@ -37,7 +37,7 @@ struct vm *soft_make_vm(const struct vm_config *config, const struct guest_nativ
 	if (!CHECK_MSG(!vm_create(&engine_soft, config, &vm, &err), "%s", err.text))
 		return NULL;
 	CHECK_EQ(mm_mmap(vm_mm(vm), DATA_HVA, DATA_BYTES, RW, TAIN_MAP_FIXED, NULL), 0);
-	CHECK_MSG(!vm_set_data(vm, DATA_HVA, DATA_BYTES, &err), "%s", err.text);
+	CHECK_MSG(!vm_set_ranges(vm, &(hva_t){ DATA_HVA }, 1, DATA_BYTES, &err), "%s", err.text);
 	if (entry)
 		soft_load_native(vm, entry);
 	return vm;
@@ -126,8 +126,8 @@ static void bad_guests_and_arguments(void)
 	CHECK_CONTAINS(err.text, "too long");
 	longest[GUEST_ARGS_BYTES - 1] = 0;
 	CHECK_EQ(vm_load(vm, &hello, 1, one, &err), 0);
-	CHECK_EQ(vm_set_data(vm, DATA_HVA + 1, PAGE_SIZE, &err), -EINVAL);
-	CHECK_EQ(vm_set_data(vm, TAIN_TASK_SIZE, PAGE_SIZE, &err), -EINVAL);
+	CHECK_EQ(vm_set_ranges(vm, &(hva_t){ DATA_HVA + 1 }, 1, PAGE_SIZE, &err), -EINVAL);
+	CHECK_EQ(vm_set_ranges(vm, &(hva_t){ TAIN_TASK_SIZE }, 1, PAGE_SIZE, &err), -EINVAL);
 	vm_destroy(vm);
 }
 

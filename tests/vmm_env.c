@@ -47,7 +47,7 @@ bool env_create(struct env *e, const struct engine *engine, u32 vcpus, u64 pages
 		return true;
 	e->data = ENV_DATA_HVA;
 	env_map_data(e, e->data, e->bytes);
-	return CHECK_MSG(!vm_set_data(e->vm, e->data, e->bytes, &err), "vm_set_data: %s", err.text);
+	return CHECK_MSG(!vm_set_ranges(e->vm, &e->data, 1, e->bytes, &err), "vm_set_ranges: %s", err.text);
 }
 
 void env_destroy(struct env *e)
@@ -94,7 +94,6 @@ static bool env_exit(struct vcpu *vcpu, const struct vcpu_exit *exit, void *arg)
 	struct env_vcpu *v = arg;
 	bool on = exit->reason == VCPU_EXIT_TEXT;
 
-	CHECK_EQ(vcpu_id(vcpu), v->id);
 	if (exit->reason == VCPU_EXIT_TEXT) {
 		size_t bytes = min(exit->bytes, sizeof(v->text) - 1 - v->text_bytes);
 

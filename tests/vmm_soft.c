@@ -270,15 +270,17 @@ destroy:
 static void data_can_move(const struct engine *engine)
 {
 	struct err err = { "" };
+	hva_t half, none = 0;
 	struct env e;
 
 	if (!env_create(&e, engine, 1, 32) || !env_load(&e, "counter", "passes=2", "pages=16"))
 		goto destroy;
-	CHECK_MSG(!vm_set_data(e.vm, e.data + 16 * PAGE_SIZE, 16 * PAGE_SIZE, &err), "%s", err.text);
+	half = e.data + 16 * PAGE_SIZE;
+	CHECK_MSG(!vm_set_ranges(e.vm, &half, 1, 16 * PAGE_SIZE, &err), "%s", err.text);
 	env_run(&e);
 	CHECK_EQ(env_read64(&e, GUEST_WSLOT_OFFSET), 0);
 	CHECK_EQ(env_read64(&e, 16 * PAGE_SIZE + GUEST_WSLOT_OFFSET), 2);
-	CHECK_MSG(!vm_set_data(e.vm, 0, 0, &err), "%s", err.text);
+	CHECK_MSG(!vm_set_ranges(e.vm, &none, 1, 0, &err), "%s", err.text);
 destroy:
 	env_destroy(&e);
 }

@@ -98,7 +98,7 @@ struct vm_child_read {
 
 /*
  * Engines whose vCPUs are in another process (`qemu`). SHARED and DATA are that
- * process's memory, mapped here too: vm_set_data() says where in this process, and
+ * process's memory, mapped here too: vm_set_ranges() says where in this process, and
  * vm_load() maps the guest's DATA over what is there. The vCPUs run from the first
  * vcpu_run() on, all of them.
  */
@@ -196,10 +196,9 @@ void *vm_shared(struct vm *vm); /* host address of SHARED, for as long as the VM
 struct guest_vcpu *vm_guest_vcpu(struct vm *vm, u32 id);
 struct mm_struct *vm_mm(struct vm *vm); /* NULL unless engine->own_mm */
 void vm_identify(struct vm *vm, struct vm_identity *id);
-int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err); /* the DATA slot */
 /* DATA in @nr ranges of @bytes each, one behind the other for the guest, at @hva[] for the host. */
 int vm_set_ranges(struct vm *vm, const hva_t *hva, u32 nr, size_t bytes, struct err *err);
-/* Take a range's slot away, move it, or give it back as it was. Its guests run on. Return: as vm_set_data(). */
+/* Take a range's slot away, move it, or give it back as it was. Its guests run on. Return: as vm_set_ranges(). */
 int vm_show_range(struct vm *vm, u32 range, enum vm_show show, struct err *err);
 /* A memslot below GUEST_SHARED_END that no guest uses, for who changes memslots while one runs. @bytes 0 takes it away.
  */
@@ -228,8 +227,6 @@ int vm_control(struct vm *vm, enum vm_control what, struct err *err);
 int vm_balloon(struct vm *vm, u64 first, u64 pages, struct err *err);
 int vm_load(struct vm *vm, const struct guest_image *image, int argc, char *const argv[], struct err *err);
 struct vcpu *vm_vcpu(struct vm *vm, u32 id);
-u32 vcpu_id(const struct vcpu *vcpu);
-u32 vm_vcpus(const struct vm *vm);
 
 /*
  * Run until the guest ends or @fn returns false. Calls @fn on the calling thread,

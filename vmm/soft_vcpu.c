@@ -157,9 +157,6 @@ static void soft_fault(struct soft_vcpu *v, gpa_t gpa, enum mm_access access)
 	case -EFAULT:
 		exit.reason = VCPU_EXIT_FAULT;
 		break;
-	case -EINTR:
-		exit.reason = VCPU_EXIT_KICK;
-		break;
 	default:
 		soft_fault_failed(v, gpa, ret);
 	}

@@ -5,11 +5,6 @@
 
 #include <string.h>
 
-u32 vcpu_id(const struct vcpu *vcpu)
-{
-	return vcpu->id;
-}
-
 int vcpu_run(struct vcpu *vcpu, vcpu_exit_fn *fn, void *arg, struct err *err)
 {
 	struct vm *vm = vcpu->vm;

@@ -155,11 +155,6 @@ struct vcpu *vm_vcpu(struct vm *vm, u32 id)
 	return id < vm->config.vcpus ? vm->vcpus[id] : NULL;
 }
 
-u32 vm_vcpus(const struct vm *vm)
-{
-	return vm->config.vcpus;
-}
-
 void vm_identify(struct vm *vm, struct vm_identity *id)
 {
 	vm->engine->identify(vm, id);
@@ -173,11 +168,6 @@ static gpa_t range_gpa(const struct vm *vm, u32 range)
 static int set_range(struct vm *vm, u32 range, gpa_t gpa, size_t bytes, struct err *err)
 {
 	return vm->engine->set_memory(vm, VM_SLOT_DATA + range, gpa, vm->data_hva[range], bytes, err);
-}
-
-int vm_set_data(struct vm *vm, hva_t hva, size_t bytes, struct err *err)
-{
-	return vm_set_ranges(vm, &hva, 1, bytes, err);
 }
 
 int vm_set_ranges(struct vm *vm, const hva_t *hva, u32 nr, size_t bytes, struct err *err)

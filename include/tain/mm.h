@@ -110,7 +110,8 @@ TAIN_API int mmap_write_unlock(struct mm_struct *mm);
  * @out: may be NULL with a fixed address.
  * Context: sleeps; opens a notifier section when it replaces mappings.
  * Return: 0; -EINVAL; -ENOMEM (no room, too many VMAs, no memory); -EEXIST
- * (NOREPLACE over a mapping); with TAIN_MAP_POPULATE also what mm_populate() returns.
+ * (NOREPLACE over a mapping); with TAIN_MAP_POPULATE also what mm_populate() returns: then
+ * the mapping is there all the same, and *@out is set.
  */
 TAIN_API int mm_mmap(struct mm_struct *mm, hva_t addr, size_t len, int prot, int flags, hva_t *out);
 
@@ -171,7 +172,12 @@ TAIN_API int mm_clear_young(struct mm_struct *mm, hva_t addr, size_t len, bool f
 /* The same, and forget nothing. */
 TAIN_API int mm_test_young(struct mm_struct *mm, hva_t addr, size_t len, uint64_t *young);
 
-/* Remove every mapping in [addr, addr + len). Holes are fine. Return: 0; -EINVAL; -ENOMEM (a split needs a VMA). */
+/*
+ * Remove every mapping in [addr, addr + len). Holes are fine.
+ * Context: this and the next three sleep, take mmap_lock for writing (DONTNEED: for reading)
+ * and open notifier sections: never from a callback or in a section.
+ * Return: 0; -EINVAL; -ENOMEM (a split needs a VMA).
+ */
 TAIN_API int mm_munmap(struct mm_struct *mm, hva_t addr, size_t len);
 
 /* Change rights. Return: 0; -EINVAL; -ENOMEM for a hole in the range (what lies before it has changed) or no memory. */
@@ -185,16 +191,25 @@ TAIN_API int mm_mprotect(struct mm_struct *mm, hva_t addr, size_t len, int prot)
 TAIN_API int mm_mremap(struct mm_struct *mm, hva_t old_addr, size_t old_len, size_t new_len, int flags, hva_t new_addr,
 		       hva_t *out);
 
-/* @advice: TAIN_MADV_DONTNEED (contents go, the mapping stays). Return: 0; -EINVAL; -ENOMEM for a hole (the rest is
- * done). */
+/*
+ * @advice: TAIN_MADV_DONTNEED: contents go, the mapping stays.
+ * Return: 0; -EINVAL; -ENOMEM for a hole (the rest is done).
+ */
 TAIN_API int mm_madvise(struct mm_struct *mm, hva_t addr, size_t len, int advice);
 
-/* Fault in every page of the range, for writing where the VMA allows. Return: 0; -ENOMEM; -EFAULT for a hole. */
+/*
+ * Fault in every page of the range, for writing where the VMA allows; what nobody may
+ * touch (TAIN_PROT_NONE) is passed over.
+ * Context: sleeps; takes the locks of a fault: never from a callback. A first write to the
+ * zero page opens a section, as every fault that replaces an entry.
+ * Return: 0; -EINVAL; -ENOMEM; -EFAULT for a hole. Pages before the one that failed are there.
+ */
 TAIN_API int mm_populate(struct mm_struct *mm, hva_t addr, size_t len);
 
 /*
  * Copy between the caller's memory and the address space, through the fault path,
  * each page pinned while it is touched. Any alignment.
+ * Context: as mm_populate().
  * Return: 0; -EFAULT where the address space does not allow it; -ENOMEM.
  * A failed copy has moved a prefix.
  */
@@ -215,7 +230,7 @@ struct mm_pin {
  * Fault the page at @addr in and hold it. @addr: page aligned. @prot: TAIN_PROT_READ,
  * TAIN_PROT_WRITE or both: what the device will do.
  * Context: sleeps; takes the locks of a fault: never from a notifier callback.
- * Return: 0; -EINVAL; -EFAULT (no mapping, or it forbids it); -ENOMEM; -EINTR.
+ * Return: 0; -EINVAL; -EFAULT (no mapping, or it forbids it); -ENOMEM.
  * Pairs: mm_unpin(), any context that may take a spinlock, a callback too.
  */
 TAIN_API int mm_pin(struct mm_struct *mm, hva_t addr, int prot, struct mm_pin *pin);
