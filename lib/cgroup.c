@@ -233,17 +233,25 @@ bool cgroup_room(const char *root, struct cgroup_room *r)
 	return r->room != ~0ull;
 }
 
+static const char *const key_kills[] = { "oom_kill", NULL };
+
+u64 cgroup_oom_kills_anywhere(const char *root)
+{
+	u64 kills;
+
+	sum_of(open_below(root, "/proc/vmstat"), key_kills, &kills);
+	return kills;
+}
+
 u64 cgroup_oom_kills(const char *root)
 {
-	static const char *const key[] = { "oom_kill", NULL };
 	struct group g;
 	u64 kills;
 
 	for (size_t i = 0; i < ARRAY_SIZE(versions); i++)
-		if (find_group(root, &versions[i], &g) && sum_of(open_in(g.dir, versions[i].events), key, &kills))
+		if (find_group(root, &versions[i], &g) && sum_of(open_in(g.dir, versions[i].events), key_kills, &kills))
 			return kills;
-	sum_of(open_below(root, "/proc/vmstat"), key, &kills);
-	return kills;
+	return cgroup_oom_kills_anywhere(root);
 }
 
 void cgroup_killed_text(u64 kills, int signal, char *text, size_t n)

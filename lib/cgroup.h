@@ -25,6 +25,9 @@ bool cgroup_room(const char *root, struct cgroup_room *r);
 /* Processes of this process's group that were killed for want of memory so far; without a group, of the machine. */
 u64 cgroup_oom_kills(const char *root);
 
+/* Of the whole machine, whatever their group: for processes that may be of another. */
+u64 cgroup_oom_kills_anywhere(const char *root);
+
 #define CGROUP_KILLED_TEXT (CGROUP_PATH + 64)
 
 /* By whom a child was killed, @kills being the count before: "by the OOM killer: FILE allows 64 MiB: ..."; "by signal

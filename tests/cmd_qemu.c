@@ -245,6 +245,33 @@ static void a_qemu_that_dies_under_stress(void)
 	CHECK(!has_domain(pid));
 }
 
+/* Its next page is one too many. */
+static void a_qemu_that_the_oom_killer_takes(void)
+{
+	char path[160], text[16];
+	const char *dir;
+	struct tain_run *r;
+	FILE *f;
+
+	if (!qemu_or_skip())
+		return;
+	dir = test_memory_group(PAGE_SIZE);
+	if (!dir)
+		return;
+	r = stress_at_work("memfd");
+	snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+	snprintf(text, sizeof(text), "%d", qemu_with(r->pid, NULL));
+	f = fopen(path, "we");
+	if (CHECK(f)) {
+		CHECK(fputs(text, f) >= 0);
+		CHECK_EQ(fclose(f), 0);
+	}
+	tain_wait(r);
+	CHECK_EQ(r->status, 1);
+	CHECK_CONTAINS(r->err.text, "ended before its guest: ");
+	CHECK_CONTAINS(r->err.text, "the OOM killer has ended ");
+}
+
 /* The file that is QEMU's memory, which has a name. */
 static bool truncate_memory(pid_t qemu)
 {
@@ -427,6 +454,7 @@ const struct test_case cmd_qemu_tests[] = {
 	TEST(a_killed_tain_leaves_no_domain),
 	TEST(a_killed_tain_leaves_no_restored_domain),
 	TEST(a_qemu_that_dies_under_stress),
+	TEST(a_qemu_that_the_oom_killer_takes),
 	TEST(memory_that_is_truncated),
 	TEST(two_at_once),
 	TEST(bench_outside),

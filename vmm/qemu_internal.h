@@ -54,6 +54,7 @@ struct qemu_domain {
 	char uuid[37];
 	int pidfd; /* -1: not found yet */
 	pid_t pid;
+	u64 oom_kills;	   /* on this machine, before it was found */
 	char emulator[32]; /* what it was started by, without the directory */
 	int ram;	   /* descriptor of the RAM object, or -1 */
 	hva_t hva;	   /* of its first byte, in QEMU */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/cgroup.h"
 #include "vmm/qemu_internal.h"
 
 #define SYSTEM_LOGS "/var/log/libvirt/qemu"
@@ -79,6 +80,21 @@ static void join_last(const char (*last)[QEMU_LOG_LINE], u32 seen, char *lines, 
 		used += (size_t)snprintf(lines + used, bytes - used, "%s%s", used ? " | " : "", last[from % LAST]);
 }
 
+/*
+ * libvirt tells nobody what a QEMU died of, and its control group is gone with it: what the kernel counts on the whole
+ * machine is what is known. Return: is there something to say?
+ */
+static bool oom_line(const struct qemu_domain *d, char *line, size_t bytes)
+{
+	u64 kills = cgroup_oom_kills_anywhere("");
+
+	if (!d->pid || kills <= d->oom_kills)
+		return false;
+	snprintf(line, bytes, "the OOM killer has ended %llu process%s of this machine since it began",
+		 (unsigned long long)(kills - d->oom_kills), kills - d->oom_kills > 1 ? "es" : "");
+	return true;
+}
+
 bool qemu_domain_log(const struct qemu_vm *q, const struct qemu_domain *d, char *lines, size_t bytes)
 {
 	char path[QEMU_LOG_BYTES + 64], text[512], last[LAST][QEMU_LOG_LINE];
@@ -107,6 +123,8 @@ bool qemu_domain_log(const struct qemu_vm *q, const struct qemu_domain *d, char 
 		whole |= strstr(text, ": shutting down, reason=") != NULL; /* libvirt's, after QEMU's end */
 	}
 	fclose(f);
+	if (oom_line(d, last[seen % LAST], QEMU_LOG_LINE))
+		seen++;
 	join_last(last, seen, lines, bytes);
 	return whole;
 }

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/cgroup.h"
 #include "vmm/qemu_internal.h"
 
 static bool has_uuid(pid_t pid, const char *uuid)
@@ -84,6 +85,7 @@ bool qemu_process_seek(struct qemu_domain *d)
 			continue;
 		if (has_uuid(pid, d->uuid) && !qemu_process_ended(d)) {
 			d->pid = pid;
+			d->oom_kills = cgroup_oom_kills_anywhere("");
 			read_emulator(d);
 			break;
 		}
