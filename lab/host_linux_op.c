@@ -224,6 +224,8 @@ static const char *uncollapsed(struct host *host, struct range r)
 {
 	if (host_linux_on_disk(host))
 		return "it wants READ_ONLY_THP_FOR_FS and no writer";
+	if (host->fd < 0 && host_backing_table[host->backing].kind == BACKING_SHARED)
+		return "it is of several objects by now, or gets no huge pages here";
 	return in_pieces(host, r) ? "it is in several pieces of the file by now" : "it gets no huge pages here";
 }
 

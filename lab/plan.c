@@ -16,7 +16,7 @@
  */
 #define PLAN_MAX_GRANULES 16384
 
-#define PLAN_HUGE_PAGES 512ull
+#define PLAN_FOLLOWED 16 /* steps: about one split for each collapse, where "all" are done */
 #define PLAN_DEFAULT_PAGES 64
 #define PLAN_DEFAULT_HOLD_NS 60000
 
@@ -111,6 +111,12 @@ static u64 pick_length(struct rng *rng, u64 longest)
 	return min(bound + rng_below(rng, bound), longest);
 }
 
+/* Nothing collapses but a whole huge page. */
+static bool has_huge(const struct plan *plan)
+{
+	return plan->pages / max(plan->ranges, 1u) % PLAN_HUGE_PAGES == 0 && plan->granule <= PLAN_HUGE_PAGES;
+}
+
 /* Pages @first and on, and how many, in granules of one range of DATA. */
 static void pick_place(const struct plan *plan, struct rng *rng, struct plan_step *step)
 {
@@ -122,11 +128,40 @@ static void pick_place(const struct plan *plan, struct rng *rng, struct plan_ste
 	step->pages = n * granule;
 	if (ranges > 1)
 		step->first += rng_below(rng, ranges) * each;
-	/* nothing collapses but a whole huge page */
-	if (step->op == PLAN_COLLAPSE && each % PLAN_HUGE_PAGES == 0 && plan->granule <= PLAN_HUGE_PAGES) {
+	if (step->op == PLAN_COLLAPSE && has_huge(plan)) {
 		step->first = align_down(step->first, PLAN_HUGE_PAGES);
 		step->pages = PLAN_HUGE_PAGES;
 	}
+}
+
+static void begin_step(const struct plan *plan, u64 index, struct rng *rng, struct plan_step *step)
+{
+	rng_seed(rng, rng_mix(plan->seed, index));
+	*step = (struct plan_step){ .index = index, .op = pick_op(plan, rng_next(rng)) };
+	pick_place(plan, rng, step);
+}
+
+/* A huge page is where a step not long ago made one: a split goes there, as far into it as it would into DATA. */
+static void follow_collapse(const struct plan *plan, struct plan_step *step)
+{
+	struct plan_step before;
+	struct rng rng;
+
+	for (u64 back = 1; back <= min(step->index, (u64)PLAN_FOLLOWED); back++) {
+		begin_step(plan, step->index - back, &rng, &before);
+		if (before.op != PLAN_COLLAPSE)
+			continue;
+		step->pages = min(step->pages, PLAN_HUGE_PAGES);
+		step->first = before.first + min(step->first % PLAN_HUGE_PAGES, PLAN_HUGE_PAGES - step->pages);
+		return;
+	}
+}
+
+u64 plan_longest(const struct plan *plan)
+{
+	bool whole = plan->ops & BIT(PLAN_COLLAPSE) && has_huge(plan);
+
+	return max(plan->max_pages, whole ? PLAN_HUGE_PAGES : (u64)1);
 }
 
 void plan_step(const struct plan *plan, u64 index, struct plan_step *step)
@@ -138,9 +173,9 @@ void plan_step(const struct plan *plan, u64 index, struct plan_step *step)
 		step->index = index;
 		return;
 	}
-	rng_seed(&rng, rng_mix(plan->seed, index));
-	*step = (struct plan_step){ .index = index, .op = pick_op(plan, rng_next(&rng)) };
-	pick_place(plan, &rng, step);
+	begin_step(plan, index, &rng, step);
+	if (step->op == PLAN_SPLIT && plan->ops & BIT(PLAN_COLLAPSE) && has_huge(plan))
+		follow_collapse(plan, step);
 	step->hold_ns = rng_below(&rng, plan->hold_ns + 1);
 	step->restamp = rng_below(&rng, 4) != 0;
 	step->fresh = rng_below(&rng, 2);

@@ -50,6 +50,8 @@ enum plan_op {
 	PLAN_OP_NR
 };
 
+#define PLAN_HUGE_PAGES 512ull
+
 #define PLAN_OPS_BASIC ((u32)(BIT(PLAN_BASIC_NR) - 1))
 #define PLAN_OPS_ALL ((u32)(BIT(PLAN_OP_NR) - 1))
 
@@ -79,13 +81,16 @@ struct plan_step {
 	u64 pages;    /* how many, at least 1 */
 	u64 hold_ns;  /* how long the intermediate state lasts */
 	bool restamp; /* destroyed pages get stamps of their new generation; else they stay zero */
-	bool fresh;   /* mremap: the pages do not come back, fresh memory takes their place */
+	bool fresh;   /* mremap: the pages do not come back, fresh memory takes their place; others: docs/results.md */
 	bool deny;    /* mprotect: no access at all, not read-only */
 	bool plant; /* checking builds: puts old contents back when they are forbidden, so that the oracle must bite */
 };
 
 /* The defaults for a DATA of @pages pages. */
 void plan_init(struct plan *plan, u64 seed, u64 pages, u32 ops);
+
+/* Pages of the longest range that a step may replace: what buffers are made for. */
+u64 plan_longest(const struct plan *plan);
 
 /* Compute step @index. */
 void plan_step(const struct plan *plan, u64 index, struct plan_step *step);

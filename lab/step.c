@@ -55,7 +55,7 @@ static int step_munmap(struct oracle *o, const struct plan_step *s)
  *   require g+1, hold           zeros or g+1, then g+1; a write that arrives in limbo is stale
  *   compare, release limbo
  */
-static int step_remap(struct oracle *o, const struct plan_step *s)
+int step_remap(struct oracle *o, const struct plan_step *s)
 {
 	int ret;
 
@@ -227,7 +227,7 @@ static int (*const step_fn[PLAN_OP_NR])(struct oracle *o, const struct plan_step
 	[PLAN_FREE] = step_free,
 	[PLAN_COLD] = step_host,
 	[PLAN_PAGEOUT] = step_host,
-	[PLAN_COLLAPSE] = step_host,
+	[PLAN_COLLAPSE] = step_collapse,
 	[PLAN_SPLIT] = step_host,
 	[PLAN_COMPACT] = step_host,
 	[PLAN_MERGE] = step_merge,

@@ -84,6 +84,26 @@ int step_free(struct oracle *o, const struct plan_step *s)
 }
 
 /*
+ * What other steps have left in several pieces of its file, or of none, the kernel does not gather. With fresh a whole
+ * huge page is mapped anew first, in one piece and with a page everywhere; of another process's it is one.
+ *
+ *   remap, as step_remap()      g or zeros, then zeros, then g+1 if it is stamped
+ *   [populate]                  [zeros: a block that is all hole is not gathered either]
+ *   collapse, hold              what was there (O2)
+ */
+int step_collapse(struct oracle *o, const struct plan_step *s)
+{
+	struct host *host = o->host;
+	int ret = 0;
+
+	if (s->fresh && s->pages >= PLAN_HUGE_PAGES && !host->mm && !host->vm) {
+		ret = step_remap(o, s);
+		ret = ret ?: host->ops->populate(host, off_of(s), len_of(s));
+	}
+	return ret ?: step_host(o, s);
+}
+
+/*
  * No two stamped pages are equal. With fresh, the range is made of zeros first, each a
  * page of its own, which KSM then merges; a guest's write must part them again.
  *

@@ -60,8 +60,10 @@ static inline int step_refused(struct oracle *o, const struct plan_step *s, bool
 	return again ?: ret == -EOPNOTSUPP ? ret : STEP_REFUSED;
 }
 
+int step_remap(struct oracle *o, const struct plan_step *s);
 int step_host(struct oracle *o, const struct plan_step *s);
 int step_free(struct oracle *o, const struct plan_step *s);
+int step_collapse(struct oracle *o, const struct plan_step *s);
 int step_merge(struct oracle *o, const struct plan_step *s);
 int step_merge_own(struct oracle *o, const struct plan_step *s);
 int step_fork(struct oracle *o, const struct plan_step *s);

@@ -226,7 +226,7 @@ static int prepare(struct stress *s, struct err *err)
 	config.retry_faults = true;
 	config.fault = stress_fault;
 	config.arg = s;
-	config.limbo_bytes = s->plan.max_pages * PAGE_SIZE;
+	config.limbo_bytes = plan_longest(&s->plan) * PAGE_SIZE;
 	config.extra_bytes = pages * sizeof(struct guest_page_rule);
 	ret = machine_create(&s->machine, &config, err);
 	if (ret)
@@ -238,7 +238,7 @@ static int prepare(struct stress *s, struct err *err)
 	s->machine.shared->rule_offset = s->machine.extra_offset;
 	s->machine.shared->write_percent = c->write_percent;
 	ret = oracle_create(&s->oracle, &s->machine.host, s->machine.extra, pages, config.vcpus, config.seed,
-			    s->plan.max_pages, c->stop);
+			    plan_longest(&s->plan), c->stop);
 	if (ret) {
 		if (ret == -EINTR)
 			err_set(err, ret, "stopped before the guest ran: its memory was not prepared yet");

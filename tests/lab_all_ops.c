@@ -96,6 +96,51 @@ static void kvm_parts_of_huge_pages(void)
 	run_all(&c, "shmem, collapsed", PLAN_COLLAPSE);
 }
 
+/*
+ * Memory in several pieces is gathered once it has been mapped anew; what was split after that is in one piece still.
+ * All under a guest, which must find its stamps, or the zeros of a step that leaves them.
+ */
+static void kvm_collapse_of_pieces(void)
+{
+	static const struct plan_step list[] = {
+		{ .op = PLAN_REMAP, .first = 7, .pages = 1, .restamp = true },
+		{ .op = PLAN_COLLAPSE, .pages = PLAN_HUGE_PAGES }, /* refused */
+		{ .op = PLAN_COLLAPSE, .pages = PLAN_HUGE_PAGES, .fresh = true, .restamp = true },
+		{ .op = PLAN_SPLIT, .first = 9, .pages = 1 },
+		{ .op = PLAN_COLLAPSE, .pages = PLAN_HUGE_PAGES },
+		{ .op = PLAN_REMAP, .first = 7, .pages = 1, .restamp = true },
+		{ .op = PLAN_COLLAPSE, .pages = PLAN_HUGE_PAGES, .fresh = true },
+		{ .op = PLAN_SPLIT, .first = 9, .pages = 1 },
+	};
+	static const enum host_backing backings[] = { HOST_MEMFD, HOST_SHMEM };
+	struct host probe = { .backing = HOST_MEMFD_THP, .bytes = BYTES, .limbo_bytes = PAGE_SIZE };
+	struct stress_result r;
+	struct stress_config c;
+	struct err err = { "" };
+
+	if (!have_kvm())
+		return;
+	if (host_create(&probe, &err)) {
+		test_skip("%s", err.text);
+		return;
+	}
+	host_destroy(&probe);
+	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
+		config_all(&c, "kvm", backings[i]);
+		c.list = list;
+		c.list_nr = ARRAY_SIZE(list);
+		c.repeat = 3;
+		c.steps = 0;
+		CHECK_MSG(!stress_run(&c, &r, &err), "%s", err.text);
+		CHECK_EQ(r.log.total, 0);
+		CHECK_EQ(r.host_ops[PLAN_COLLAPSE] + r.refused[PLAN_COLLAPSE], 12);
+		CHECK_GE(r.refused[PLAN_COLLAPSE], 3);
+		CHECK_GT(r.host_ops[PLAN_COLLAPSE], 0); /* 9, but of a machine short of memory */
+		CHECK_EQ(r.host_ops[PLAN_SPLIT], 6);
+		violation_log_destroy(&r.log);
+	}
+}
+
 #define KVM_ALL(name, backing)                                                                                         \
 	static void name(void)                                                                                         \
 	{                                                                                                              \
@@ -282,6 +327,7 @@ static void kvm_faults_go_through_uffd(void)
 const struct test_case lab_all_ops_tests[] = {
 	TEST(kvm_parts_of_huge_pages),
 	TEST(kvm_anonymous),
+	TEST(kvm_collapse_of_pieces),
 	TEST(kvm_anonymous_thp),
 	TEST(kvm_memfd_thp),
 	TEST(kvm_shmem_thp),

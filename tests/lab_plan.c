@@ -201,6 +201,56 @@ static void weights_are_kept(void)
 	CHECK_MSG(seen[PLAN_REMAP] > 130 && seen[PLAN_REMAP] < 270, "%llu", (unsigned long long)seen[PLAN_REMAP]);
 }
 
+/*
+ * A split is worth most where a step not long ago made a huge page: there it goes, and
+ * nothing leaves a range of DATA or outgrows what buffers are made for.
+ */
+static void splits_follow_collapses(void)
+{
+	u64 followed = 0, splits = 0;
+	struct plan_step recent[16] = { { .index = 0 } }, s;
+	struct plan plan;
+
+	plan_init(&plan, 21, 4096, PLAN_OPS_ALL);
+	plan.ranges = 2;
+	for (u64 i = 0; i < 20000; i++) {
+		const struct plan_step *last = NULL;
+
+		plan_step(&plan, i, &s);
+		CHECK_GE(s.pages, 1);
+		CHECK_LE(s.pages, plan_longest(&plan));
+		CHECK_EQ(s.first / 2048, (s.first + s.pages - 1) / 2048);
+		for (u64 back = 1; back <= min(i, (u64)16) && !last; back++)
+			if (recent[(i - back) % 16].op == PLAN_COLLAPSE)
+				last = &recent[(i - back) % 16];
+		splits += s.op == PLAN_SPLIT;
+		if (s.op == PLAN_SPLIT && last) {
+			followed++;
+			CHECK_EQ(s.first / PLAN_HUGE_PAGES, last->first / PLAN_HUGE_PAGES);
+			CHECK_EQ((s.first + s.pages - 1) / PLAN_HUGE_PAGES, last->first / PLAN_HUGE_PAGES);
+		}
+		recent[i % 16] = s;
+		if (test_failures())
+			return;
+	}
+	/* the seed is fixed, so this passes always or never */
+	CHECK_MSG(followed > splits / 4 && followed < splits, "%llu of %llu splits", (unsigned long long)followed,
+		  (unsigned long long)splits);
+}
+
+/* Without a collapse, or room for one, a split goes anywhere, and no buffer grows. */
+static void nothing_to_follow(void)
+{
+	struct plan plan;
+
+	plan_init(&plan, 21, 4096, BIT(PLAN_SPLIT) | BIT(PLAN_REMAP));
+	CHECK_EQ(plan_longest(&plan), plan.max_pages);
+	plan_init(&plan, 21, 256, PLAN_OPS_ALL);
+	CHECK_EQ(plan_longest(&plan), plan.max_pages);
+	plan_init(&plan, 21, 4096, PLAN_OPS_ALL);
+	CHECK_EQ(plan_longest(&plan), PLAN_HUGE_PAGES);
+}
+
 /* A list is the plan, from the first again after the last. */
 static void a_list_is_the_plan(void)
 {
@@ -285,17 +335,9 @@ static void names_are_complete(void)
 }
 
 const struct test_case lab_plan_tests[] = {
-	TEST(step_is_a_pure_function),
-	TEST(seeds_differ),
-	TEST(plan_is_stable),
-	TEST(steps_stay_in_bounds),
-	TEST(steps_cover_everything),
-	TEST(only_chosen_operations),
-	TEST(operations_are_parsed),
-	TEST(weights_are_kept),
-	TEST(a_list_is_the_plan),
-	TEST(all_is_weighted),
-	TEST(steps_stay_in_their_range),
-	TEST(names_are_complete),
-	TEST_END,
+	TEST(step_is_a_pure_function),	 TEST(seeds_differ),	       TEST(plan_is_stable),
+	TEST(steps_stay_in_bounds),	 TEST(steps_cover_everything), TEST(only_chosen_operations),
+	TEST(operations_are_parsed),	 TEST(weights_are_kept),       TEST(splits_follow_collapses),
+	TEST(nothing_to_follow),	 TEST(a_list_is_the_plan),     TEST(all_is_weighted),
+	TEST(steps_stay_in_their_range), TEST(names_are_complete),     TEST_END,
 };
