@@ -105,6 +105,17 @@ static json_t *memslots(const struct fault_trace *t)
 	return list;
 }
 
+static json_t *memslot_search(const struct fault_trace *t)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "candidates", number(t->slots.nr));
+	json_object_set_new(o, "sure", number(vmm_slots_sure(&t->slots)));
+	json_object_set_new(o, "looked", number(t->slots.looked));
+	json_object_set_new(o, "found", number(t->slots.found));
+	return o;
+}
+
 static json_t *threads(const struct fault_trace *t)
 {
 	json_t *list = json_array(), *o;
@@ -181,6 +192,7 @@ json_t *trace_document(const struct fault_trace *t)
 	json_object_set_new(trace, "causes", causes(t));
 	json_object_set_new(trace, "mappings", mappings(t));
 	json_object_set_new(trace, "memslots", memslots(t));
+	json_object_set_new(trace, "memslot_search", memslot_search(t));
 	json_object_set_new(trace, "threads", threads(t));
 	json_object_set_new(doc, "trace", trace);
 	return doc;

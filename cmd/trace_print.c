@@ -120,9 +120,26 @@ static void print_slots(const struct fault_trace *t)
 	if (t->process.pagemap < 0)
 		fprintf(cmd_out, "\nno memslot, hva or mapping is known: /proc/%d/pagemap: %s\n", t->process.pid,
 			strerror(-t->process.pagemap_error));
-	else if (!any && t->stream.counts.faults)
-		fprintf(cmd_out, "\nno memslot was found: no frame of an event was in the process's pagemap%s\n",
+	else if (!any && t->slots.nr)
+		fprintf(cmd_out,
+			"\nno memslot was found: %u candidate%s, none sure (%s of %s frames of events were in the "
+			"process's pagemap, too few at one distance from their gpa)\n",
+			t->slots.nr, t->slots.nr == 1 ? "" : "s", cmd_count(t->slots.found),
+			cmd_count(t->slots.looked));
+	else if (!any)
+		fprintf(cmd_out, "\nno memslot was found: none of %s frames of events was in the process's pagemap%s\n",
+			cmd_count(t->slots.looked),
 			t->stream.config.zero_pfn ? "" : ", which shows frames to CAP_SYS_ADMIN alone");
+}
+
+static void print_several(const struct fault_trace *t)
+{
+	if (t->stream.several)
+		fprintf(cmd_out,
+			"\n%u VMs, and no event tells them apart: causes are told of first touches and of missing "
+			"rights "
+			"alone,\nand an hva or a mapping may be that of another VM's page\n",
+			t->process.vms);
 }
 
 static void print_threads(const struct fault_trace *t)
@@ -181,6 +198,7 @@ void trace_print(const struct fault_trace *t, bool quiet)
 		print_causes(t);
 		print_areas(t);
 		print_slots(t);
+		print_several(t);
 		print_threads(t);
 		if (!quiet)
 			cmd_print_histogram(cmd_out, "fault", &t->ns, 12);

@@ -60,14 +60,14 @@ static int pages_grow(struct fault_pages *pages)
 	return 0;
 }
 
-static u64 page_key(u64 gfn, u32 level)
+static u64 page_key(u32 space, u64 gfn, u32 level)
 {
-	return align_down(gfn, LEVEL_PAGES(level)) << 2 | level;
+	return (u64)space << (FAULT_GFN_BITS + 2) | align_down(gfn, LEVEL_PAGES(level)) << 2 | level;
 }
 
-struct fault_page *fault_page_get(struct fault_pages *pages, u64 gfn, u32 level)
+struct fault_page *fault_page_get(struct fault_pages *pages, u32 space, u64 gfn, u32 level)
 {
-	u64 key = page_key(gfn, level);
+	u64 key = page_key(space, gfn, level);
 	struct fault_page *p = page_slot(pages, key);
 
 	if (p->key)
@@ -82,14 +82,19 @@ struct fault_page *fault_page_get(struct fault_pages *pages, u64 gfn, u32 level)
 	return p;
 }
 
-struct fault_page *fault_page_find(const struct fault_pages *pages, u64 gfn)
+static u64 last_told(const struct fault_page *p)
+{
+	return max(p->set_ns, p->gone_ns);
+}
+
+struct fault_page *fault_page_find(const struct fault_pages *pages, u32 space, u64 gfn)
 {
 	struct fault_page *found = NULL;
 
 	for (u32 level = 1; level <= FAULT_LEVELS; level++) {
-		struct fault_page *p = page_slot(pages, page_key(gfn, level));
+		struct fault_page *p = page_slot(pages, page_key(space, gfn, level));
 
-		if (p->key && (!found || p->set_ns > found->set_ns))
+		if (p->key && (!found || last_told(p) > last_told(found)))
 			found = p;
 	}
 	return found;
@@ -197,11 +202,6 @@ int invalidations_add(struct invalidations *v, hva_t start, hva_t end, u64 ns, u
 	return 0;
 }
 
-static struct invalidation later(struct invalidation a, struct invalidation b)
-{
-	return b.ns > a.ns ? b : a;
-}
-
 struct invalidation invalidations_last(const struct invalidations *v, hva_t hva, u64 pages)
 {
 	struct invalidation last = v->all;
@@ -211,9 +211,9 @@ struct invalidation invalidations_last(const struct invalidations *v, hva_t hva,
 		hva_t next = min(end, align_down(hva, CHUNK_BYTES) + CHUNK_BYTES);
 		const struct invalid_chunk *c = chunk_slot(v, align_down(hva, CHUNK_BYTES) | 1);
 
-		last = c->base ? later(last, c->all) : last;
+		last = c->base ? invalidation_later(last, c->all) : last;
 		for (; c->page && hva < next; hva += PAGE_SIZE)
-			last = later(last, c->page[hva % CHUNK_BYTES >> PAGE_SHIFT]);
+			last = invalidation_later(last, c->page[hva % CHUNK_BYTES >> PAGE_SHIFT]);
 		hva = next;
 	}
 	return last;

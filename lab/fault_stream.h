@@ -15,6 +15,9 @@
  * Guests that have not switched paging on have no walk: their faults begin with
  * kvm_mmu_spte_requested, and their time is not known.
  *
+ * A process that is forked (task_newtask without CLONE_THREAD) has memory of its own, and a VM
+ * of its own if it runs a guest: its pages are told apart. Of its hvas nothing is known.
+ *
  * One that opens again at the same address before it closed was retried: an
  * invalidation came between (rule K4). What never closes was no fault of the second MMU:
  * an emulated access, MMIO, or an access that the host did not allow.
@@ -33,7 +36,7 @@
 	X(ZAPPED, "zapped", "KVM dropped the entry itself: memslot change, dirty log, recovery of huge pages")         \
 	X(WRITE, "write", "the entry was there, without the right: COW, dirty log, zero page, KSM")                    \
 	X(SPURIOUS, "spurious", "another vCPU had set the entry when this fault came to it")                           \
-	X(UNTOLD, "untold", "an entry was there, and no event says why it is gone")
+	X(UNTOLD, "untold", "an entry was there, and no event says why it is gone, or of which VM it was")
 
 /* What the host had to do for the page. */
 #define FAULT_HOSTS(X)                                                                                                 \
@@ -77,7 +80,8 @@ struct fault {
 	u64 waited_ns; /* of it, asleep: userfaultfd, I/O, a lock */
 	u64 preempted_ns;
 	u32 tid;
-	u32 by; /* INVALIDATED: the thread that did it */
+	u32 space; /* 0: of the process that is traced; else the pid of the one, forked by it, whose memory this is */
+	u32 by;	   /* INVALIDATED: the thread that did it */
 	u32 retries;
 	u32 prefetched; /* entries that came with it */
 	u8 level;	/* 1: 4 KiB, 2: 2 MiB, 3: 1 GiB */
@@ -96,7 +100,7 @@ struct fault_stream_config {
 	bool tdp;     /* EPT or NPT; else shadow paging */
 	bool ept;     /* kvm_page_fault has EPT's exit qualification, not a page fault's error code */
 	u64 zero_pfn; /* of the shared page of zeros; 0: unknown */
-	hva_t (*hva)(u64 gfn, void *arg); /* where that page of the guest is; 0: unknown */
+	hva_t (*hva)(u64 gfn, void *arg); /* where that page of the traced process's guest is; 0: unknown */
 	void (*fault)(const struct fault *f, void *arg);
 	void *arg;
 };
@@ -123,7 +127,8 @@ struct fault_stream {
 	struct invalidations invalid;
 	struct fault_thread *threads;
 	u32 nr_threads, max_threads;
-	u64 enters; /* kvm_entry events: does this kernel fire them? */
+	u64 enters;   /* kvm_entry events: does this kernel fire them? */
+	bool several; /* the caller's: the traced process has had several VMs. No event says whose an entry is. */
 };
 
 /* Return: 0; -ENOMEM. */
@@ -132,6 +137,10 @@ void fault_stream_destroy(struct fault_stream *s); /* fine on a zeroed one */
 
 /* In order of time. Return: 0; -ENOMEM: the record is not in, and later causes may be wrong. */
 int fault_stream_feed(struct fault_stream *s, const struct kvm_event_record *r);
+
+/* Whose memory is that thread's? As struct fault has it; 0 also for threads of the kernel, and before its first event.
+ */
+u32 fault_stream_space(const struct fault_stream *s, u32 tid);
 
 /* Events were lost here: what is open is given up. */
 void fault_stream_gap(struct fault_stream *s);

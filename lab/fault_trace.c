@@ -27,6 +27,7 @@ struct session {
 	struct tracer *tracer;
 	struct vmm_page *learn;
 	u64 areas_ns; /* when the mappings were read */
+	u64 vms_ns;   /* and the VMs counted */
 	u64 lost;
 	u64 zero_pfn;
 };
@@ -189,7 +190,7 @@ static void learn_these(struct session *s, u32 n)
 	vmm_slots_learn(&t->slots, &t->process, s->learn, n);
 	/* One whose frame was taken away before it was looked for is looked for again when it faults again. */
 	for (u32 i = 0; i < n; i++) {
-		p = s->learn[i].found ? NULL : fault_page_find(&t->stream.pages, s->learn[i].gfn);
+		p = s->learn[i].found ? NULL : fault_page_find(&t->stream.pages, 0, s->learn[i].gfn);
 		if (p)
 			p->checked = false;
 	}
@@ -206,10 +207,11 @@ static void learn(struct session *s, const struct kvm_event_record *record, u64 
 	for (u64 i = 0; i < nr; i++) {
 		const struct kvm_event_record *r = &record[i];
 
-		if (r->event != KVM_EVENT_REQUESTED || r->value[1] == s->zero_pfn)
+		if (r->event != KVM_EVENT_REQUESTED || r->value[1] == s->zero_pfn ||
+		    fault_stream_space(&s->t->stream, r->tid))
 			continue;
 		pages = LEVEL_PAGES(fault_level(r->value[2]));
-		p = fault_page_get(&s->t->stream.pages, r->value[0], fault_level(r->value[2]));
+		p = fault_page_get(&s->t->stream.pages, 0, r->value[0], fault_level(r->value[2]));
 		if (!p || p->checked)
 			continue;
 		p->checked = true;
@@ -226,6 +228,27 @@ static void learn(struct session *s, const struct kvm_event_record *record, u64 
 		learn_these(s, n);
 }
 
+/* New threads first: what is looked up in the process's memory is to be its own. */
+static int feed(struct session *s, const struct kvm_event_record *record, u64 nr, bool new_tasks, struct err *err)
+{
+	for (u64 i = 0; i < nr; i++)
+		if ((record[i].event == KVM_EVENT_NEW_TASK) == new_tasks &&
+		    fault_stream_feed(&s->t->stream, &record[i]))
+			return err_set(err, -ENOMEM, "no memory for the faults of %llu pages",
+				       (unsigned long long)s->t->stream.pages.nr);
+	return 0;
+}
+
+/* A VM may be made at any time. */
+static void count_vms(struct session *s)
+{
+	if (clock_ns() - s->vms_ns <= AREAS_NS)
+		return;
+	vmm_process_vms(&s->t->process);
+	s->t->stream.several = s->t->process.vms > 1;
+	s->vms_ns = clock_ns();
+}
+
 static int read_once(struct session *s, struct err *err)
 {
 	struct kvm_event_record *record;
@@ -239,12 +262,12 @@ static int read_once(struct session *s, struct err *err)
 		fault_stream_gap(&s->t->stream);
 	s->lost = lost;
 	s->t->events += nr;
+	count_vms(s);
+	ret = feed(s, record, nr, true, err);
+	if (ret)
+		return ret;
 	learn(s, record, nr);
-	for (u64 i = 0; i < nr; i++)
-		if (fault_stream_feed(&s->t->stream, &record[i]))
-			return err_set(err, -ENOMEM, "no memory for the faults of %llu pages",
-				       (unsigned long long)s->t->stream.pages.nr);
-	return 0;
+	return feed(s, record, nr, false, err);
 }
 
 static bool asked_to_stop(const struct session *s)
@@ -394,7 +417,7 @@ char *fault_trace_working_set(const struct fault_trace *t)
 	if (!page)
 		return NULL;
 	for (u64 i = 0; i < t->stream.pages.max; i++)
-		if (t->stream.pages.slot[i].count)
+		if (t->stream.pages.slot[i].count && !fault_page_space(&t->stream.pages.slot[i]))
 			page[n++] = t->stream.pages.slot[i];
 	if (n)
 		qsort(page, n, sizeof(*page), by_first);

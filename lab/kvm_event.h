@@ -24,7 +24,8 @@
 	X(UNMAP_HVA, "kvm", "kvm_unmap_hva_range", NULL, "start", "end")                                               \
 	X(PAGE_ALLOC, "kmem", "mm_page_alloc", "migratetype == 1", "pfn", "order")                                     \
 	X(RSS_STAT, "kmem", "rss_stat", "curr == 1", "member")                                                         \
-	X(SWITCH, "sched", "sched_switch", NULL, "prev_pid", "prev_state", "next_pid")
+	X(SWITCH, "sched", "sched_switch", NULL, "prev_pid", "prev_state", "next_pid")                                 \
+	X(NEW_TASK, "task", "task_newtask", NULL, "pid", "clone_flags")
 
 enum kvm_event {
 #define X(id, ...) KVM_EVENT_##id,

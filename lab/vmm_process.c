@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 #include "lab/op.h"
 #include "lab/pagemap.h"
 #include "lib/alloc.h"
+
+#define VMS_TOLD 16u /* of more, duplicates are not told apart */
 
 /* Threads of the kernel that invalidate other processes' memory. */
 static const char *const meddlers[] = { "ksmd", "khugepaged", "kcompactd", "kswapd", "migration" };
@@ -41,10 +44,20 @@ bool vmm_process_ended(const struct vmm_process *p)
 
 /* --- who it is --------------------------------------------------------------------------- */
 
-/* Descriptors of KVM among its own. */
-static int count_kvm(struct vmm_process *p, struct err *err)
+/* Is descriptor @fd of process @pid a duplicate of one of @known? Where the kernel does not tell: no. */
+static bool duplicates(pid_t pid, const int *known, u32 nr, int fd)
 {
+	for (u32 i = 0; i < nr; i++)
+		if (!syscall(SYS_kcmp, pid, pid, KCMP_FILE, known[i], fd))
+			return true;
+	return false;
+}
+
+int vmm_process_vms(struct vmm_process *p)
+{
+	int vm[VMS_TOLD];
 	char path[64], link[64];
+	u32 vms = 0, vcpus = 0;
 	struct dirent *d;
 	ssize_t n;
 	DIR *dir;
@@ -52,15 +65,21 @@ static int count_kvm(struct vmm_process *p, struct err *err)
 	snprintf(path, sizeof(path), "/proc/%d/fd", p->pid);
 	dir = opendir(path);
 	if (!dir)
-		return err_set(err, errno == ENOENT ? -ENOENT : -EACCES, "cannot look at process %d: %s: %s", p->pid,
-			       path, strerror(errno));
+		return errno == ENOENT ? -ENOENT : -EACCES;
 	while ((d = readdir(dir))) {
 		n = readlinkat(dirfd(dir), d->d_name, link, sizeof(link) - 1);
 		link[max(n, 0)] = '\0';
-		p->vms += !strcmp(link, "anon_inode:kvm-vm");
-		p->vcpus += !strncmp(link, "anon_inode:kvm-vcpu:", 20);
+		vcpus += !strncmp(link, "anon_inode:kvm-vcpu:", 20);
+		if (strcmp(link, "anon_inode:kvm-vm") != 0 ||
+		    duplicates(p->pid, vm, min(vms, VMS_TOLD), atoi(d->d_name)))
+			continue;
+		if (vms < VMS_TOLD)
+			vm[vms] = atoi(d->d_name);
+		vms++;
 	}
 	closedir(dir);
+	p->vms = max(p->vms, vms);
+	p->vcpus = max(p->vcpus, vcpus);
 	return 0;
 }
 
@@ -117,9 +136,9 @@ int vmm_process_open(struct vmm_process *p, pid_t pid, struct err *err)
 	if (vmm_process_ended(p))
 		return err_set(err, -ENOENT, "process %d has ended", pid);
 	vmm_thread_name((u32)pid, p->comm, sizeof(p->comm));
-	ret = count_kvm(p, err);
+	ret = vmm_process_vms(p);
 	if (ret)
-		return ret;
+		return err_set(err, ret, "cannot look at process %d: /proc/%d/fd: %s", pid, pid, strerror(-ret));
 	if (!p->vms && !p->vcpus)
 		return err_set(err, -EINVAL, "process %d (%s) does not use KVM: it has no descriptor of a VM", pid,
 			       p->comm);

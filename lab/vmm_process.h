@@ -26,7 +26,7 @@ struct vmm_process {
 	int pidfd;
 	int pagemap; /* -1: not readable, pagemap_error says why */
 	int pagemap_error;
-	u32 vms, vcpus;
+	u32 vms, vcpus; /* the most it had at a time, as far as was seen; a VM of two descriptors is one */
 	char comm[32];
 	struct vmm_area *area; /* by address */
 	u32 nr_areas, max_areas;
@@ -43,6 +43,9 @@ u64 vmm_process_start(pid_t pid);
 void vmm_process_close(struct vmm_process *p);
 
 bool vmm_process_ended(const struct vmm_process *p);
+
+/* Count its VMs and vCPUs anew. Return: 0; -ENOENT, -EACCES: the old counts stand. */
+int vmm_process_vms(struct vmm_process *p);
 
 /* Read its mappings anew. Return: 0; -errno, the old ones stand. */
 int vmm_process_areas(struct vmm_process *p);
@@ -79,6 +82,7 @@ struct vmm_slots {
 	struct vmm_slot slot[VMM_SLOTS];
 	u32 nr;
 	u64 missed;		 /* searches for a page that found none, as where the host moves pages all the time */
+	u64 looked, found;	 /* pages that were to be learned from, and those of them whose frame was found */
 	u64 start_ns, search_ns; /* since when it is in use, and how much of that was searching */
 };
 
@@ -95,5 +99,7 @@ void vmm_slots_learn(struct vmm_slots *slots, const struct vmm_process *p, struc
 hva_t vmm_slots_hva(const struct vmm_slots *slots, u64 gfn);
 /* Do enough pages agree on its place? */
 bool vmm_slot_sure(const struct vmm_slot *slot);
+/* Of how many slots is that so? The others are candidates. */
+u32 vmm_slots_sure(const struct vmm_slots *slots);
 
 #endif /* LAB_VMM_PROCESS_H */

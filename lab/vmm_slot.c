@@ -13,7 +13,8 @@
 #define SEARCH_NS (200 * NSEC_PER_MSEC) /* searches of all memory may take so long in all, */
 #define SEARCH_ONE_NS NSEC_PER_SEC
 #define MISSED_PER_MATCH 8
-#define SEARCH_SHARE 20 /* and such a part of the time */
+#define MATCHES_ENOUGH 32 /* so many that agree are no accident, whatever was missed: a bad start is made good */
+#define SEARCH_SHARE 20	  /* and such a part of the time */
 
 bool vmm_slot_sure(const struct vmm_slot *slot)
 {
@@ -24,12 +25,22 @@ bool vmm_slot_sure(const struct vmm_slot *slot)
  * accident. */
 static void judge(struct vmm_slots *slots)
 {
+	u64 enough = max(min(slots->missed / MISSED_PER_MATCH, (u64)MATCHES_ENOUGH), (u64)2);
+
 	for (u32 i = 0; i < slots->nr; i++) {
 		struct vmm_slot *s = &slots->slot[i];
 
-		s->sure = s->matched > s->refuted &&
-			  (s->sure || (s->matched > 1 && s->matched >= slots->missed / MISSED_PER_MATCH));
+		s->sure = s->matched > s->refuted && (s->sure || s->matched >= enough);
 	}
+}
+
+u32 vmm_slots_sure(const struct vmm_slots *slots)
+{
+	u32 n = 0;
+
+	for (u32 i = 0; i < slots->nr; i++)
+		n += slots->slot[i].sure;
+	return n;
 }
 
 hva_t vmm_slots_hva(const struct vmm_slots *slots, u64 gfn)
@@ -223,10 +234,13 @@ void vmm_slots_learn(struct vmm_slots *slots, const struct vmm_process *p, struc
 		page[i] = page[left];
 		page[left++] = here;
 	}
+	slots->looked += nr;
 	slots->start_ns = slots->start_ns ?: clock_ns();
 	if (left && slots->search_ns <= SEARCH_NS + (clock_ns() - slots->start_ns) / SEARCH_SHARE) {
 		qsort(page, left, sizeof(*page), by_frame);
 		search_all(slots, p, page, left);
 	}
+	for (u32 i = 0; i < nr; i++)
+		slots->found += page[i].found;
 	judge(slots);
 }

@@ -6,21 +6,20 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lab/fault_stream.h"
+#include "tests/lab_fault.h"
 #include "tests/lab_suites.h"
 
-#define FAULTS 16
-#define BASE 0x7fb840000000ull /* of the guest's pages from gfn 0x100000 on */
+#define BASE STREAM_BASE
 #define ZERO_PFN 0x3b34
 
-static struct fault seen[FAULTS];
-static u32 nr_seen;
+struct fault stream_fault[STREAM_FAULTS];
+u32 stream_nr_faults;
 
 static void on_fault(const struct fault *f, void *arg)
 {
-	if (nr_seen < FAULTS)
-		seen[nr_seen] = *f;
-	nr_seen++;
+	if (stream_nr_faults < STREAM_FAULTS)
+		stream_fault[stream_nr_faults] = *f;
+	stream_nr_faults++;
 }
 
 static hva_t hva_of(u64 gfn, void *arg)
@@ -48,31 +47,30 @@ static void feed(struct fault_stream *s, const char *const *lines)
 {
 	struct kvm_event_record r;
 
-	nr_seen = 0;
+	stream_nr_faults = 0;
 	for (; *lines; lines++)
 		if (parse(*lines, &r))
 			CHECK_EQ(fault_stream_feed(s, &r), 0);
 }
 
-static void play(struct fault_stream *s, const char *const *lines)
+void stream_play(struct fault_stream *s, const char *const *lines)
 {
 	feed(s, lines);
 	fault_stream_finish(s);
 }
 
-static void start(struct fault_stream *s, bool tdp)
+void stream_start(struct fault_stream *s, bool tdp)
 {
 	struct fault_stream_config config = { .tdp = tdp, .zero_pfn = ZERO_PFN, .hva = hva_of, .fault = on_fault };
 
 	CHECK_EQ(fault_stream_init(s, &config), 0);
 }
 
-/* All of @lines, on a stream that is new. Return: were there @faults of them? Otherwise the check has failed. */
-static bool played(struct fault_stream *s, bool tdp, const char *const *lines, unsigned int faults)
+bool stream_played(struct fault_stream *s, bool tdp, const char *const *lines, unsigned int faults)
 {
-	start(s, tdp);
-	play(s, lines);
-	if (CHECK_EQ(nr_seen, faults))
+	stream_start(s, tdp);
+	stream_play(s, lines);
+	if (CHECK_EQ(stream_nr_faults, faults))
 		return true;
 	fault_stream_destroy(s);
 	return false;
@@ -95,26 +93,26 @@ static void shadow_prefetch(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, false, lines, 2))
+	if (!stream_played(&s, false, lines, 2))
 		return;
-	CHECK_EQ(fault_gpa(&seen[0]), 0x10019d000);
-	CHECK_EQ(seen[0].hva, BASE + 0x19d000);
-	CHECK_EQ(seen[0].pfn, 0x436f9f);
-	CHECK_EQ(seen[0].ns, 7640);
-	CHECK_EQ(seen[0].host_ns, 6293);
-	CHECK_EQ(seen[0].prefetched, 2);
-	CHECK_EQ(seen[0].access, FAULT_READ);
-	CHECK_EQ(seen[0].cause, FAULT_NEW);
-	CHECK_EQ(seen[0].host, FAULT_HOST_NOTHING);
-	CHECK_EQ(seen[1].access, FAULT_WRITES);
-	CHECK_EQ(seen[1].prefetched, 0);
+	CHECK_EQ(fault_gpa(&stream_fault[0]), 0x10019d000);
+	CHECK_EQ(stream_fault[0].hva, BASE + 0x19d000);
+	CHECK_EQ(stream_fault[0].pfn, 0x436f9f);
+	CHECK_EQ(stream_fault[0].ns, 7640);
+	CHECK_EQ(stream_fault[0].host_ns, 6293);
+	CHECK_EQ(stream_fault[0].prefetched, 2);
+	CHECK_EQ(stream_fault[0].access, FAULT_READ);
+	CHECK_EQ(stream_fault[0].cause, FAULT_NEW);
+	CHECK_EQ(stream_fault[0].host, FAULT_HOST_NOTHING);
+	CHECK_EQ(stream_fault[1].access, FAULT_WRITES);
+	CHECK_EQ(stream_fault[1].prefetched, 0);
 	CHECK_EQ(s.counts.attempts, 2);
 	CHECK_EQ(s.counts.faults, 2);
 	CHECK_EQ(s.counts.prefetched, 2);
 	/* Prefetched pages have an entry, and no fault. */
 	CHECK_EQ(s.pages.nr, 4);
-	CHECK_EQ(fault_page_find(&s.pages, 0x100198)->count, 0);
-	CHECK_EQ(fault_page_find(&s.pages, 0x10019d)->count, 1);
+	CHECK_EQ(fault_page_find(&s.pages, 0, 0x100198)->count, 0);
+	CHECK_EQ(fault_page_find(&s.pages, 0, 0x10019d)->count, 1);
 	fault_stream_destroy(&s);
 }
 
@@ -135,13 +133,13 @@ static void shadow_zero_page_then_write(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, false, lines, 2))
+	if (!stream_played(&s, false, lines, 2))
 		return;
-	CHECK_EQ(seen[0].host, FAULT_HOST_ZERO);
-	CHECK_EQ(seen[1].cause, FAULT_WRITE);
-	CHECK_EQ(seen[1].host, FAULT_HOST_COPIED);
-	CHECK_EQ(seen[1].retries, 1);
-	CHECK_EQ(seen[1].ns, 56);
+	CHECK_EQ(stream_fault[0].host, FAULT_HOST_ZERO);
+	CHECK_EQ(stream_fault[1].cause, FAULT_WRITE);
+	CHECK_EQ(stream_fault[1].host, FAULT_HOST_COPIED);
+	CHECK_EQ(stream_fault[1].retries, 1);
+	CHECK_EQ(stream_fault[1].ns, 56);
 	CHECK_EQ(s.counts.attempts, 3);
 	CHECK_EQ(s.counts.retries, 1);
 	CHECK_EQ(s.counts.invalidations, 1);
@@ -166,11 +164,11 @@ static void shadow_invalidated_then_copied(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, false, lines, 2))
+	if (!stream_played(&s, false, lines, 2))
 		return;
-	CHECK_EQ(seen[1].cause, FAULT_INVALIDATED);
-	CHECK_EQ(seen[1].by, 9);
-	CHECK_EQ(seen[1].host, FAULT_HOST_COPIED);
+	CHECK_EQ(stream_fault[1].cause, FAULT_INVALIDATED);
+	CHECK_EQ(stream_fault[1].by, 9);
+	CHECK_EQ(stream_fault[1].host, FAULT_HOST_COPIED);
 	fault_stream_destroy(&s);
 }
 
@@ -194,10 +192,10 @@ static void shadow_set_before_the_lock(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, false, lines, 2))
+	if (!stream_played(&s, false, lines, 2))
 		return;
-	CHECK_EQ(seen[1].cause, FAULT_INVALIDATED);
-	CHECK_EQ(seen[1].by, 9);
+	CHECK_EQ(stream_fault[1].cause, FAULT_INVALIDATED);
+	CHECK_EQ(stream_fault[1].by, 9);
 	fault_stream_destroy(&s);
 }
 
@@ -212,14 +210,14 @@ static void shadow_two_vcpus_one_page(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, false, lines, 3))
+	if (!stream_played(&s, false, lines, 3))
 		return;
 	/* The next walk of a thread ends its fault before. */
-	CHECK_EQ(seen[0].tid, 8);
-	CHECK_EQ(seen[0].cause, FAULT_SPURIOUS);
-	CHECK_EQ(seen[1].tid, 7);
-	CHECK_EQ(seen[1].cause, FAULT_NEW);
-	CHECK_EQ(seen[2].cause, FAULT_UNTOLD);
+	CHECK_EQ(stream_fault[0].tid, 8);
+	CHECK_EQ(stream_fault[0].cause, FAULT_SPURIOUS);
+	CHECK_EQ(stream_fault[1].tid, 7);
+	CHECK_EQ(stream_fault[1].cause, FAULT_NEW);
+	CHECK_EQ(stream_fault[2].cause, FAULT_UNTOLD);
 	fault_stream_destroy(&s);
 }
 
@@ -235,11 +233,11 @@ static void shadow_without_paging(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, false, lines, 2))
+	if (!stream_played(&s, false, lines, 2))
 		return;
-	CHECK(seen[0].late && seen[1].late);
-	CHECK_EQ(fault_gpa(&seen[1]), 0xa0000);
-	CHECK_EQ(seen[1].ns, 0);
+	CHECK(stream_fault[0].late && stream_fault[1].late);
+	CHECK_EQ(fault_gpa(&stream_fault[1]), 0xa0000);
+	CHECK_EQ(stream_fault[1].ns, 0);
 	CHECK_EQ(s.counts.late, 2);
 	CHECK_EQ(s.counts.attempts, 0);
 	fault_stream_destroy(&s);
@@ -263,14 +261,14 @@ static void shadow_failed_and_unfinished(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, false, lines, 1))
+	if (!stream_played(&s, false, lines, 1))
 		return;
 	CHECK_EQ(s.counts.failed, 1);
 	CHECK_EQ(s.counts.unfinished, 1);
 	CHECK_EQ(s.counts.mmio, 1);
 	/* A signal in the middle of a fault: it is the same one afterwards. */
-	CHECK_EQ(seen[0].retries, 1);
-	CHECK_EQ(seen[0].start_ns, 12300000);
+	CHECK_EQ(stream_fault[0].retries, 1);
+	CHECK_EQ(stream_fault[0].start_ns, 12300000);
 	CHECK_EQ(s.counts.attempts,
 		 s.counts.faults + s.counts.retries + s.counts.failed + s.counts.unfinished + s.counts.mmio);
 	fault_stream_destroy(&s);
@@ -294,12 +292,12 @@ static void sleep_and_preemption(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, false, lines, 1))
+	if (!stream_played(&s, false, lines, 1))
 		return;
-	CHECK_EQ(seen[0].ns, 8900);
-	CHECK_EQ(seen[0].waited_ns, 8000);
-	CHECK_EQ(seen[0].preempted_ns, 300);
-	CHECK_EQ(seen[0].host, FAULT_HOST_SWAPPED);
+	CHECK_EQ(stream_fault[0].ns, 8900);
+	CHECK_EQ(stream_fault[0].waited_ns, 8000);
+	CHECK_EQ(stream_fault[0].preempted_ns, 300);
+	CHECK_EQ(stream_fault[0].host, FAULT_HOST_SWAPPED);
 	fault_stream_destroy(&s);
 }
 
@@ -329,19 +327,19 @@ static void tdp_zero_page_then_write(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, true, lines, 2))
+	if (!stream_played(&s, true, lines, 2))
 		return;
-	CHECK_EQ(fault_gpa(&seen[0]), 0x1000c7000);
-	CHECK_EQ(seen[0].cause, FAULT_NEW);
-	CHECK_EQ(seen[0].host, FAULT_HOST_ZERO);
-	CHECK_EQ(seen[0].ns, 99804050 - 99705000);
-	CHECK_EQ(seen[0].host_ns, 99775280 - 99705000);
-	CHECK(seen[0].entered);
-	CHECK_EQ(seen[0].prefetched, 0);
-	CHECK_EQ(seen[1].cause, FAULT_WRITE);
-	CHECK_EQ(seen[1].host, FAULT_HOST_COPIED);
-	CHECK_EQ(seen[1].retries, 1);
-	CHECK_EQ(seen[1].ns, 100294700 - 99880570);
+	CHECK_EQ(fault_gpa(&stream_fault[0]), 0x1000c7000);
+	CHECK_EQ(stream_fault[0].cause, FAULT_NEW);
+	CHECK_EQ(stream_fault[0].host, FAULT_HOST_ZERO);
+	CHECK_EQ(stream_fault[0].ns, 99804050 - 99705000);
+	CHECK_EQ(stream_fault[0].host_ns, 99775280 - 99705000);
+	CHECK(stream_fault[0].entered);
+	CHECK_EQ(stream_fault[0].prefetched, 0);
+	CHECK_EQ(stream_fault[1].cause, FAULT_WRITE);
+	CHECK_EQ(stream_fault[1].host, FAULT_HOST_COPIED);
+	CHECK_EQ(stream_fault[1].retries, 1);
+	CHECK_EQ(stream_fault[1].ns, 100294700 - 99880570);
 	fault_stream_destroy(&s);
 }
 
@@ -365,13 +363,13 @@ static void tdp_fast_and_zapped(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, true, lines, 3))
+	if (!stream_played(&s, true, lines, 3))
 		return;
-	CHECK(seen[1].fast);
-	CHECK_EQ(seen[1].cause, FAULT_WRITE);
-	CHECK_EQ(seen[1].ns, 300);
-	CHECK_EQ(seen[2].cause, FAULT_ZAPPED);
-	CHECK_EQ(fault_page_find(&s.pages, 0x1000c7)->count, 3);
+	CHECK(stream_fault[1].fast);
+	CHECK_EQ(stream_fault[1].cause, FAULT_WRITE);
+	CHECK_EQ(stream_fault[1].ns, 300);
+	CHECK_EQ(stream_fault[2].cause, FAULT_ZAPPED);
+	CHECK_EQ(fault_page_find(&s.pages, 0, 0x1000c7)->count, 3);
 	fault_stream_destroy(&s);
 }
 
@@ -396,12 +394,12 @@ static void ept_qualification(void)
 					"1200 1 kvm_mmu_set_spte 100001 39ebe67 1", NULL };
 
 		CHECK_EQ(fault_stream_init(&s, &config), 0);
-		play(&s, lines);
-		CHECK_EQ(nr_seen, 1);
-		CHECK_EQ(seen[0].access, table[i].access);
-		CHECK_EQ(seen[0].cause, table[i].cause);
-		CHECK(!seen[0].entered); /* no kvm_entry yet: to the entry's being set */
-		CHECK_EQ(seen[0].ns, 200);
+		stream_play(&s, lines);
+		CHECK_EQ(stream_nr_faults, 1);
+		CHECK_EQ(stream_fault[0].access, table[i].access);
+		CHECK_EQ(stream_fault[0].cause, table[i].cause);
+		CHECK(!stream_fault[0].entered); /* no kvm_entry yet: to the entry's being set */
+		CHECK_EQ(stream_fault[0].ns, 200);
 		fault_stream_destroy(&s);
 	}
 }
@@ -422,13 +420,13 @@ static void huge_pages(void)
 	};
 	struct fault_stream s;
 
-	if (!played(&s, true, lines, 2))
+	if (!stream_played(&s, true, lines, 2))
 		return;
-	CHECK_EQ(seen[0].level, 2);
-	CHECK_EQ(seen[1].level, 1);
-	CHECK_EQ(seen[1].cause, FAULT_INVALIDATED);
-	CHECK_EQ(fault_page_level(fault_page_find(&s.pages, 0x1003ff)), 1);
-	CHECK_EQ(fault_page_level(fault_page_find(&s.pages, 0x1003fe)), 2);
+	CHECK_EQ(stream_fault[0].level, 2);
+	CHECK_EQ(stream_fault[1].level, 1);
+	CHECK_EQ(stream_fault[1].cause, FAULT_INVALIDATED);
+	CHECK_EQ(fault_page_level(fault_page_find(&s.pages, 0, 0x1003ff)), 1);
+	CHECK_EQ(fault_page_level(fault_page_find(&s.pages, 0, 0x1003fe)), 2);
 	fault_stream_destroy(&s);
 }
 
@@ -442,14 +440,14 @@ static void gap_breaks_what_is_open(void)
 					     "9100 7 kvm_mmu_set_spte 100001 111e67 1", NULL };
 	struct fault_stream s;
 
-	start(&s, false);
+	stream_start(&s, false);
 	feed(&s, before);
 	fault_stream_gap(&s);
-	play(&s, after);
+	stream_play(&s, after);
 	CHECK_EQ(s.counts.broken, 1);
-	REQUIRE_EQ(nr_seen, 1);
-	CHECK(seen[0].late); /* the fault is sure, its time is not */
-	CHECK_EQ(seen[0].ns, 0);
+	REQUIRE_EQ(stream_nr_faults, 1);
+	CHECK(stream_fault[0].late); /* the fault is sure, its time is not */
+	CHECK_EQ(stream_fault[0].ns, 0);
 	fault_stream_destroy(&s);
 }
 

@@ -15,11 +15,11 @@ static void many_pages(void)
 
 	REQUIRE_EQ(fault_pages_init(&pages), 0);
 	for (u64 i = 0; i < n; i++)
-		fault_page_get(&pages, i * 3, 1)->count = (u32)i;
+		fault_page_get(&pages, 0, i * 3, 1)->count = (u32)i;
 	CHECK_EQ(pages.nr, n);
 	for (u64 i = 0; i < n && !test_failures(); i++) {
-		CHECK_EQ(fault_page_find(&pages, i * 3)->count, i);
-		CHECK_PTR_EQ(fault_page_find(&pages, i * 3 + 1), NULL);
+		CHECK_EQ(fault_page_find(&pages, 0, i * 3)->count, i);
+		CHECK_PTR_EQ(fault_page_find(&pages, 0, i * 3 + 1), NULL);
 	}
 	fault_pages_destroy(&pages);
 }

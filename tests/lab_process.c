@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* A VMM seen from outside: its mappings, and memslots found by frames. This process stands for it. */
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <linux/kvm.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -91,6 +96,41 @@ static void who_is_no_vmm(void)
 	CHECK_EQ(vmm_process_open(&p, getppid(), &err), -EINVAL);
 	CHECK_CONTAINS(err.text, "does not use KVM");
 	vmm_process_close(&p);
+}
+
+/* Two VMs, one of them with two descriptors. */
+static void vms_are_counted(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm[3] = { -1, -1, -1 };
+	struct vmm_process p = { .pid = getpid() };
+	u32 before = 0;
+
+	if (!have_kvm())
+		goto close;
+	CHECK_EQ(vmm_process_vms(&p), 0);
+	before = p.vms;
+	vm[0] = ioctl(kvm, KVM_CREATE_VM, 0);
+	vm[1] = ioctl(kvm, KVM_CREATE_VM, 0);
+	CHECK_EQ(vmm_process_vms(&p), 0);
+	CHECK_EQ(p.vms, before + 2);
+	vm[2] = dup(vm[1]);
+	if (syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, vm[1], vm[2])) {
+		test_skip("kcmp: %s", strerror(errno));
+	} else {
+		CHECK_EQ(vmm_process_vms(&p), 0);
+		CHECK_EQ(p.vms, before + 2);
+	}
+close:
+	for (int i = 0; i < 3; i++)
+		if (vm[i] >= 0)
+			close(vm[i]);
+	if (kvm >= 0)
+		close(kvm);
+	/* The most there were: what was recorded then is still to come. */
+	if (vm[0] >= 0) {
+		CHECK_EQ(vmm_process_vms(&p), 0);
+		CHECK_EQ(p.vms, before + 2);
+	}
 }
 
 #define PAGES 64
@@ -210,6 +250,30 @@ static void moved_pages_make_no_slot(void)
 	vmm_process_close(&p);
 }
 
+/* So many were missed at the start that no ratio of the few there are would ever do: they count all the same. */
+static void bad_start_is_made_good(void)
+{
+	static struct vmm_slots slots;
+	struct vmm_page page[PAGES];
+	struct vmm_process p;
+	char *memory = own_process(&p, page);
+
+	if (!memory)
+		return;
+	slots = (struct vmm_slots){ .missed = 1000000 };
+	learn(&slots, &p, page, 16);
+	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN), 0);
+	CHECK_EQ(slots.nr, 1);
+	CHECK_EQ(vmm_slots_sure(&slots), 0);
+	learn(&slots, &p, page + 16, 48);
+	CHECK_EQ(vmm_slots_sure(&slots), 1);
+	CHECK_EQ(vmm_slots_hva(&slots, FIRST_GFN), (hva_t)(uintptr_t)memory);
+	CHECK_EQ(slots.looked, PAGES);
+	CHECK_EQ(slots.found, PAGES);
+	munmap(memory, PAGES * PAGE_SIZE);
+	vmm_process_close(&p);
+}
+
 /* Nearly all frames are gone when they are looked for: two that agree may be an accident. */
 static void frames_that_vanish(void)
 {
@@ -238,9 +302,11 @@ static void frames_that_vanish(void)
 const struct test_case lab_process_tests[] = {
 	TEST(mappings),
 	TEST(who_is_no_vmm),
+	TEST(vms_are_counted),
 	TEST(sparse_memory),
 	TEST(memslot_found_by_frames),
 	TEST(moved_pages_make_no_slot),
+	TEST(bad_start_is_made_good),
 	TEST(frames_that_vanish),
 	TEST_END,
 };

@@ -18,6 +18,7 @@ extern const struct test_case lab_bench_fault_tests[], lab_interference_tests[];
 extern const struct test_case lab_plan_file_tests[], lab_shrink_tests[], lab_vm_op_tests[], lab_outside_tests[];
 extern const struct test_case lab_bench_outside_tests[];
 extern const struct test_case lab_fault_tests[], lab_fault_page_tests[], lab_process_tests[], lab_memory_tests[];
+extern const struct test_case lab_fault_cause_tests[];
 
 /*
  * A host of a few pages in plain memory, which calls a hook at every point where a

@@ -28,6 +28,7 @@ int main(int argc, char **argv)
 		{ "watch", lab_watch_tests, NULL, NULL },
 		{ "uffd", lab_uffd_tests, NULL, NULL },
 		{ "fault", lab_fault_tests, NULL, NULL },
+		{ "fault_cause", lab_fault_cause_tests, NULL, NULL },
 		{ "fault_page", lab_fault_page_tests, NULL, NULL },
 		{ "process", lab_process_tests, NULL, NULL },
 		{ "memory", lab_memory_tests, NULL, NULL },
