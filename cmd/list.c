@@ -20,7 +20,7 @@ static const struct option_spec options[] = {
 
 const struct command_spec cmd_list_spec = {
 	.name = "tain list",
-	.summary = "List engines, guests, operations, backings, causes of faults, disturbers or mutants.",
+	.summary = "List engines, guests, operations (outside too), backings, causes, disturbers or mutants.",
 	.args = "engines|guests|ops|backings|causes|disturbers|outside|mutants",
 	.options = options,
 	.nr_options = ARRAY_SIZE(options),
