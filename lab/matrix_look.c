@@ -176,7 +176,7 @@ bool matrix_lacks_huge(enum host_backing backing, const struct matrix_look *look
 
 	if (!host_backing_table[backing].thp || look->huge_kib < 0 || look->huge_kib >= all)
 		return false;
-	snprintf(text, n, "the kernel made %lld of %lld KiB huge: memory is too fragmented", (long long)look->huge_kib,
-		 (long long)all);
+	snprintf(text, n, "the kernel made %lld of %lld KiB huge: memory is fragmented, or was written back",
+		 (long long)look->huge_kib, (long long)all);
 	return true;
 }
