@@ -15,7 +15,7 @@ static struct {
 	const char *engine, *backing, *json, *cpus, *clock, *causes;
 	unsigned int vcpus, passes;
 	u64 bytes, seed, arena;
-	bool seed_given, backing_given, window_given, placement_given, allow_system, quiet;
+	bool seed_given, backing_given, allow_system, quiet;
 	const char *uffd, *placement, *demand_paging_test;
 	unsigned int window;
 } opt = {
@@ -52,18 +52,19 @@ static const struct option_spec options[] = {
 	CMD_OPTION(
 		'c', "cpus", "LIST", OPTION_STRING, &opt.cpus,
 		"processors, such as 0,2,4-7: one vCPU on each in turn, the host on the last (default: all allowed)"),
-	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)"),
+	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)",
+		   .engines = "soft"),
 	CMD_OPTION('u', "uffd", "MODE", OPTION_STRING, &opt.uffd,
 		   "userfaultfd faults alone: MISSING, MINOR (on a memfd) or WP; engine kvm"),
 	CMD_OPTION(0, "window", "N", OPTION_UINT, &opt.window,
 		   "with -u: pages that a fault brings in, a power of two (default 1)", .min = 1, .max = 65536,
-		   .given = &opt.window_given),
+		   .with = "uffd"),
 	CMD_OPTION(
 		0, "placement", "NAME", OPTION_STRING, &opt.placement,
 		"with -u: who resolves: thread (on another processor, default), same-cpu, vcpu (the faulting thread)",
-		.given = &opt.placement_given),
+		.with = "uffd"),
 	CMD_OPTION(0, "demand-paging-test", "PATH", OPTION_STRING, &opt.demand_paging_test,
-		   "with -u MISSING: the KVM selftest to compare with (default: not compared)"),
+		   "with -u MISSING: the KVM selftest to compare with (default: not compared)", .with = "uffd"),
 	CMD_OPTION(0, "clock", "UNIT", OPTION_STRING, &opt.clock,
 		   "what samples are in: ns (default), or instructions, on an emulator whose TSC counts them"),
 	CMD_RESULT_OPTIONS,
@@ -215,13 +216,8 @@ int cmd_bench_fault(int argc, char **argv)
 		return status;
 	if (opt.uffd)
 		return with_uffd(&config);
-	if (opt.window_given || opt.placement_given || opt.demand_paging_test)
-		return cmd_complain(CMD_MISUSE, "--%s is for a userfaultfd's faults: with -u",
-				    opt.window_given	  ? "window"
-				    : opt.placement_given ? "placement"
-							  : "demand-paging-test");
 	cmd_catch_signals();
-	if (!cmd_guardian_start(opt.allow_system, &status))
+	if (!cmd_guardian_start(opt.allow_system, "bench fault", opt.json, &status))
 		return status;
 	if (tracer_keep(&err))
 		cmd_complain(CMD_OK, "%s: kill -9 could leave tracing on", err.text);

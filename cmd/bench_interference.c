@@ -272,7 +272,7 @@ int cmd_bench_interference(int argc, char **argv)
 	if (status)
 		return status;
 	cmd_catch_signals();
-	if (!cmd_guardian_start(opt.allow_system, &status))
+	if (!cmd_guardian_start(opt.allow_system, "bench interference", opt.json, &status))
 		return status;
 	cmd_progress_init(&progress_line, opt.quiet);
 	ret = interference_run(&config, &result, &err);

@@ -237,7 +237,7 @@ int cmd_bench_outside(int argc, char **argv)
 	if (status)
 		return status;
 	cmd_catch_signals();
-	if (!cmd_guardian_start(opt.allow_system, &status))
+	if (!cmd_guardian_start(opt.allow_system, "bench outside", opt.json, &status))
 		return status;
 	cmd_progress_init(&progress_line, opt.quiet);
 	ret = bench_outside_run(&config, &result, &err);

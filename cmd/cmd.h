@@ -69,7 +69,7 @@ void cmd_say(const char *line);
 /* Where text for people goes: stdout, or stderr when the JSON document has stdout. */
 extern FILE *cmd_out;
 
-/* A row of an option table; the rest are designated: .min, .max, .given, .no_env. */
+/* A row of an option table; the rest are designated: .min, .max, .given, .no_env, .with, .without, .engines. */
 #define CMD_OPTION(letter, name, value_text, kind_, where, help_text, ...)                                             \
 	{                                                                                                              \
 		.short_name = (letter), .long_name = (name), .value_name = (value_text), .kind = (kind_),              \
@@ -81,17 +81,21 @@ extern FILE *cmd_out;
 	CMD_OPTION(0, "connect", "URI", OPTION_STRING, &qemu_config.connect,                                           \
 		   "engine qemu: libvirt's URI, of a QEMU on this host: qemu:///system, qemu:///session, or "          \
 		   "qemu+ssh:// to "                                                                                   \
-		   "it (default: LIBVIRT_DEFAULT_URI, else qemu:///system)"),                                          \
+		   "it (default: LIBVIRT_DEFAULT_URI, else qemu:///system)",                                           \
+		   .engines = "qemu"),                                                                                 \
 		CMD_OPTION(0, "accel", "NAME", OPTION_STRING, &qemu_config.accel,                                      \
-			   "engine qemu: kvm, tcg, or auto (default): kvm where libvirt offers it"),                   \
+			   "engine qemu: kvm, tcg, or auto (default): kvm where libvirt offers it",                    \
+			   .engines = "qemu"),                                                                         \
 		CMD_OPTION(0, "machine", "NAME", OPTION_STRING, &qemu_config.machine,                                  \
 			   "engine qemu: microvm (default), pc, q35 (default with --linux), or a version of the last " \
-			   "two"),                                                                                     \
+			   "two",                                                                                      \
+			   .engines = "qemu"),                                                                         \
 		CMD_OPTION(                                                                                            \
 			0, "linux", NULL, OPTION_FLAG, &qemu_config.under_linux,                                       \
 			"engine qemu: the guest is the first process of a Linux, whose memory the host moves about "   \
 			"as well; scripts/linux-guest fetches the kernel. --accel auto is then tcg where KVM has no "  \
-			"nested paging")
+			"nested paging",                                                                               \
+			.engines = "qemu")
 
 /* The last rows of the commands that measure. */
 #define CMD_RESULT_OPTIONS                                                                                             \
@@ -114,8 +118,8 @@ int cmd_complain(int status, const char *fmt, ...) format_printf(2, 3);
 int cmd_status(int ret);
 
 /*
- * Engine by name, able to run here. Return: NULL after a complaint, with *@status; if it
- * cannot run here, a document that says so is saved to @json (may be NULL).
+ * Engine by name, able to run here, for which all options of the command line are. Return: NULL after a complaint, with
+ * *@status; if it cannot run here, a document that says so is saved to @json (may be NULL).
  */
 const struct engine *cmd_engine(const char *name, const char *command, const char *json, int *status);
 
@@ -139,9 +143,10 @@ int cmd_save_skip(const char *command, const char *what, const char *why, const 
 
 /*
  * --allow-system: from here on what is changed of the machine is put back, whatever becomes of tain. @wanted: was it
- * given? Context: no thread has been started. Return: true to go on; false after a complaint, with *@status.
+ * given? If another tain has the machine, @command saves a document that says so to @json (may be NULL). Context: no
+ * thread has been started. Return: true to go on; false after a complaint, with *@status.
  */
-bool cmd_guardian_start(bool wanted, int *status);
+bool cmd_guardian_start(bool wanted, const char *command, const char *json, int *status);
 /* Put everything back. Return: @status, or CMD_FAILED in place of CMD_OK after a complaint. */
 int cmd_guardian_stop(int status);
 

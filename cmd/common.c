@@ -20,7 +20,10 @@
 u32 cmd_stop;
 FILE *cmd_out;
 static bool stdout_lost; /* and complained about */
-static u32 caught;	 /* the first signal, or 0 */
+/* The command under way, and its options that stood on the command line. */
+static const struct command_spec *parsed;
+static u64 parsed_given;
+static u32 caught; /* the first signal, or 0 */
 
 /* What ends a command. */
 static const struct {
@@ -90,8 +93,9 @@ static void print_line(const char *text, void *arg)
 bool cmd_parse(const struct command_spec *spec, int argc, char **argv, int *first_arg, int *status)
 {
 	struct err err = { "" };
-	int ret = option_parse(spec, argc, argv, first_arg, &err);
+	int ret = option_parse(spec, argc, argv, first_arg, &parsed_given, &err);
 
+	parsed = spec;
 	if (!ret)
 		return true;
 	if (ret == 1) {
@@ -141,7 +145,7 @@ const struct engine *cmd_engine(const char *name, const char *command, const cha
 			*status = cmd_complain(CMD_MISUSE, "--linux: engine %s boots none; give --engine qemu", name);
 			return NULL;
 		}
-		ret = all[n]->probe(&why);
+		ret = option_check_engine(parsed, parsed_given, name, &why) ?: all[n]->probe(&why);
 		if (!ret)
 			return all[n];
 		if (ret == -EINVAL) {
@@ -253,7 +257,7 @@ static void on_loss(void)
 	WRITE_ONCE(cmd_stop, 1);
 }
 
-bool cmd_guardian_start(bool wanted, int *status)
+bool cmd_guardian_start(bool wanted, const char *command, const char *json, int *status)
 {
 	struct err err = { "" };
 	int ret = 0;
@@ -271,8 +275,11 @@ bool cmd_guardian_start(bool wanted, int *status)
 		ret = 0;
 	}
 	if (ret)
-		*status = cmd_finish(
-			cmd_complain(ret == -EBUSY ? CMD_SKIPPED : CMD_FAILED, "--allow-system: %s", err.text));
+		*status = cmd_complain(ret == -EBUSY ? CMD_SKIPPED : CMD_FAILED, "--allow-system: %s", err.text);
+	if (ret == -EBUSY)
+		*status = cmd_save_skip(command, "--allow-system", err.text, json, *status);
+	if (ret)
+		*status = cmd_finish(*status);
 	return !ret;
 }
 

@@ -252,7 +252,7 @@ int cmd_matrix(int argc, char **argv)
 	if (status)
 		return status;
 	cmd_catch_signals();
-	if (!cmd_guardian_start(opt.allow_system, &status))
+	if (!cmd_guardian_start(opt.allow_system, "matrix", opt.json, &status))
 		return status;
 	cmd_progress_init(&progress_line, opt.quiet);
 	ret = matrix_run(&config, &result, &err);

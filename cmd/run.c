@@ -36,7 +36,8 @@ static const struct option_spec options[] = {
 	CMD_OPTION('c', "cpus", "LIST", OPTION_STRING, &opt.cpus,
 		   "processors, such as 0,2,4-7: one vCPU on each in turn (default: all allowed)"),
 	CMD_QEMU_OPTIONS,
-	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)"),
+	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)",
+		   .engines = "soft"),
 	CMD_OPTION('q', "quiet", NULL, OPTION_FLAG, &opt.quiet, "no line about the engine", .no_env = true),
 };
 

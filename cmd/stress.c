@@ -56,7 +56,7 @@ static const struct option_spec options[] = {
 	CMD_QEMU_OPTIONS,
 	CMD_OPTION(0, "uffd", "WHO", OPTION_STRING, &opt.uffd,
 		   "who resolves the faults of the uffd operations: a thread (default), or inline, the vCPU's own",
-		   .given = &opt.uffd_given),
+		   .given = &opt.uffd_given, .engines = "kvm"),
 	CMD_OPTION(0, "allow-system", NULL, OPTION_FLAG, &opt.allow_system,
 		   "use machine-wide switches (KSM, compaction, swap, hugetlb pages) and put them back as found"),
 	CMD_OPTION('t', "time", "TIME", OPTION_TIME, &opt.time_ns,
@@ -78,11 +78,12 @@ static const struct option_spec options[] = {
 	CMD_OPTION(
 		'c', "cpus", "LIST", OPTION_STRING, &opt.cpus,
 		"processors, such as 0,2,4-7: one vCPU on each in turn, the host on the last (default: all allowed)"),
-	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)"),
+	CMD_OPTION(0, "arena", "SIZE", OPTION_SIZE, &opt.arena, "physical memory of engine soft (default: enough)",
+		   .engines = "soft"),
 	CMD_OPTION(0, "audit", "N", OPTION_U64, &opt.audit,
 		   "engine soft: compare the mirror with the host exactly after every N operations, 0: at the end only "
 		   "(default 256, prove build 1)",
-		   .given = &opt.audit_given),
+		   .given = &opt.audit_given, .engines = "soft"),
 	CMD_OPTION(0, "mutant", "NAME", OPTION_STRING, &opt.mutant,
 		   "put a historical bug back (prove, asan and tsan builds)", .given = &opt.mutant_given),
 	CMD_OPTION(0, "plan", "FILE", OPTION_STRING, &opt.plan,
@@ -90,14 +91,14 @@ static const struct option_spec options[] = {
 		   .no_env = true),
 	CMD_OPTION(0, "repeat", "N", OPTION_U64, &opt.repeat,
 		   "with --plan: go through its steps N times, 0: until the time is over (default: as the file says)",
-		   .min = 0, .max = INT64_MAX, .given = &opt.repeat_given),
+		   .min = 0, .max = INT64_MAX, .given = &opt.repeat_given, .with = "plan"),
 	CMD_OPTION(0, "save-plan", "FILE", OPTION_STRING, &opt.save_plan,
 		   "write the steps of this run to FILE (after a violation they go to TMPDIR without it)",
 		   .no_env = true),
 	CMD_OPTION(0, "shrink", "FILE", OPTION_STRING, &opt.shrink,
 		   "after a violation search a smaller plan that fails too, and write it to FILE", .no_env = true),
 	CMD_OPTION(0, "shrink-time", "TIME", OPTION_TIME, &opt.shrink_ns, "how long to search (default 60s)", .min = 1,
-		   .max = CMD_TIME_MAX),
+		   .max = CMD_TIME_MAX, .with = "shrink"),
 	CMD_OPTION(0, "max-violations", "N", OPTION_U64, &opt.max_violations, "stop after N violations (default 32)",
 		   .min = 1, .max = INT64_MAX),
 	CMD_OPTION(0, "stall", "TIME", OPTION_TIME, &opt.stall_ns,
@@ -155,58 +156,13 @@ static void progress(const struct stress_progress *p, void *arg)
 			cmd_seconds(p->elapsed_ns), cmd_count(p->checked), cmd_count(p->ops), cmd_count(p->violations));
 }
 
-/* What was done; what the plan asked for beside it. */
-static void print_ops(const struct stress_result *r, double seconds)
-{
-	u64 refused = 0;
-
-	for (int i = 0; i < PLAN_OP_NR; i++)
-		refused += r->refused[i];
-	fprintf(cmd_out, "  %-24s %15s   %s/s", "host operations", cmd_count(r->done),
-		cmd_rate(seconds > 0 ? (double)r->done / seconds : 0));
-	if (refused)
-		fprintf(cmd_out, "; %s refused", cmd_count(refused));
-	if (r->skipped)
-		fprintf(cmd_out, "; %s skipped", cmd_count(r->skipped));
-	fputc('\n', cmd_out);
-	for (int i = 0; i < PLAN_OP_NR; i++) {
-		if (r->host_ops[i])
-			fprintf(cmd_out, "    %-22s %15s\n", plan_op_name(i), cmd_count(r->host_ops[i]));
-		if (r->refused[i])
-			fprintf(cmd_out, "    %-22s %15s   refused; first: %s\n", plan_op_name(i),
-				cmd_count(r->refused[i]), r->why[i].text);
-	}
-}
-
-static void print_table(const struct stress_result *r)
-{
-	double seconds = (double)r->elapsed_ns / 1e9, rate = seconds > 0 ? (double)r->checked / seconds : 0;
-
-	fprintf(cmd_out, "\n  %-24s %15s   %s/s, %s/s per vCPU\n", "checked accesses", cmd_count(r->checked),
-		cmd_rate(rate), cmd_rate(rate / opt.vcpus));
-	if (r->id.under[0])
-		fprintf(cmd_out, "  %-24s %15s   of memory that is the guest's Linux's own\n", "checked beside them",
-			cmd_count(r->own_checked));
-	fprintf(cmd_out, "  %-24s %15s\n", "guest writes", cmd_count(r->writes));
-	fprintf(cmd_out, "  %-24s %15s\n", "second-MMU faults", r->counted ? cmd_count(r->faults) : "-");
-	fprintf(cmd_out, "  %-24s %15s   found no memory or no right, and repeated\n", "failed accesses",
-		cmd_count(r->retried));
-	print_ops(r, seconds);
-	if (r->uffd_faults)
-		fprintf(cmd_out, "  %-24s %15s   and %s events\n", "userfaultfd faults", cmd_count(r->uffd_faults),
-			cmd_count(r->uffd_events));
-	if (r->audits)
-		fprintf(cmd_out, "  %-24s %15s\n", "exact audits", cmd_count(r->audits));
-	fprintf(cmd_out, "  %-24s %15s\n\n", "violations", cmd_count(r->log.total));
-}
-
 static void print_again(u64 seed)
 {
 	fprintf(cmd_out, "\nthe same plan again: tain stress -e %s --ops %s -v %u -b %llu -s %s --seed %llu",
 		opt.engine, opt.ops, opt.vcpus, (unsigned long long)opt.bytes, opt.backing, (unsigned long long)seed);
 	if (opt.ranges > 1)
 		fprintf(cmd_out, " --ranges %u", opt.ranges);
-	if (strcmp(opt.uffd, "thread"))
+	if (strcmp(opt.uffd, "thread") && !strcmp(opt.engine, "kvm"))
 		fprintf(cmd_out, " --uffd %s", opt.uffd);
 	if (engine_find(opt.engine)->outside)
 		fprintf(cmd_out, " --accel %s --machine %s%s", qemu_config.accel, qemu_config.machine,
@@ -229,9 +185,6 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 {
 	json_t *doc = result_new("stress", &r->id, c->machine.seed);
 
-	result_counts(doc, r->elapsed_ns, r->checked, r->faults);
-	if (!r->counted)
-		result_faults_unknown(doc);
 	result_option_text(doc, "ops", opt.ops);
 	result_option_u64(doc, "vcpus", opt.vcpus);
 	result_option_u64(doc, "bytes", opt.bytes);
@@ -243,8 +196,6 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 		result_option_text(doc, "machine", qemu_config.machine);
 		result_option_text(doc, "linux", r->id.under[0] ? r->id.under : NULL);
 	}
-	if (r->id.under[0])
-		json_object_set_new(doc, "own_checked", json_integer((json_int_t)r->own_checked));
 	result_option_u64(doc, "time_ns", opt.time_ns);
 	result_option_u64(doc, "iterations", opt.steps);
 	result_option_u64(doc, "delay_ns", c->delay_ns);
@@ -259,14 +210,7 @@ static json_t *document(const struct stress_config *c, const struct stress_resul
 		result_option_u64(doc, "campaign_seed", opt.seed);
 	if (plan)
 		json_object_set_new(doc, "plan", json_string(plan));
-	for (int i = 0; i < PLAN_OP_NR; i++) {
-		if (r->unsupported & BIT(i) || (r->refused[i] && !r->host_ops[i]))
-			result_skip(doc, plan_op_name(i), r->why[i].text);
-		else if (c->ops & BIT(i))
-			result_host_op(doc, plan_op_name(i), r->host_ops[i]);
-	}
-	for (u32 i = 0; i < r->log.nr; i++)
-		result_violation(doc, &r->log.record[i]);
+	stress_add_result(doc, c, r);
 	return doc;
 }
 
@@ -297,7 +241,7 @@ static int take_plan(void)
 	struct err err = { "" };
 
 	if (!opt.plan)
-		return opt.repeat_given ? cmd_complain(CMD_MISUSE, "--repeat: only with --plan") : CMD_OK;
+		return CMD_OK;
 	if (opt.ops_given || opt.bytes_given || opt.ranges_given)
 		return cmd_complain(CMD_MISUSE, "--%s: a plan of --plan has its own",
 				    opt.ops_given     ? "ops"
@@ -385,7 +329,10 @@ static int configure(struct stress_config *c)
 		c->audit_every = opt.audit;
 	if (machine_check(&c->machine, &err))
 		return cmd_complain(CMD_MISUSE, "%s", err.text);
-	return stress_take_shard(&(struct stress_part){ opt.shard, opt.seed_given, opt.seed, opt.plan }, c);
+	status = stress_take_shard(&(struct stress_part){ opt.shard, opt.seed_given, opt.seed, opt.plan }, c);
+	if (!status && c->list)
+		opt.ops = stress_take_ops(c);
+	return status;
 }
 
 /* What the run says as a whole. */
@@ -431,7 +378,7 @@ static int report(const struct stress_config *c, const struct stress_result *r, 
 	char *plan;
 
 	if (!opt.quiet)
-		print_table(r);
+		stress_print_table(r, opt.vcpus);
 	for (int i = 0; i < PLAN_OP_NR; i++)
 		if (r->unsupported & BIT(i))
 			fprintf(cmd_out, "skipped: %s: %s\n", plan_op_name(i), r->why[i].text);
@@ -467,7 +414,7 @@ int cmd_stress(int argc, char **argv)
 	status = configure(&config);
 	if (status)
 		return status;
-	if (!cmd_guardian_start(opt.allow_system, &status))
+	if (!cmd_guardian_start(opt.allow_system, "stress", opt.json, &status))
 		return status;
 	cmd_catch_signals();
 	cmd_progress_init(&progress_line, opt.quiet);

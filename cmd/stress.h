@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of `tain stress` share: the run as asked for, and plans as files (stress_plan.c). */
+/* What the files of `tain stress` share: the run as asked for, plans as files (stress_plan.c), what a run found. */
 #ifndef CMD_STRESS_H
 #define CMD_STRESS_H
 
@@ -38,5 +38,14 @@ struct stress_part {
 
 /* Make @config, which is for all of it, the shard's. Return: 0 or the exit status after a complaint. */
 int stress_take_shard(const struct stress_part *part, struct stress_config *config);
+
+/* The operations of @config's list of steps take the place of its operations. Return: their names, with commas. */
+const char *stress_take_ops(struct stress_config *config);
+
+/* --- stress_result.c ----------------------------------------------------------------- */
+
+void stress_print_table(const struct stress_result *result, u32 vcpus);
+/* All but options and files. */
+void stress_add_result(json_t *doc, const struct stress_config *config, const struct stress_result *result);
 
 #endif /* CMD_STRESS_H */

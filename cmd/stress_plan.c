@@ -67,6 +67,20 @@ int stress_take_shard(const struct stress_part *part, struct stress_config *c)
 	return CMD_OK;
 }
 
+const char *stress_take_ops(struct stress_config *c)
+{
+	static char text[PLAN_OP_NR * 24];
+	size_t n = 0;
+
+	c->ops = 0;
+	for (u64 i = 0; i < c->list_nr; i++)
+		c->ops |= BIT(c->list[i].op);
+	for (int op = 0; op < PLAN_OP_NR; op++)
+		if (c->ops & BIT(op))
+			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", n ? "," : "", plan_op_name(op));
+	return text;
+}
+
 /* --- what is kept -------------------------------------------------------------------- */
 
 /* Everything but the steps. */

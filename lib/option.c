@@ -12,7 +12,8 @@
 struct parse {
 	const struct command_spec *command;
 	struct err *err;
-	u64 given; /* bit per option: on the command line */
+	u64 given;	 /* bit per option: on the command line */
+	u64 environment; /* and in the environment alone */
 };
 
 static const struct option_spec *find_long(const struct command_spec *command, const char *name, size_t len)
@@ -229,6 +230,57 @@ static int parse_env(struct parse *p)
 		ret = set_value(spec, name, text, p->err);
 		if (ret)
 			return ret;
+		p->environment |= BIT(i);
+	}
+	return 0;
+}
+
+static bool has(const struct parse *p, const char *name)
+{
+	const struct option_spec *spec = find_long(p->command, name, strlen(name));
+
+	if (!spec)
+		BUG("%s has no option --%s", p->command->name, name);
+	return (p->given | p->environment) & BIT(spec - p->command->options);
+}
+
+/* What means nothing without another option, or beside it. */
+static int check_company(const struct parse *p)
+{
+	for (unsigned int i = 0; i < p->command->nr_options; i++) {
+		const struct option_spec *spec = &p->command->options[i];
+
+		if (!(p->given & BIT(i)))
+			continue;
+		if (spec->with && !has(p, spec->with))
+			return err_set(p->err, -EINVAL, "--%s: only with --%s", spec->long_name, spec->with);
+		if (spec->without && has(p, spec->without))
+			return err_set(p->err, -EINVAL, "--%s: not with --%s", spec->long_name, spec->without);
+	}
+	return 0;
+}
+
+/* Is @name one of @words, which blanks separate? */
+static bool is_among(const char *name, const char *words)
+{
+	size_t len;
+
+	for (; *words; words += len + (words[len] == ' ')) {
+		len = strcspn(words, " ");
+		if (len == strlen(name) && !memcmp(words, name, len))
+			return true;
+	}
+	return false;
+}
+
+int option_check_engine(const struct command_spec *command, u64 given, const char *engine, struct err *err)
+{
+	for (unsigned int i = 0; i < command->nr_options; i++) {
+		const struct option_spec *spec = &command->options[i];
+
+		if (given & BIT(i) && spec->engines && !is_among(engine, spec->engines))
+			return err_set(err, -EINVAL, "--%s: engine %s has no use for it; it is for %s", spec->long_name,
+				       engine, spec->engines);
 	}
 	return 0;
 }
@@ -257,7 +309,7 @@ static int check_args(const struct parse *p, char **args, unsigned int nr)
 	return 0;
 }
 
-int option_parse(const struct command_spec *command, int argc, char **argv, int *first_arg, struct err *err)
+int option_parse(const struct command_spec *command, int argc, char **argv, int *first_arg, u64 *given, struct err *err)
 {
 	struct parse p = { .command = command, .err = err };
 	int first = 1, nr_args = 0, i = 1, used;
@@ -289,5 +341,6 @@ int option_parse(const struct command_spec *command, int argc, char **argv, int 
 	if (i < argc) /* "--": what follows it moves down, with the NULL at the end */
 		memmove(&argv[i], &argv[i + 1], (size_t)(argc - i) * sizeof(*argv));
 	*first_arg = first;
-	return parse_env(&p);
+	*given = p.given;
+	return parse_env(&p) ?: check_company(&p);
 }

@@ -29,6 +29,12 @@ struct option_spec {
 	u64 min, max;	  /* of a number, inclusive; both 0: any */
 	bool no_env;
 	bool *given; /* may be NULL: set to true when the option was given anywhere */
+	/*
+	 * Where the option means nothing: given on the command line there, it is refused. The environment
+	 * is for many runs, and says nothing to those it does not suit. NULL: it means something everywhere.
+	 */
+	const char *with, *without; /* only, or not, beside the option of this long name */
+	const char *engines;	    /* only with one of these, separated by blanks; see option_check_engine() */
 };
 
 struct command_spec {
@@ -45,10 +51,14 @@ struct command_spec {
  * @argv[0] is the command's own name and is skipped. Options and arguments may mix up to
  * `--`. Arguments are moved behind the options, in order; `--` itself is taken
  * out, so that the arguments end at NULL, one word earlier than argc says.
- * @first_arg: index of the first positional argument.
+ * @first_arg: index of the first positional argument. @given: BIT(row) of each option on the command line.
  * Return: 0; 1 when --help or -h was met; -EINVAL with one line in @err.
  */
-int option_parse(const struct command_spec *command, int argc, char **argv, int *first_arg, struct err *err);
+int option_parse(const struct command_spec *command, int argc, char **argv, int *first_arg, u64 *given,
+		 struct err *err);
+
+/* Are all options of @given, from option_parse(), for @engine? Return: 0; -EINVAL with one line in @err. */
+int option_check_engine(const struct command_spec *command, u64 given, const char *engine, struct err *err);
 
 /* The text of --help, line by line. */
 void option_help(const struct command_spec *command, void (*line)(const char *text, void *arg), void *arg);

@@ -59,7 +59,7 @@ static void two_files(void)
 	CHECK_CONTAINS(r->out.text,
 		       " too noisy; confidence 0.99 for the whole table, differences below 5 % are none\n");
 	doc = tain_json_file("c.json");
-	check_result_keys(doc, "comparison");
+	check_result_keys(doc, WORDS("comparison"));
 	CHECK_STR(json_text(doc, "command"), "compare");
 	CHECK_STR(json_text(doc, "engine"), "soft");
 	check_measures(json_object_get(doc, "comparison"), 6);

@@ -105,7 +105,7 @@ const char *json_text(json_t *doc, const char *key);
 /* The keys of @object are those of the list and no others. */
 void check_keys(json_t *object, const char *const *keys);
 /* @doc has those that every result has (docs/results.md), and @own, a command's; NULL: none. */
-void check_result_keys(json_t *doc, const char *own);
+void check_result_keys(json_t *doc, const char *const *own);
 
 /* Does /dev/kvm run guests here? Otherwise the test has been skipped with the reason. */
 bool kvm_or_skip(void);

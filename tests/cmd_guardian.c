@@ -72,6 +72,39 @@ static void namespaces_have_one_machine(void)
 	CHECK_EQ(run_idle(&setup), 0);
 }
 
+/* Status 4: the document says why. */
+static void a_machine_that_is_taken_is_told(void)
+{
+	static const char *const commands[][5] = {
+		{ "stress", "-e", "soft" },
+		{ "matrix", "-e", "soft" },
+		{ "bench", "fault", "-e", "soft" },
+	};
+
+	if (!guardian_or_skip())
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		const char *words[10] = { NULL };
+		const struct tain_run *r;
+		json_t *doc, *skip;
+		size_t n = 0;
+
+		for (; commands[i][n]; n++)
+			words[n] = commands[i][n];
+		memcpy(words + n, WORDS("--allow-system", "--json", "busy.json"), 3 * sizeof(*words));
+		r = tain_run(NULL, words);
+		CHECK_MSG(r->status == 4, "%s: exit status %d: %s", r->name, r->status, r->err.text);
+		doc = tain_json_file("busy.json");
+		if (!doc)
+			continue;
+		CHECK_EQ(json_u64(doc, "status"), 4);
+		skip = json_array_get(json_object_get(doc, "skips"), 0);
+		CHECK_STR(json_text(skip, "what"), "--allow-system");
+		CHECK_STR(json_text(skip, "why"), "another tain changes this machine, or is putting it back");
+	}
+	guardian_stop(NULL);
+}
+
 /* What any user can bind or lock. */
 static void nobody_else_can_take_it(void)
 {
@@ -271,6 +304,11 @@ static void others_pages_are_not_left_merged(void)
 }
 
 const struct test_case cmd_guardian_tests[] = {
-	TEST(namespaces_have_one_machine), TEST(nobody_else_can_take_it),	   TEST(a_killed_guardian_ends_the_run),
-	TEST(the_next_run_puts_back),	   TEST(others_pages_are_not_left_merged), TEST_END,
+	TEST(namespaces_have_one_machine),
+	TEST(a_machine_that_is_taken_is_told),
+	TEST(nobody_else_can_take_it),
+	TEST(a_killed_guardian_ends_the_run),
+	TEST(the_next_run_puts_back),
+	TEST(others_pages_are_not_left_merged),
+	TEST_END,
 };

@@ -58,7 +58,7 @@ static void all_forms_of_soft(void)
 	doc = tain_json_file("m.json");
 	if (!doc)
 		return;
-	check_result_keys(doc, "matrix");
+	check_result_keys(doc, WORDS("matrix"));
 	CHECK_STR(json_text(doc, "schema"), "tain.result/1");
 	CHECK_STR(json_text(doc, "command"), "matrix");
 	CHECK_EQ(json_array_size(json_object_get(doc, "matrix")), 3);

@@ -258,11 +258,20 @@ void check_keys(json_t *object, const char *const *keys)
 	CHECK_EQ(json_object_size(object), n);
 }
 
-void check_result_keys(json_t *doc, const char *own)
+void check_result_keys(json_t *doc, const char *const *own)
 {
-	check_keys(doc, WORDS("schema", "version", "command", "engine", "host_mm", "mmu", "cpu", "kernel", "host",
-			      "seed", "status", "elapsed_s", "checked_accesses", "faults", "options", "host_ops",
-			      "violations", "skips", "histograms", own));
+	static const char *const common[] = {
+		"schema",     "version", "command",   "engine",	   "host_mm",	       "mmu",	 "cpu",	    "kernel",
+		"host",	      "seed",	 "status",    "elapsed_s", "checked_accesses", "faults", "options", "host_ops",
+		"violations", "skips",	 "histograms"
+	};
+	const char *keys[40] = { NULL };
+	size_t n = ARRAY_SIZE(common);
+
+	memcpy(keys, common, sizeof(common));
+	for (; own && *own; own++)
+		keys[n++] = *own;
+	check_keys(doc, keys);
 }
 
 /* --- what this machine has -------------------------------------------------------------------- */

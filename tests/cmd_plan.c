@@ -49,6 +49,7 @@ static void a_saved_plan_is_what_ran(void)
 static void a_plan_is_replayed(void)
 {
 	const struct tain_run *r;
+	char text[512];
 	json_t *doc;
 
 	CHECK_EQ(TAIN("stress", "-b", "128K", "-i", "7", "-d", "500", "-v", "3", "-w", "11", "--seed", "9",
@@ -57,8 +58,12 @@ static void a_plan_is_replayed(void)
 		 0);
 	r = TAIN("stress", "--plan", "p.json", "--json", "r.json", "--save-plan", "again.json");
 	CHECK_EQ(r->status, 0);
-	CHECK_CONTAINS(r->out.text, "\n3 vCPUs, 128 KiB anonymous, operations all, no limit\n7 steps of p.json\n");
 	doc = tain_json_file("r.json");
+	/* Its own operations, not all. */
+	snprintf(text, sizeof(text), "\n3 vCPUs, 128 KiB anonymous, operations %s, no limit\n7 steps of p.json\n",
+		 json_text(json_object_get(doc, "options"), "ops"));
+	CHECK_CONTAINS(r->out.text, text);
+	CHECK(!strstr(text, "all"));
 	CHECK_EQ(json_u64(doc, "seed"), 9);
 	doc = json_object_get(doc, "options");
 	CHECK_EQ(json_u64(doc, "vcpus"), 3);
@@ -78,20 +83,33 @@ static void a_plan_is_replayed(void)
 /* How it was arranged is in the file too. */
 static void a_plan_knows_its_ranges(void)
 {
-	const struct tain_run *r = TAIN("stress", "-i", "20", "-b", "64K", "--ranges", "4", "--uffd", "inline", "--ops",
-					"remap,munmap", "--save-plan", "p.json", "-q");
-	json_t *options;
+	const struct tain_run *r = TAIN("stress", "-i", "20", "-b", "64K", "--ranges", "4", "--ops", "remap,munmap",
+					"--save-plan", "p.json", "-q");
+	json_t *doc;
 
 	CHECK_EQ(r->status, 0);
 	CHECK_EQ(json_u64(tain_json_file("p.json"), "ranges"), 4);
-	CHECK_STR(json_text(tain_json_file("p.json"), "uffd"), "inline");
 	CHECK_EQ(TAIN("stress", "--plan", "p.json", "--json", "r.json", "-q")->status, 0);
-	options = json_object_get(tain_json_file("r.json"), "options");
-	CHECK_EQ(json_u64(options, "ranges"), 4);
-	CHECK_STR(json_text(options, "uffd"), "inline");
+	doc = tain_json_file("r.json");
+	CHECK_EQ(json_u64(json_object_get(doc, "options"), "ranges"), 4);
+	CHECK_STR(json_text(json_object_get(doc, "options"), "ops"), "munmap,remap"); /* its own, not all */
+	check_keys(json_object_get(doc, "host_ops"), WORDS("munmap", "remap"));
 	r = TAIN("stress", "--plan", "p.json", "--ranges", "2");
 	CHECK_EQ(r->status, 2);
 	CHECK_STR(r->err.text, "tain: --ranges: a plan of --plan has its own\n");
+}
+
+static void a_plan_knows_who_resolves(void)
+{
+	if (!kvm_or_skip())
+		return;
+	CHECK_EQ(TAIN("stress", "-e", "kvm", "-i", "20", "-b", "64K", "--uffd", "inline", "--ops", "remap",
+		      "--save-plan", "p.json", "-q")
+			 ->status,
+		 0);
+	CHECK_STR(json_text(tain_json_file("p.json"), "uffd"), "inline");
+	CHECK_EQ(TAIN("stress", "--plan", "p.json", "--json", "r.json", "-q")->status, 0);
+	CHECK_STR(json_text(json_object_get(tain_json_file("r.json"), "options"), "uffd"), "inline");
 }
 
 /* As check_refused(), where the plan lies in the directory. */
@@ -170,6 +188,7 @@ static void a_violation_is_shrunk(void)
 	kept = json_text(tain_json_file("r.json"), "plan");
 	CHECK_CONTAINS(kept, "./tain-plan-81-");
 	CHECK_GT(json_array_size(steps_of(kept + 2)), 0);
+	CHECK_GE(json_u64(tain_json_file("r.json"), "violations_total"), 1);
 	doc = tain_json_file("s.json");
 	CHECK_STR(json_text(doc, "mutant"), "k12-no-flush");
 	CHECK_EQ(json_u64(doc, "repeat"), 0);
@@ -211,6 +230,7 @@ const struct test_case cmd_plan_tests[] = {
 	TEST(a_saved_plan_is_what_ran),
 	TEST(a_plan_is_replayed),
 	TEST(a_plan_knows_its_ranges),
+	TEST(a_plan_knows_who_resolves),
 	TEST(bad_plans_are_one_line),
 	TEST(an_interrupted_run_leaves_its_steps),
 	TEST(a_violation_is_shrunk),

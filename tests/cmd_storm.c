@@ -176,10 +176,12 @@ static void storms_of_failed_accesses(void)
 
 static void who_resolves(void)
 {
-	check_refused(TAIN("stress", "--uffd", "nobody"), 2, "--uffd nobody: it is thread or inline");
 	check_refused(TAIN("stress", "--ranges", "3", "-b", "4M"), 2,
 		      "4194304 bytes do not divide into 3 ranges of whole pages");
 	check_refused(TAIN("stress", "--ranges", "17"), 2, "--ranges: '17' is out of range, 1 to 16...");
+	if (kvm_or_skip())
+		check_refused(TAIN("stress", "-e", "kvm", "--uffd", "nobody"), 2,
+			      "--uffd nobody: it is thread or inline");
 }
 
 const struct test_case cmd_storm_tests[] = {

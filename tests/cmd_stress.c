@@ -23,7 +23,11 @@ static void check_document(json_t *doc, const char *engine, u64 seed)
 {
 	bool all = !strcmp(json_text(json_object_get(doc, "options"), "ops"), "all");
 
-	check_result_keys(doc, NULL);
+	check_result_keys(doc, WORDS("violations_total", "guest_writes", "failed_accesses", "skipped_steps",
+				     "uffd_faults", "uffd_events", "audits", "refused"));
+	CHECK_EQ(json_u64(doc, "violations_total"), 0);
+	CHECK_GT(json_u64(doc, "guest_writes"), 0);
+	CHECK_GT(json_u64(doc, "audits") + !strcmp(engine, "kvm"), 0);
 	CHECK_STR(json_text(doc, "schema"), "tain.result/1");
 	CHECK_STR(json_text(doc, "version"), TAIN_VERSION);
 	CHECK_STR(json_text(doc, "command"), "stress");
@@ -112,7 +116,7 @@ static void all_operations_on_kvm(void)
 static void what_is_always_refused(void)
 {
 	const struct tain_run *r;
-	json_t *doc;
+	json_t *doc, *refused;
 	u64 done;
 
 	if (!kvm_or_skip())
@@ -123,8 +127,29 @@ static void what_is_always_refused(void)
 	done = all_ops(doc);
 	CHECK_EQ(r->status, done ? 0 : 4);
 	CHECK_EQ(json_array_size(json_object_get(doc, "skips")), !done);
+	refused = json_object_get(json_object_get(doc, "refused"), "collapse");
+	CHECK_EQ(refused != NULL, done < 5);
+	if (refused) {
+		CHECK_EQ(done + json_u64(refused, "count"), 5);
+		CHECK_CONTAINS(json_text(refused, "why"), "MADV_COLLAPSE");
+	}
 	if (!done)
 		CHECK_CONTAINS(r->err.text, "tain: every operation was refused; the first: ");
+}
+
+/* What there is not was not refused, but skipped. */
+static void what_a_backing_lacks(void)
+{
+	json_t *doc;
+
+	if (!kvm_or_skip())
+		return;
+	doc = tain_json(TAIN("stress", "-e", "kvm", "--ops", "free,remap", "-s", "memfd", "-i", "20", "--seed", "3",
+			     "-q", "--json", "-")
+				->out.text);
+	CHECK_GT(json_u64(doc, "skipped_steps"), 0);
+	CHECK_EQ(all_ops(doc) + json_u64(doc, "skipped_steps"), 20);
+	CHECK_EQ(json_object_size(json_object_get(doc, "refused")), 0);
 }
 
 static void each_operation_on_a_memfd(void)
@@ -356,6 +381,7 @@ const struct test_case cmd_stress_tests[] = {
 	TEST(all_operations_on_kvm),
 	TEST(each_operation_on_a_memfd),
 	TEST(what_is_always_refused),
+	TEST(what_a_backing_lacks),
 	TEST(a_seed_repeats_the_plan),
 	TEST(a_seed_means_the_same_on_kvm),
 	TEST(without_a_seed_every_run_is_another),

@@ -292,8 +292,7 @@ static void bench_refuses(void)
 		      "a window of 3 pages; a power of two is possible");
 	check_refused(TAIN("bench", "fault", "-e", "kvm", "-u", "MINOR", "-s", "anonymous"), 2,
 		      "-u MINOR is measured on memfd memory: without -s anonymous");
-	check_refused(TAIN("bench", "fault", "-e", "kvm", "--window", "4"), 2,
-		      "--window is for a userfaultfd's faults: with -u");
+	check_refused(TAIN("bench", "fault", "-e", "kvm", "--window", "4"), 2, "--window: only with --uffd");
 }
 
 const struct test_case cmd_uffd_tests[] = {

@@ -14,16 +14,23 @@ static struct {
 	const char *engine;
 } got;
 
+#define ROW(letter, name, value_text, kind_, where, help_text, ...)                                                    \
+	{                                                                                                              \
+		.short_name = (letter), .long_name = (name), .value_name = (value_text), .kind = (kind_),              \
+		.value = (where), .help = (help_text), ##__VA_ARGS__                                                   \
+	}
+
 static const struct option_spec options[] = {
-	{ 'e', "engine", "NAME", OPTION_STRING, &got.engine, "engine to run on (default soft)", 0, 0, false, NULL },
-	{ 'v', "vcpus", "N", OPTION_UINT, &got.vcpus, "virtual processors, 1 to 16", 1, 16, false, &got.vcpus_given },
-	{ 'b', "bytes", "BYTES", OPTION_SIZE, &got.bytes,
-	  "memory under test: a help text that is too long for one line of eighty columns and is folded", 4096,
-	  1ull << 40, false, NULL },
-	{ 0, "seed", "N", OPTION_U64, &got.seed, "what the plan is drawn from", 0, 0, false, NULL },
-	{ 't', "time", "TIME", OPTION_TIME, &got.time, "how long", 1000000, 3600000000000ull, false, NULL },
-	{ 'q', "quiet", NULL, OPTION_FLAG, &got.quiet, "say less", 0, 0, false, NULL },
-	{ 'a', "all-of-them", NULL, OPTION_FLAG, &got.all, "everything", 0, 0, true, NULL },
+	ROW('e', "engine", "NAME", OPTION_STRING, &got.engine, "engine to run on (default soft)"),
+	ROW('v', "vcpus", "N", OPTION_UINT, &got.vcpus, "virtual processors, 1 to 16", .min = 1, .max = 16,
+	    .given = &got.vcpus_given),
+	ROW('b', "bytes", "BYTES", OPTION_SIZE, &got.bytes,
+	    "memory under test: a help text that is too long for one line of eighty columns and is folded", .min = 4096,
+	    .max = 1ull << 40),
+	ROW(0, "seed", "N", OPTION_U64, &got.seed, "what the plan is drawn from"),
+	ROW('t', "time", "TIME", OPTION_TIME, &got.time, "how long", .min = 1000000, .max = 3600000000000ull),
+	ROW('q', "quiet", NULL, OPTION_FLAG, &got.quiet, "say less"),
+	ROW('a', "all-of-them", NULL, OPTION_FLAG, &got.all, "everything", .no_env = true),
 };
 
 static const struct command_spec command = {
@@ -42,6 +49,7 @@ static int parse(const char *line, char *rest, struct err *err)
 {
 	char buf[256], *argv[32], *save = NULL;
 	int argc = 0, first = 0, ret;
+	u64 given;
 
 	memset(&got, 0, sizeof(got));
 	err->text[0] = '\0';
@@ -50,7 +58,7 @@ static int parse(const char *line, char *rest, struct err *err)
 	for (char *word = strtok_r(buf, " ", &save); word; word = strtok_r(NULL, " ", &save))
 		argv[argc++] = word;
 	argv[argc] = NULL;
-	ret = option_parse(&command, argc, argv, &first, err);
+	ret = option_parse(&command, argc, argv, &first, &given, err);
 	for (int i = first; !ret && i < argc && argv[i]; i++)
 		sprintf(rest + strlen(rest), "%s%s", i > first ? "," : "", argv[i]);
 	got.engine = got.engine ? strcmp(got.engine, "kvm") ? "other" : "kvm" : NULL; /* buf is gone */
@@ -140,14 +148,77 @@ static void help_and_missing_arguments(void)
 	struct command_spec needs = command;
 	struct err err;
 	char rest[256];
+	u64 given;
 	int first;
 
 	CHECK_EQ(parse("--help", rest, &err), 1);
 	CHECK_EQ(parse("-v 2 -h", rest, &err), 1);
 	CHECK_EQ(parse("-- --help", rest, &err), 0);
 	needs.min_args = 1;
-	CHECK_EQ(option_parse(&needs, 1, argv, &first, &err), -EINVAL);
+	CHECK_EQ(option_parse(&needs, 1, argv, &first, &given, &err), -EINVAL);
 	CHECK_STR(err.text, "missing argument; usage: tain test [OPTIONS] GUEST [ARGS]");
+}
+
+static const struct option_spec choosy[] = {
+	ROW('e', "engine", "NAME", OPTION_STRING, &got.engine, "engine"),
+	ROW('a', "all", NULL, OPTION_FLAG, &got.all, "everything"),
+	ROW(0, "seed", "N", OPTION_U64, &got.seed, "with all", .with = "all"),
+	ROW(0, "time", "TIME", OPTION_TIME, &got.time, "without", .without = "all"),
+	ROW(0, "bytes", "BYTES", OPTION_SIZE, &got.bytes, "of Linux", .engines = "kvm qemu"),
+};
+
+/* @line on @engine, with @variable in the environment. Return: the complaint, or "". */
+static const char *choose(const char *line, const char *engine, const char *variable)
+{
+	static struct err err;
+	struct command_spec spec = { .name = "tain test", .options = choosy, .nr_options = ARRAY_SIZE(choosy) };
+	char buf[64], *argv[8], *save = NULL;
+	int argc = 0, first;
+	u64 given = 0;
+
+	err.text[0] = '\0';
+	snprintf(buf, sizeof(buf), "test %s", line);
+	for (char *word = strtok_r(buf, " ", &save); word; word = strtok_r(NULL, " ", &save))
+		argv[argc++] = word;
+	argv[argc] = NULL;
+	if (*variable)
+		setenv(variable, "1", 1);
+	if (!option_parse(&spec, argc, argv, &first, &given, &err))
+		option_check_engine(&spec, given, engine, &err);
+	if (*variable)
+		unsetenv(variable);
+	return err.text;
+}
+
+static void useless_options_are_refused(void)
+{
+	static const struct {
+		const char *line, *engine, *variable, *says;
+	} table[] = {
+		{ "", "soft", "", "" },
+		{ "-a --seed 1", "soft", "", "" },
+		{ "--seed 1 --all", "soft", "", "" },
+		{ "--seed 1", "soft", "TAIN_ALL", "" },
+		{ "--seed 1", "soft", "", "--seed: only with --all" },
+		{ "", "soft", "TAIN_SEED", "" },
+		{ "--time 1s", "soft", "", "" },
+		{ "--time 1s -a", "soft", "", "--time: not with --all" },
+		{ "--time 1s", "soft", "TAIN_ALL", "--time: not with --all" },
+		{ "-a", "soft", "TAIN_TIME", "" },
+		{ "--bytes 4K", "kvm", "", "" },
+		{ "--bytes 4K", "qemu", "", "" },
+		{ "--bytes 4K", "soft", "", "--bytes: engine soft has no use for it; it is for kvm qemu" },
+		{ "--bytes 4K", "kv", "", "--bytes: engine kv has no use for it; it is for kvm qemu" },
+		{ "--bytes 4K", "kvm qemu", "", "--bytes: engine kvm qemu has no use for it; it is for kvm qemu" },
+		{ "", "soft", "TAIN_BYTES", "" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		const char *said = choose(table[i].line, table[i].engine, table[i].variable);
+
+		CHECK_MSG(!strcmp(said, table[i].says), "'%s' on %s with '%s': '%s'", table[i].line, table[i].engine,
+			  table[i].variable, said);
+	}
 }
 
 static void environment_is_read_and_the_line_wins(void)
@@ -308,6 +379,7 @@ const struct test_case lib_option_tests[] = {
 	TEST(good_lines),
 	TEST(bad_lines),
 	TEST(help_and_missing_arguments),
+	TEST(useless_options_are_refused),
 	TEST(environment_is_read_and_the_line_wins),
 	TEST(help_is_aligned),
 	TEST(sizes_and_times),
