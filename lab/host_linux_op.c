@@ -197,13 +197,16 @@ static int begin_cold(struct host *host, struct range r, struct err *why)
 	return advise(host, r, MADV_COLD, "madvise(MADV_COLD)", why);
 }
 
-/* Only a file's own pages go without swap: back to the file. */
+/* Only a file's own pages go without swap: back to the file. Those that are dirty stay, so they are written first. */
 static int begin_pageout(struct host *host, struct range r, struct err *why)
 {
+	bool own = host_linux_on_disk(host) && host_backing_table[host->backing].kind == BACKING_SHARED;
 	int ret = 0;
 
-	if (!host_linux_on_disk(host) || host_backing_table[host->backing].kind != BACKING_SHARED)
+	if (!own)
 		ret = system_swap(why);
+	else if (msync(data_ptr(host, r.off), r.len, MS_SYNC))
+		ret = refused(why, "msync");
 	return ret ?: advise(host, r, MADV_PAGEOUT, "madvise(MADV_PAGEOUT)", why);
 }
 

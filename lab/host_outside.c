@@ -140,10 +140,13 @@ static int punch(struct host *host, u64 off, u64 len, struct err *why)
 static int pageout(struct host *host, u64 off, u64 len, struct err *why)
 {
 	struct vm_outside o;
-	int ret = host->backing == HOST_FILE_SHARED ? 0 : system_swap(why);
+	bool file = host->backing == HOST_FILE_SHARED;
+	int ret = file ? 0 : system_swap(why);
 
 	if (ret)
 		return ret;
+	if (file && msync(data_at(host, off), len, MS_SYNC)) /* dirty pages stay */
+		return refused(why, "msync");
 	if (!vm_outside(host->vm, &o) && o.own_private)
 		system_swap(NULL); /* without, that memory stays; DATA goes */
 	if (madvise(data_at(host, off), len, MADV_DONTNEED))

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The truth table: the rows that are certain on every kernel, on soft and on kvm. */
+#include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "lab/guardian.h"
@@ -346,6 +349,27 @@ static void check_pageout(enum host_backing backing, s64 all)
 			  (long long)c->freed);
 }
 
+/* A file's pages are dirty, and go all the same. */
+static void kvm_pageout_to_a_file(void)
+{
+	const char *dir = getenv("TMPDIR");
+	const struct matrix_cell *c;
+	struct statfs fs;
+
+	if (!have_kvm())
+		return;
+	if (!statfs(dir && *dir == '/' ? dir : "/var/tmp", &fs) && fs.f_type == TMPFS_MAGIC) {
+		test_skip("the file's directory is memory");
+		return;
+	}
+	if (!run("kvm", "pageout", "file_shared"))
+		return;
+	c = find(OP_PAGEOUT, HOST_FILE_SHARED);
+	CHECK_MSG(c->state == MATRIX_DONE && c->after == SIGHT_OLD, "%s: %s: the guest sees %s",
+		  matrix_state_name(c->state), c->why, matrix_sight_name(c->after));
+	CHECK_MSG(c->freed == ANY || c->freed >= 50, "%lld %% freed", (long long)c->freed); /* nobody owes all */
+}
+
 static void kvm_pageout(void)
 {
 	struct err err = { "" };
@@ -436,6 +460,7 @@ const struct test_case lab_matrix_tests[] = {
 	TEST(guards_free_the_copies),
 	TEST(kvm_merge),
 	TEST(kvm_pageout),
+	TEST(kvm_pageout_to_a_file),
 	TEST(swap_cache_is_memory),
 	TEST_END,
 };
