@@ -75,7 +75,7 @@ const struct command_spec cmd_bench_fault_spec = {
 	.summary = "What one fault costs, by its cause: count, percentiles and rate.",
 	.description = "The guest times each access; causes take turns within a pass. `net` is the median less\n"
 		       "what measuring a warm page costs. `faults` counts second-MMU faults, which may be fewer\n"
-		       "than accesses where the MMU maps neighbours too. On kvm a second table has one fault per\n"
+		       "than accesses where the MMU maps neighbours too. On kvm a second table has one access per\n"
 		       "sample, on pages far apart, and divides its median: the host's own fault, timed alone in\n"
 		       "the same run, the second MMU with the exit and the entry, and the overhead. A cause that\n"
 		       "cannot be had here is skipped by name. Whatever --allow-system changes is put back, even\n"

@@ -20,9 +20,9 @@ static void print_row(const char *name, const struct bench_row *row, u64 overhea
 	bool faulting = row->faults * 16 >= row->accesses; /* else they are somebody else's: warm pages do not fault */
 
 	fprintf(cmd_out, row_format, name, cmd_count(hist_count(h)), cmd_count(hist_min(h)), cmd_count(p50),
-		cmd_count(p50 > overhead ? p50 - overhead : 0), cmd_count(hist_percentile(h, 90)),
-		cmd_count(hist_percentile(h, 99)), cmd_count(hist_percentile(h, 99.9)),
-		cmd_count(hist_percentile(h, 99.99)), cmd_count(hist_max(h)), counted ? cmd_count(row->faults) : "-",
+		cmd_count(p50 > overhead ? p50 - overhead : 0), cmd_percentile(h, 90), cmd_percentile(h, 99),
+		cmd_percentile(h, 99.9), cmd_percentile(h, 99.99), cmd_count(hist_max(h)),
+		counted ? cmd_count(row->faults) : "-",
 		faulting && seconds > 0 ? cmd_rate((double)row->faults / seconds) : "-");
 }
 
@@ -59,9 +59,9 @@ static void print_fault(const struct bench_fault_result *r, enum bench_cause cau
 
 	bench_shares(r, cause, &shares);
 	fprintf(cmd_out, fault_format, bench_cause_table[cause].name, cmd_count(hist_count(h)), cmd_count(hist_min(h)),
-		cmd_count(hist_percentile(h, 50)), cmd_count(hist_percentile(h, 90)), cmd_count(hist_percentile(h, 99)),
-		cmd_count(hist_percentile(h, 99.9)), cmd_count(hist_max(h)),
-		shares.host_known ? cmd_count(shares.host) : "-", shares.host_known ? cmd_count(shares.mmu) : "-",
+		cmd_percentile(h, 50), cmd_percentile(h, 90), cmd_percentile(h, 99), cmd_percentile(h, 99.9),
+		cmd_count(hist_max(h)), shares.host_known ? cmd_count(shares.host) : "-",
+		shares.host_known ? cmd_count(shares.mmu) : "-",
 		bench_row_counted(r, cause) ? cmd_count(row->faults) : "-");
 }
 
@@ -74,7 +74,8 @@ static void print_faults(const struct bench_fault_result *r)
 			continue;
 		if (!any)
 			fprintf(cmd_out,
-				"\nOne fault per sample, pages apart; times in %s; host + MMU + overhead make p50\n",
+				"\nOne access per sample, at least one fault, pages apart; times in %s; host + MMU + "
+				"overhead make p50\n",
 				cycles_unit_name());
 		if (!any)
 			fprintf(cmd_out, fault_format, "cause", "samples", "min", "p50", "p90", "p99", "p99.9", "max",
@@ -86,12 +87,16 @@ static void print_faults(const struct bench_fault_result *r)
 		fprintf(cmd_out,
 			"  host: the same memory, prepared the same way, touched by a thread of the host on the "
 			"vCPU's\n"
-			"  processor, less %s %s of overhead; -: not known, or longer alone than the guest's whole "
-			"fault\n",
-			cmd_count(hist_percentile(&r->host[BENCH_OVERHEAD].ns, 50)), cycles_unit_name());
+			"  processor, less %s %s of overhead; -: not known, longer alone than the guest's whole fault, "
+			"or of\n"
+			"  fewer than %d samples; of a percentile: too few samples for it. Where the host replaces "
+			"the page\n"
+			"  (zero_cow, cow, unmerge), its own change makes the fault come twice\n",
+			cmd_count(hist_percentile(&r->host[BENCH_OVERHEAD].ns, 50)), cycles_unit_name(),
+			BENCH_SHARES_SAMPLES);
 }
 
-static const char traced_format[] = "  %-22s %8s %8s %8s\n";
+static const char traced_format[] = "  %-22s %8s %10s %10s\n";
 
 static void print_traced(const struct bench_fault_result *r)
 {
@@ -105,12 +110,13 @@ static void print_traced(const struct bench_fault_result *r)
 		if (!any)
 			fprintf(cmd_out,
 				"\nThe same from KVM's events, in ns, recording included: until the host's page is "
-				"known, and until the entry is set\n");
+				"known,\nwhich is KVM's way there besides the host's work, and from there until the "
+				"entry is set\n");
 		if (!any)
-			fprintf(cmd_out, traced_format, "cause", "faults", "host", "MMU");
+			fprintf(cmd_out, traced_format, "cause", "faults", "until page", "after");
 		any = true;
-		fprintf(cmd_out, traced_format, bench_cause_table[cause].name, cmd_count(t->faults), cmd_count(t->host),
-			cmd_count(t->mmu));
+		fprintf(cmd_out, traced_format, bench_cause_table[cause].name, cmd_count(t->faults),
+			cmd_count(t->until_page), cmd_count(t->after_page));
 	}
 }
 
@@ -162,8 +168,8 @@ static json_t *traced(const struct bench_traced *t)
 		return json_null();
 	o = json_object();
 	json_object_set_new(o, "faults", json_integer((json_int_t)t->faults));
-	json_object_set_new(o, "host", json_integer((json_int_t)t->host));
-	json_object_set_new(o, "mmu", json_integer((json_int_t)t->mmu));
+	json_object_set_new(o, "until_page", json_integer((json_int_t)t->until_page));
+	json_object_set_new(o, "after_page", json_integer((json_int_t)t->after_page));
 	return o;
 }
 

@@ -92,10 +92,10 @@ static double per_second(u64 n, u64 ns)
 static void print_side(const struct interference_side *s, const char *name)
 {
 	fprintf(cmd_out, "    %-10s %11s %7s %8s %9s %10s %11s %9s %9.1f %7.3f %%\n", name,
-		cmd_count(hist_count(&s->ns)), cmd_count(hist_percentile(&s->ns, 50)),
-		cmd_count(hist_percentile(&s->ns, 99)), cmd_count(hist_percentile(&s->ns, 99.9)),
-		cmd_count(hist_percentile(&s->ns, 99.99)), cmd_count(hist_max(&s->ns)), cmd_count(s->stalls),
-		per_second(s->stalls, s->guest_ns), 100 * per_second(s->stalled_ns, s->guest_ns) / 1e9);
+		cmd_count(hist_count(&s->ns)), cmd_percentile(&s->ns, 50), cmd_percentile(&s->ns, 99),
+		cmd_percentile(&s->ns, 99.9), cmd_percentile(&s->ns, 99.99), cmd_count(hist_max(&s->ns)),
+		cmd_count(s->stalls), per_second(s->stalls, s->guest_ns),
+		100 * per_second(s->stalled_ns, s->guest_ns) / 1e9);
 }
 
 static void print_ratio(const char *name, const struct figure *f)

@@ -89,7 +89,7 @@ static const char *us(const struct hist *h, double percentile)
 	static unsigned int next;
 	char *to = text[next++ % ARRAY_SIZE(text)];
 
-	if (!hist_count(h))
+	if (!hist_tells(h, percentile))
 		return "-";
 	snprintf(to, sizeof(text[0]), "%.1f", (double)hist_percentile(h, percentile) / 1e3);
 	return to;

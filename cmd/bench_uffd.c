@@ -31,8 +31,8 @@ static void progress(u64 done, u64 total, void *arg)
 static void line(const char *name, const struct hist *h, const char *unit)
 {
 	fprintf(cmd_out, "  %-14s %9s  p50 %s  p90 %s  p99 %s  p99.9 %s  max %s %s\n", name, cmd_count(hist_count(h)),
-		cmd_count(hist_percentile(h, 50)), cmd_count(hist_percentile(h, 90)), cmd_count(hist_percentile(h, 99)),
-		cmd_count(hist_percentile(h, 99.9)), cmd_count(hist_max(h)), unit);
+		cmd_percentile(h, 50), cmd_percentile(h, 90), cmd_percentile(h, 99), cmd_percentile(h, 99.9),
+		cmd_count(hist_max(h)), unit);
 }
 
 static json_t *document(const struct bench_uffd_config *c, struct bench_uffd_result *r)

@@ -165,9 +165,10 @@ void cmd_print_identity(FILE *out, const char *command, const struct machine_ide
 
 /* "12,345"; the text is valid until sixteen calls later. */
 const char *cmd_count(u64 n);
-const char *cmd_rate(double per_second); /* "2.31 M" */
-const char *cmd_bytes(u64 bytes);	 /* "16 MiB" */
-const char *cmd_seconds(u64 ns);	 /* "10.0 s" */
+const char *cmd_percentile(const struct hist *h, double p); /* of too few values "-" */
+const char *cmd_rate(double per_second);		    /* "2.31 M" */
+const char *cmd_bytes(u64 bytes);			    /* "16 MiB" */
+const char *cmd_seconds(u64 ns);			    /* "10.0 s" */
 
 enum cmd_color { CMD_GREEN = 32, CMD_RED = 31, CMD_YELLOW = 33 };
 /* @text, coloured if @out is a terminal that wants it. */

@@ -122,6 +122,12 @@ static void print_counts(json_t *doc)
 		cmd_count(json_array_size(json_object_get(doc, "violations"))));
 }
 
+/* null: of too few samples. */
+static const char *percentile_of(json_t *h, const char *key)
+{
+	return json_is_null(json_object_get(h, key)) ? "-" : cmd_count(count_of(h, key));
+}
+
 static void print_histograms(json_t *histograms)
 {
 	const char *name;
@@ -133,7 +139,7 @@ static void print_histograms(json_t *histograms)
 		"unit");
 	json_object_foreach(histograms, name, h)
 		fprintf(cmd_out, "  %-28.60s %12s %10s %10s %10s %12s  %s\n", name, cmd_count(count_of(h, "count")),
-			cmd_count(count_of(h, "p50")), cmd_count(count_of(h, "p99")), cmd_count(count_of(h, "p999")),
+			percentile_of(h, "p50"), percentile_of(h, "p99"), percentile_of(h, "p999"),
 			cmd_count(count_of(h, "max")), text_of(h, "unit", "?"));
 	fputc('\n', cmd_out);
 }

@@ -40,6 +40,11 @@ const char *cmd_count(u64 n)
 	return to;
 }
 
+const char *cmd_percentile(const struct hist *h, double p)
+{
+	return hist_tells(h, p) ? cmd_count(hist_percentile(h, p)) : "-";
+}
+
 const char *cmd_rate(double r)
 {
 	char *text = next_text();

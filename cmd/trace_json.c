@@ -58,6 +58,11 @@ static json_t *causes(const struct fault_trace *t)
 	return list;
 }
 
+static json_t *percentile(const struct hist *h, double p)
+{
+	return hist_tells(h, p) ? number(hist_percentile(h, p)) : json_null();
+}
+
 static json_t *mappings(const struct fault_trace *t)
 {
 	json_t *list = json_array(), *o, *by;
@@ -75,8 +80,8 @@ static json_t *mappings(const struct fault_trace *t)
 		json_object_set_new(o, "faults", number(a->faults));
 		json_object_set_new(o, "prefetched", number(a->prefetched));
 		json_object_set_new(o, "huge", number(a->huge));
-		json_object_set_new(o, "p50", number(hist_percentile(&a->ns, 50)));
-		json_object_set_new(o, "p99", number(hist_percentile(&a->ns, 99)));
+		json_object_set_new(o, "p50", percentile(&a->ns, 50));
+		json_object_set_new(o, "p99", percentile(&a->ns, 99));
 		by = json_object();
 		for (int c = 0; c < FAULT_CAUSE_NR; c++)
 			json_object_set_new(by, fault_cause_table[c].name, number(a->cause[c]));
@@ -177,7 +182,7 @@ json_t *trace_document(const struct fault_trace *t)
 		result_skip(doc, "memslots", strerror(-t->process.pagemap_error));
 	if (hist_count(&t->ns)) {
 		result_histogram(doc, "fault", "ns", &t->ns);
-		result_histogram(doc, "host_share", "ns", &t->host_ns);
+		result_histogram(doc, "until_page", "ns", &t->page_ns);
 	}
 	for (int c = 0; c < FAULT_CAUSE_NR; c++)
 		if (hist_count(&t->by_cause[c]))

@@ -34,7 +34,7 @@ void trace_print_fault(FILE *out, const struct fault *f, const struct vmm_area *
 	fprintf(out, f->hva ? "%#llx" : "-", (unsigned long long)f->hva);
 	fprintf(out, "\t%s\t%s\t%s\t%s\t%llu\t%llu\t%llu\t%llu\t%u\t%u\t", page_size(f->level),
 		fault_access_names[f->access], fault_cause_table[f->cause].name, fault_host_table[f->host].name,
-		(unsigned long long)f->ns, (unsigned long long)f->host_ns, (unsigned long long)f->waited_ns,
+		(unsigned long long)f->ns, (unsigned long long)f->page_ns, (unsigned long long)f->waited_ns,
 		(unsigned long long)f->preempted_ns, f->retries, f->prefetched);
 	fprintf(out, f->by ? "%u" : "-", f->by);
 	/* A memslot is where hva - gpa is the same. */
@@ -46,8 +46,8 @@ void trace_print_fault(FILE *out, const struct fault *f, const struct vmm_area *
 
 static void print_times(const struct hist *h)
 {
-	fprintf(cmd_out, " %9s %9s %9s %11s", cmd_count(hist_percentile(h, 50)), cmd_count(hist_percentile(h, 99)),
-		cmd_count(hist_percentile(h, 99.9)), cmd_count(hist_max(h)));
+	fprintf(cmd_out, " %9s %9s %9s %11s", cmd_percentile(h, 50), cmd_percentile(h, 99), cmd_percentile(h, 99.9),
+		cmd_count(hist_max(h)));
 }
 
 static void print_causes(const struct fault_trace *t)
@@ -75,9 +75,10 @@ static void print_causes(const struct fault_trace *t)
 	}
 	fprintf(cmd_out, "  %-12s %10s", "all", cmd_count(hist_count(&t->ns)));
 	print_times(&t->ns);
-	fprintf(cmd_out, "\n  %-12s %10s", "host's share", cmd_count(hist_count(&t->host_ns)));
-	print_times(&t->host_ns);
-	fputs("\n\n", cmd_out);
+	fprintf(cmd_out, "\n  %-12s %10s", "until page", cmd_count(hist_count(&t->page_ns)));
+	print_times(&t->page_ns);
+	fputs("\n\n  until page   of it, until the host's page was known: what the host did, and KVM's way there\n",
+	      cmd_out);
 	for (int c = 0; c < FAULT_CAUSE_NR; c++)
 		if (told & 1u << c)
 			fprintf(cmd_out, "  %-12s %s\n", fault_cause_table[c].name, fault_cause_table[c].text);
@@ -90,9 +91,8 @@ static void print_areas(const struct fault_trace *t)
 	for (u32 i = 0; i < t->nr_areas; i++) {
 		const struct trace_area *a = &t->area[i];
 
-		fprintf(cmd_out, "  %10s %9s %9s %10s %8s  %-18s ", cmd_count(a->faults),
-			cmd_count(hist_percentile(&a->ns, 50)), cmd_count(hist_percentile(&a->ns, 99)),
-			cmd_count(a->prefetched), cmd_count(a->huge), a->area.backing);
+		fprintf(cmd_out, "  %10s %9s %9s %10s %8s  %-18s ", cmd_count(a->faults), cmd_percentile(&a->ns, 50),
+			cmd_percentile(&a->ns, 99), cmd_count(a->prefetched), cmd_count(a->huge), a->area.backing);
 		if (a->area.end)
 			fprintf(cmd_out, "%llx-%llx ", (unsigned long long)a->area.start,
 				(unsigned long long)a->area.end);

@@ -135,9 +135,8 @@ static void report(const struct uffd_check_config *c, const struct uffd_check_re
 			fprintf(cmd_out, "  %-8s %s\n", uffd_check_ops[op], cmd_count(r->done[op]));
 	}
 	fprintf(cmd_out, "%s pages checked, %s faults in %s; a fault: p50 %s, p99 %s, p99.9 %s, max %s ns\n",
-		cmd_count(r->checked), cmd_count(r->faults), cmd_seconds(r->elapsed_ns),
-		cmd_count(hist_percentile(&r->ns, 50)), cmd_count(hist_percentile(&r->ns, 99)),
-		cmd_count(hist_percentile(&r->ns, 99.9)), cmd_count(hist_max(&r->ns)));
+		cmd_count(r->checked), cmd_count(r->faults), cmd_seconds(r->elapsed_ns), cmd_percentile(&r->ns, 50),
+		cmd_percentile(&r->ns, 99), cmd_percentile(&r->ns, 99.9), cmd_count(hist_max(&r->ns)));
 	if (!opt.quiet && hist_count(&r->ns))
 		cmd_print_histogram(cmd_out, "fault", &r->ns, 12);
 	for (u64 i = 0; i < min(r->violations, (u64)UCHECK_VIOLATIONS_SHOWN); i++)

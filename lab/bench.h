@@ -81,9 +81,9 @@ struct bench_row {
 
 /* What KVM's events say of a cause's faults, recorded in a pass of their own: medians of the two parts of a fault. */
 struct bench_traced {
-	u64 faults; /* 0: nothing was recorded */
-	u64 host;   /* ns until the host's page was known */
-	u64 mmu;    /* from there until the entry was set, or the guest ran again where the kernel says so */
+	u64 faults;	/* 0: nothing was recorded */
+	u64 until_page; /* ns until the host's page was known: the host's work and KVM's way to it */
+	u64 after_page; /* from there until the entry was set, or the guest ran again where the kernel says so */
 };
 
 struct bench_fault_config {
@@ -124,11 +124,13 @@ void bench_fault_config_init(struct bench_fault_config *config, const struct eng
 /* What backs the memory of fault_CAUSE. NULL: the run's backing, whichever it is. */
 const char *bench_cause_backing(enum bench_cause cause);
 
+#define BENCH_SHARES_SAMPLES 10 /* medians of fewer are not subtracted */
+
 /* A fault's time by who spends it, as differences of medians. */
 struct bench_shares {
 	u64 overhead, host, mmu;
 	bool host_known; /* else mmu is the rest, the host's part in it: nothing was timed alone, or it took longer than
-			    all */
+			    all, or there are fewer than BENCH_SHARES_SAMPLES of either */
 };
 void bench_shares(const struct bench_fault_result *result, enum bench_cause cause, struct bench_shares *shares);
 

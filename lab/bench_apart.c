@@ -233,7 +233,9 @@ void bench_shares(const struct bench_fault_result *r, enum bench_cause cause, st
 	host = hist_percentile(&r->host[cause].ns, 50);
 	host -= min(host, host_overhead);
 	/* Two measurements: where the one alone is more than both together they cannot be subtracted. */
-	s->host_known = r->host[cause].ran && host <= whole - s->overhead;
+	s->host_known = min(hist_count(&r->row[cause][BENCH_APART].ns), hist_count(&r->host[cause].ns)) >=
+				BENCH_SHARES_SAMPLES &&
+			r->host[cause].ran && host <= whole - s->overhead;
 	s->host = s->host_known ? host : 0;
 	s->mmu = whole - s->overhead - s->host;
 }

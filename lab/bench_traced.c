@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bench fault: KVM's own events about the same faults. They say when the host's page was
- * known, inside one fault: that needs no second measurement, but recording takes time too.
+ * known, inside one fault: that needs no second measurement, but recording takes time too,
+ * and what came before is KVM's way to the page besides the host's work: no share of anybody.
  */
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 #define BUFFER_KIB 4096
 
 struct seen {
-	struct hist host, mmu;
+	struct hist page, after;
 	u64 faults;
 	u32 tid; /* of the vCPU */
 };
@@ -27,8 +28,8 @@ static void on_fault(const struct fault *f, void *arg)
 	if (f->tid != s->tid || f->late)
 		return;
 	s->faults++;
-	hist_add(&s->host, f->host_ns);
-	hist_add(&s->mmu, f->ns - f->host_ns);
+	hist_add(&s->page, f->page_ns);
+	hist_add(&s->after, f->ns - f->page_ns);
 }
 
 static hva_t unknown(u64 gfn, void *arg)
@@ -105,10 +106,10 @@ int bench_traced(struct bench_run *b, enum bench_cause cause, struct err *err)
 	struct seen seen = { .tid = READ_ONCE(b->touch.machine.vcpu[0].thread.tid) };
 	struct vmm_process self = { .pidfd = -1, .pagemap = -1 };
 	struct err why = { "" };
-	int ret = hist_init(&seen.host) ?: hist_init(&seen.mmu);
+	int ret = hist_init(&seen.page) ?: hist_init(&seen.after);
 
 	if (ret) {
-		hist_destroy(&seen.host);
+		hist_destroy(&seen.page);
 		return err_set(err, ret, "no memory for the histograms");
 	}
 	ret = vmm_process_open(&self, getpid(), &why);
@@ -117,11 +118,11 @@ int bench_traced(struct bench_run *b, enum bench_cause cause, struct err *err)
 	if (!ret && seen.faults)
 		result->traced[cause] = (struct bench_traced){
 			.faults = seen.faults,
-			.host = hist_percentile(&seen.host, 50),
-			.mmu = hist_percentile(&seen.mmu, 50),
+			.until_page = hist_percentile(&seen.page, 50),
+			.after_page = hist_percentile(&seen.after, 50),
 		};
-	hist_destroy(&seen.host);
-	hist_destroy(&seen.mmu);
+	hist_destroy(&seen.page);
+	hist_destroy(&seen.after);
 	if (ret == -EOPNOTSUPP || ret == -EPERM ||
 	    ret == -EACCES) { /* the events, or what prepares; both are told once */
 		snprintf(result->no_trace, sizeof(result->no_trace), "%.239s", why.text);

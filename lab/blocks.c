@@ -25,7 +25,7 @@ void blocks_add(struct blocks *b, const struct hist *pass)
 	b->block[b->nr++] = (struct block){
 		.count = hist_count(pass),
 		.p50 = hist_percentile(pass, 50),
-		.p99 = hist_percentile(pass, 99),
+		.p99 = hist_tells(pass, 99) ? hist_percentile(pass, 99) : BLOCK_UNTOLD,
 	};
 }
 
@@ -53,7 +53,8 @@ static struct block middle(struct block *first, u32 n)
 	qsort(first, n, sizeof(*first), by_p50);
 	m.p50 = first[(n - 1) / 2].p50;
 	qsort(first, n, sizeof(*first), by_p99);
-	m.p99 = first[(n - 1) / 2].p99;
+	/* BLOCK_UNTOLD sorts last: of one is of all. */
+	m.p99 = first[n - 1].p99 == BLOCK_UNTOLD ? BLOCK_UNTOLD : first[(n - 1) / 2].p99;
 	return m;
 }
 

@@ -11,8 +11,11 @@
 
 #define BLOCKS_SHOWN 64 /* the most a document holds */
 
+#define BLOCK_UNTOLD (~0ull)
+
 struct block {
-	u64 count, p50, p99;
+	u64 count, p50;
+	u64 p99; /* BLOCK_UNTOLD: of too few samples */
 };
 
 struct blocks {

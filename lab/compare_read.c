@@ -146,6 +146,34 @@ static int add_blocks(const struct compare *c, struct compare_measure *m, enum c
 	return 0;
 }
 
+/* Of fewer samples it is their maximum, or nearly so, whatever an older tain wrote. */
+#define P99_SAMPLES 100
+
+static bool has_p99(json_t *of)
+{
+	json_t *count = json_object_get(of, "count");
+
+	return !json_is_null(json_object_get(of, "p99")) && (!count || json_number_value(count) >= P99_SAMPLES);
+}
+
+/* In every run, or every block? */
+static bool all_have_p99(const struct compare *c, const struct source *s, const char *name)
+{
+	json_t *block;
+	size_t k;
+
+	for (int side = 0; side < COMPARE_SIDES; side++)
+		for (u32 i = 0; i < s->nr; i++) {
+			json_t *h = histogram(s, side, i, name);
+
+			if (c->paired && !has_p99(h))
+				return false;
+			json_array_foreach(c->paired ? NULL : json_object_get(h, "blocks"), k,
+					   block) if (!has_p99(block)) return false;
+		}
+	return true;
+}
+
 static int take_quantity(struct compare *c, const struct source *s, const char *name, const char *quantity,
 			 struct err *err)
 {
@@ -172,6 +200,18 @@ static int take_quantity(struct compare *c, const struct source *s, const char *
 	return ret;
 }
 
+static int take_quantities(struct compare *c, const struct source *s, const char *name, struct err *err)
+{
+	int ret = take_quantity(c, s, name, "p50", err);
+	char what[128];
+
+	if (ret || all_have_p99(c, s, name))
+		return ret ?: take_quantity(c, s, name, "p99", err);
+	snprintf(what, sizeof(what), "%.110s p99", name);
+	skip(c, what, c->paired ? "a run has fewer than 100 samples" : "a pass has fewer than 100 samples");
+	return 0;
+}
+
 static int take_histograms(struct compare *c, const struct source *s, struct err *err)
 {
 	const char *name, *why;
@@ -186,7 +226,7 @@ static int take_histograms(struct compare *c, const struct source *s, struct err
 			if (why)
 				skip(c, name, why);
 			else if (side == COMPARE_A)
-				ret = take_quantity(c, s, name, "p50", err) ?: take_quantity(c, s, name, "p99", err);
+				ret = take_quantities(c, s, name, err);
 			if (ret)
 				return ret;
 		}

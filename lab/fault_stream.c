@@ -252,7 +252,7 @@ static void on_requested(struct fault_stream *s, struct fault_thread *t, const s
 	f->gfn = r->value[0];
 	f->pfn = r->value[1];
 	f->level = (u8)fault_level(r->value[2]);
-	f->host_ns = f->late ? 0 : r->ns - f->start_ns;
+	f->page_ns = f->late ? 0 : r->ns - f->start_ns;
 	f->hva = hva_of(s, t->space, f->gfn);
 	t->state = FAULT_REQUESTED;
 	f->host = host_share(s, t);

@@ -76,7 +76,7 @@ struct fault {
 	u64 gfn, pfn;
 	hva_t hva;     /* 0: unknown */
 	u64 ns;	       /* from start to the entry's being set; with entered, to the guest's running again */
-	u64 host_ns;   /* of it, until the host's page was known */
+	u64 page_ns;   /* of it, until the host's page was known: KVM's way to it is in that, too */
 	u64 waited_ns; /* of it, asleep: userfaultfd, I/O, a lock */
 	u64 preempted_ns;
 	u32 tid;
@@ -87,7 +87,7 @@ struct fault {
 	u8 level;	/* 1: 4 KiB, 2: 2 MiB, 3: 1 GiB */
 	u8 access, cause, host;
 	bool entered; /* ns ends at kvm_entry */
-	bool late;    /* it has no walk, its start was not seen: ns and host_ns are 0 */
+	bool late;    /* it has no walk, its start was not seen: ns and page_ns are 0 */
 	bool fast;    /* fixed without the mmu lock; no frame is known */
 };
 

@@ -148,7 +148,7 @@ static void on_fault(const struct fault *f, void *arg)
 		hist_add(&t->by_cause[f->cause], f->ns);
 	}
 	if (!f->late && !f->fast)
-		hist_add(&t->host_ns, f->host_ns);
+		hist_add(&t->page_ns, f->page_ns);
 	t->crossed[f->cause][f->host]++;
 	t->access[f->access]++;
 	t->waited += f->waited_ns != 0;
@@ -322,7 +322,7 @@ static int prepare(struct session *s, struct err *err)
 	config.zero_pfn = s->zero_pfn = pagemap_zero_frame();
 	s->learn = mem_alloc(LEARN_MAX * sizeof(*s->learn));
 	ret = s->learn ? fault_stream_init(&t->stream, &config) : -ENOMEM;
-	ret = ret ?: hist_init(&t->ns) ?: hist_init(&t->host_ns);
+	ret = ret ?: hist_init(&t->ns) ?: hist_init(&t->page_ns);
 	for (int i = 0; i < FAULT_CAUSE_NR && !ret; i++)
 		ret = hist_init(&t->by_cause[i]);
 	return ret ? err_set(err, ret, "no memory") : 0;
@@ -389,7 +389,7 @@ void fault_trace_destroy(struct fault_trace *t)
 	vmm_process_close(&t->process);
 	fault_stream_destroy(&t->stream);
 	hist_destroy(&t->ns);
-	hist_destroy(&t->host_ns);
+	hist_destroy(&t->page_ns);
 	for (int i = 0; i < FAULT_CAUSE_NR; i++)
 		hist_destroy(&t->by_cause[i]);
 	for (u32 i = 0; i < t->nr_areas; i++)

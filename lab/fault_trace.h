@@ -53,7 +53,7 @@ struct fault_trace {
 	struct tracer_event event[KVM_EVENT_NR];
 	char instance[64];
 	char mmu[32], cpu[64];
-	struct hist ns, host_ns; /* all faults */
+	struct hist ns, page_ns; /* all faults */
 	struct hist by_cause[FAULT_CAUSE_NR];
 	u64 crossed[FAULT_CAUSE_NR][FAULT_HOST_NR];
 	u64 access[3], waited, waited_ns, entered;

@@ -142,9 +142,10 @@ static int add_passes(struct merge_hist *h, json_t *json, const char *where, str
 	{
 		struct block *b = &h->passes.block[h->passes.nr++];
 
+		b->p99 = BLOCK_UNTOLD;
 		if (merge_get_count(pass, "count", where, &b->count, err) ||
 		    merge_get_count(pass, "p50", where, &b->p50, err) ||
-		    merge_get_count(pass, "p99", where, &b->p99, err))
+		    (!json_is_null(json_object_get(pass, "p99")) && merge_get_count(pass, "p99", where, &b->p99, err)))
 			return -EINVAL;
 	}
 	return 0;

@@ -155,7 +155,10 @@ void result_histogram(json_t *doc, const char *name, const char *unit, const str
 	json_object_set_new(o, "count", integer(hist_count(hist)));
 	json_object_set_new(o, "min", integer(hist_min(hist)));
 	for (size_t i = 0; i < ARRAY_SIZE(percentiles); i++)
-		json_object_set_new(o, percentiles[i].key, integer(hist_percentile(hist, percentiles[i].p)));
+		json_object_set_new(o, percentiles[i].key,
+				    hist_tells(hist, percentiles[i].p)
+					    ? integer(hist_percentile(hist, percentiles[i].p))
+					    : json_null());
 	json_object_set_new(o, "max", integer(hist_max(hist)));
 	while (hist_next_bucket(hist, &pos, &lo, &hi, &count)) {
 		snprintf(key, sizeof(key), "%llu", (unsigned long long)lo);
@@ -204,7 +207,7 @@ void result_blocks(json_t *doc, const char *name, struct blocks *blocks, u64 res
 
 		json_object_set_new(block, "count", integer(shown[i].count));
 		json_object_set_new(block, "p50", integer(shown[i].p50));
-		json_object_set_new(block, "p99", integer(shown[i].p99));
+		json_object_set_new(block, "p99", shown[i].p99 == BLOCK_UNTOLD ? json_null() : integer(shown[i].p99));
 		json_array_append_new(list, block);
 	}
 	json_object_set_new(o, "resolution", integer(resolution));

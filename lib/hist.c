@@ -109,6 +109,12 @@ u64 hist_percentile(const struct hist *h, double p)
 	}
 }
 
+bool hist_tells(const struct hist *h, double p)
+{
+	/* 99.9 is a hair below itself to a double, see above. */
+	return h->count && (p <= 50 || p >= 100 || (double)h->count * (100 - p) >= 100 * (1 - 1e-9));
+}
+
 bool hist_next_bucket(const struct hist *h, size_t *pos, u64 *lo, u64 *hi, u64 *count)
 {
 	for (; *pos < HIST_BUCKETS; (*pos)++) {

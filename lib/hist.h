@@ -90,6 +90,12 @@ static inline u64 hist_max(const struct hist *h)
 u64 hist_percentile(const struct hist *h, double p);
 
 /*
+ * Are there enough values for it? One at least has to lie beyond, so p99 is told of a hundred; the median of any.
+ * Where not, hist_percentile() is the maximum or nearly so, and no percentile.
+ */
+bool hist_tells(const struct hist *h, double p);
+
+/*
  * Walk the non-empty buckets upwards, from *pos = 0: [*lo, *hi) holds *count values.
  * Return: false at the end.
  */

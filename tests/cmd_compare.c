@@ -18,7 +18,7 @@ static const char *const measure_keys[] = {
 static void bench(const char *json)
 {
 	const struct tain_run *r =
-		TAIN("bench", "fault", "-q", "-b", "256K", "-i", "6", "--seed", "51", "--json", json);
+		TAIN("bench", "fault", "-q", "-b", "512K", "-i", "6", "--seed", "51", "--json", json);
 
 	CHECK_MSG(!r->status, "%s: exit status %d; stderr '%s'", r->name, r->status, r->err.text);
 }
@@ -86,7 +86,7 @@ static void commands_in_turn(void)
 	char command[512];
 	json_t *doc;
 
-	snprintf(command, sizeof(command), "%s bench fault -b 64K -i 1", tain_program());
+	snprintf(command, sizeof(command), "%s bench fault -b 512K -i 1", tain_program());
 	r = TAIN("compare", "--run", command, command, "-n", "2", "--seed", "5", "--json", "c.json");
 	CHECK_MSG(!r->status, "exit status %d; stderr '%s'", r->status, r->err.text);
 	CHECK_STR(r->err.text, "");
@@ -138,7 +138,7 @@ static void what_is_no_result_is_refused(void)
 {
 	write_text("bad", "{\n\"schema\": ");
 	write_text("doctor", "{\"schema\": \"tain.doctor/1\"}");
-	write_text("none", "{\"schema\": \"tain.result/1\"}");
+	write_text("none", "{\"schema\": \"tain.result/1\", \"elapsed_s\": 1}");
 	write_text("list", "[1, 2]");
 	refused(TAIN("compare", "none"), "missing argument; usage: tain compare [OPTIONS] A B");
 	refused(TAIN("compare", "none", "none", "none"), "unexpected argument 'none'; see tain compare --help");
@@ -162,10 +162,12 @@ static void what_is_no_result_is_refused(void)
 
 static void another_mmu_is_warned_of(void)
 {
-	static const char shadow[] = "{\"schema\": \"tain.result/1\", \"mmu\": \"KVM kernel shadow\", \"figures\": "
-				     "[{\"name\": \"x\", \"values\": [1]}]}";
-	static const char ept[] = "{\"schema\": \"tain.result/1\", \"mmu\": \"KVM EPT\", \"figures\": "
-				  "[{\"name\": \"x\", \"values\": [1]}]}";
+	static const char shadow[] =
+		"{\"schema\": \"tain.result/1\", \"mmu\": \"KVM kernel shadow\", \"elapsed_s\": 1, \"figures\": "
+		"[{\"name\": \"x\", \"values\": [1]}]}";
+	static const char ept[] =
+		"{\"schema\": \"tain.result/1\", \"mmu\": \"KVM EPT\", \"elapsed_s\": 1, \"figures\": "
+		"[{\"name\": \"x\", \"values\": [1]}]}";
 	const struct tain_run *r;
 
 	write_text("shadow", shadow);

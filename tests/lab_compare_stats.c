@@ -2,6 +2,7 @@
 /* The arithmetic of comparing, against tables. */
 #include <string.h>
 
+#include "lab/blocks.h"
 #include "lab/compare.h"
 #include "lab/compare_stats.h"
 #include "lib/rng.h"
@@ -123,11 +124,37 @@ static void medians(void)
 	CHECK(v[0] == 5);
 }
 
+static void passes_that_share_a_block(void)
+{
+	struct block shown[BLOCKS_SHOWN];
+	struct blocks blocks;
+	struct hist pass;
+
+	CHECK_EQ(hist_init(&pass), 0);
+	CHECK_EQ(blocks_init(&blocks, 1000), 0);
+	blocks_add(&blocks, &pass); /* empty */
+	CHECK_EQ(blocks.nr, 0);
+	for (u64 i = 0; i < 1000; i++) {
+		hist_reset(&pass);
+		hist_add_n(&pass, i, i == 20 ? 99 : 100);
+		blocks_add(&blocks, &pass);
+	}
+	CHECK_EQ(blocks_show(&blocks, shown), BLOCKS_SHOWN);
+	CHECK_EQ(shown[0].p50, 7); /* 0 to 14 */
+	CHECK_EQ(shown[0].p99, 7);
+	CHECK_EQ(shown[0].count, 1500);
+	CHECK_EQ(shown[1].p99, BLOCK_UNTOLD);	    /* one of them has too few for it */
+	CHECK_EQ(shown[BLOCKS_SHOWN - 1].p99, 991); /* 984 to 999 */
+	blocks_destroy(&blocks);
+	hist_destroy(&pass);
+}
+
 const struct test_case lab_compare_stats_tests[] = {
 	TEST(ranks_are_those_of_the_tables),
 	TEST(labels_dealt_in_every_way),
 	TEST(pairs_turned_in_every_way),
 	TEST(order_of_runs_is_as_random_as_the_test),
 	TEST(medians),
+	TEST(passes_that_share_a_block),
 	TEST_END,
 };

@@ -99,7 +99,7 @@ static void shadow_prefetch(void)
 	CHECK_EQ(stream_fault[0].hva, BASE + 0x19d000);
 	CHECK_EQ(stream_fault[0].pfn, 0x436f9f);
 	CHECK_EQ(stream_fault[0].ns, 7640);
-	CHECK_EQ(stream_fault[0].host_ns, 6293);
+	CHECK_EQ(stream_fault[0].page_ns, 6293);
 	CHECK_EQ(stream_fault[0].prefetched, 2);
 	CHECK_EQ(stream_fault[0].access, FAULT_READ);
 	CHECK_EQ(stream_fault[0].cause, FAULT_NEW);
@@ -333,7 +333,7 @@ static void tdp_zero_page_then_write(void)
 	CHECK_EQ(stream_fault[0].cause, FAULT_NEW);
 	CHECK_EQ(stream_fault[0].host, FAULT_HOST_ZERO);
 	CHECK_EQ(stream_fault[0].ns, 99804050 - 99705000);
-	CHECK_EQ(stream_fault[0].host_ns, 99775280 - 99705000);
+	CHECK_EQ(stream_fault[0].page_ns, 99775280 - 99705000);
 	CHECK(stream_fault[0].entered);
 	CHECK_EQ(stream_fault[0].prefetched, 0);
 	CHECK_EQ(stream_fault[1].cause, FAULT_WRITE);

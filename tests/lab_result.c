@@ -96,6 +96,8 @@ static void a_histogram(void)
 	CHECK_EQ(json_integer_value(json_object_get(o, "min")), 1);
 	CHECK_EQ(json_integer_value(json_object_get(o, "p50")), 501);
 	CHECK_EQ(json_integer_value(json_object_get(o, "max")), 1000000);
+	CHECK_EQ(json_integer_value(json_object_get(o, "p999")), 1000);
+	CHECK(json_is_null(json_object_get(o, "p9999"))); /* none of them lies beyond */
 	json_object_foreach(json_object_get(o, "buckets"), key, value) sum += json_integer_value(value);
 	CHECK_EQ(sum, 1001);
 	hist_destroy(&hist);

@@ -254,6 +254,25 @@ static void what_is_no_bucket(void)
 	hist_destroy(&h);
 }
 
+static void percentiles_that_are_told(void)
+{
+	static const struct {
+		double p;
+		u64 needed;
+	} table[] = { { 0, 1 }, { 50, 1 }, { 90, 10 }, { 99, 100 }, { 99.9, 1000 }, { 99.99, 10000 }, { 100, 1 } };
+	struct hist h;
+
+	REQUIRE_EQ(hist_init(&h), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		hist_reset(&h);
+		hist_add_n(&h, 7, table[i].needed - 1);
+		CHECK_MSG(!hist_tells(&h, table[i].p), "p%g is told", table[i].p);
+		hist_add(&h, 7);
+		CHECK_MSG(hist_tells(&h, table[i].p), "p%g is not told", table[i].p);
+	}
+	hist_destroy(&h);
+}
+
 static void init_may_fail(void)
 {
 #if CHECKING
@@ -273,6 +292,7 @@ const struct test_case lib_hist_tests[] = {
 	TEST(percentiles_match_sorted_values),
 	TEST(merging_equals_adding),
 	TEST(empty_is_zero),
+	TEST(percentiles_that_are_told),
 	TEST(huge_values_are_clamped),
 	TEST(buckets_make_it_again),
 	TEST(what_is_no_bucket),
