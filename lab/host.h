@@ -13,6 +13,12 @@
  *   move_away              limbo: the quarantine address
  *   release                unmapped there     holes punched there
  *
+ * Pages that guests are about to lose for a moment stay DATA. Between watch and unwatch
+ * they can be reached as if they were in limbo, whatever the range allows:
+ *
+ *   watch, shared          mapped at the quarantine too
+ *   watch, private         /proc/self/mem
+ *
  * One thread operates on a host; only read64 and write64 race with guests.
  */
 #ifndef LAB_HOST_H
@@ -24,7 +30,7 @@
 #include "lib/err.h"
 #include "mm/mm.h"
 
-enum host_limbo { LIMBO_NONE, LIMBO_QUARANTINE, LIMBO_FILE };
+enum host_limbo { LIMBO_NONE, LIMBO_QUARANTINE, LIMBO_FILE, LIMBO_MEM };
 
 struct host;
 
@@ -58,6 +64,9 @@ struct host_ops {
 	int (*move_away)(struct host *host, u64 off, u64 len); /* to the quarantine; at most limbo_bytes */
 	int (*move_back)(struct host *host);		       /* what move_away took, to where it was */
 	int (*release)(struct host *host);		       /* end of limbo */
+	/* From watch to unwatch, see above. watch: -EOPNOTSUPP if there is no other way; NULL: there never is. */
+	int (*watch)(struct host *host, u64 off, u64 len);
+	int (*unwatch)(struct host *host);
 	/*
 	 * Any operation of lab/op.h, as its table describes; one at a time. -EOPNOTSUPP: this
 	 * host, or what the machine was allowed to do, has no such thing. Another error of

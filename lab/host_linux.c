@@ -313,6 +313,8 @@ static int host_linux_limbo_read64(struct host *host, u64 off, u64 *value)
 			*value = READ_ONCE(*quarantine_ptr(host, off));
 		return ret;
 	}
+	if (host->limbo == LIMBO_MEM)
+		return host_linux_mem_word(host, off, value, false);
 	if (host->backing == HOST_GUEST_MEMFD)
 		return mapped_word(host, old_offset(host, off), value, false);
 	return pread(host->fd, value, sizeof(*value), old_offset(host, off)) == sizeof(*value) ? 0 : -EIO;
@@ -328,6 +330,8 @@ static int host_linux_limbo_write64(struct host *host, u64 off, u64 value)
 			smp_store_release(quarantine_ptr(host, off), value);
 		return ret;
 	}
+	if (host->limbo == LIMBO_MEM)
+		return host_linux_mem_word(host, off, &value, true);
 	if (host->backing == HOST_GUEST_MEMFD)
 		return mapped_word(host, old_offset(host, off), &value, true);
 	return pwrite(host->fd, &value, sizeof(value), old_offset(host, off)) == sizeof(value) ? 0 : -EIO;
@@ -344,6 +348,8 @@ static void host_linux_destroy(struct host *host)
 	for (u32 i = 0; host->data && i < max(host->ranges, 1u); i++)
 		munmap((void *)(uintptr_t)(host->data + i * host->stride), host_range_bytes(host));
 	host_linux_close(host);
+	if (l->mem >= 0)
+		close(l->mem);
 	mem_free(l);
 	host->private = NULL;
 }
@@ -384,6 +390,7 @@ static int host_linux_create(struct host *host, struct err *err)
 	host->private = l;
 	if (!l)
 		return err_set(err, -ENOMEM, "no memory");
+	l->mem = -1;
 	l->oom_kills = cgroup_oom_kills("");
 	ret = host_linux_open(host, err);
 	if (ret)
@@ -413,6 +420,8 @@ const struct host_ops host_linux_ops = {
 	.move_away = host_linux_move_away,
 	.move_back = host_linux_move_back,
 	.release = host_linux_release,
+	.watch = host_linux_watch,
+	.unwatch = host_linux_unwatch,
 	.begin = host_linux_begin,
 	.end = host_linux_end,
 	.read64 = host_linux_read64,

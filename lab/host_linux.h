@@ -5,6 +5,7 @@
  *   lab/host_linux.c          place, mapping, limbo
  *   lab/host_linux_backing.c  what stands behind DATA
  *   lab/host_linux_op.c       the operations of lab/op.h
+ *   lab/host_linux_watch.c    another way to what guests cannot reach
  */
 #ifndef LAB_HOST_LINUX_H
 #define LAB_HOST_LINUX_H
@@ -28,6 +29,7 @@ struct host_linux {
 	u64 *offset;	  /* tracked: per page of DATA, its offset in the file */
 	u64 *old;	  /* the same for the pages in limbo */
 	int thp_disabled; /* PR_SET_THP_DISABLE as found */
+	int mem;	  /* /proc/self/mem, or -1 */
 	pid_t child;	  /* fork: between begin and end */
 	int to_child, from_child;
 	u64 oom_kills;		     /* in this process's control group, before the next child */
@@ -60,5 +62,11 @@ int host_linux_thp_allow(struct host_linux *l, bool allow);
 /* host_linux_op.c */
 int host_linux_begin(struct host *host, enum host_op op, u64 off, u64 len, struct err *why);
 int host_linux_end(struct host *host, struct err *why);
+
+/* host_linux_watch.c */
+int host_linux_watch(struct host *host, u64 off, u64 len);
+int host_linux_unwatch(struct host *host);
+/* A word of DATA, whatever may be done to its page. */
+int host_linux_mem_word(struct host *host, u64 off, u64 *value, bool write);
 
 #endif /* LAB_HOST_LINUX_H */

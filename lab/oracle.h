@@ -28,7 +28,7 @@
  * O2. Operations that keep contents (mprotect, mremap away and back, DONTNEED of
  *     shared memory) announce nothing: before, after, and whenever the guest can
  *     read at all in between, the same stamps are there. An access in between
- *     fails; that is no violation, the guest repeats it.
+ *     fails; that is no violation, the guest repeats it. Once they are over, O9.
  *
  * O3. Stale writes. Each vCPU writes to a slot of its own in every page. A page in
  *     limbo (lab/host.h), or one that is read-only now, is not writable for any
@@ -45,7 +45,10 @@
  * O4. Marks. A page that is away and will come back carries, while it is away, a
  *     stamp of generation announced + 1, which nobody may see: a guest that reads it
  *     does so through a stale translation, and reports it by O1. The true stamps are
- *     written back before the page returns, so no legal read can see a mark.
+ *     written back before the page returns, so no legal read can see a mark. The same for
+ *     a page that stays and that no access reaches for a moment (PROT_NONE, guard pages):
+ *     the host marks it by another way to the same frame (lab/host.h), which guests do not
+ *     have, while the range gives nobody an entry.
  *
  * O5. Lost writes: the guest's own business, guest/stamp.c. It needs from here that
  *     nothing but an announced operation clears a slot, and that `required` reaches
@@ -62,6 +65,23 @@
  *
  * O8. A forked child (lab/step_fork.c). What its copy must hold is a pure function of
  *     the books at the fork, which it has a copy of as well.
+ *
+ * O9. New stamps after an operation that kept contents (lab/step.c). It may have put the
+ *     page into another frame (collapse, compact, KSM, swap); the old one still holds
+ *     stamps that nothing forbids. So the host writes those of a new generation, through
+ *     its own address space, when the operation is over and nothing else is under way:
+ *
+ *     host                                guest
+ *     op returned
+ *     announced = g + 1, (A)
+ *     stamps g + 1                        g or g + 1
+ *     required = g + 1 (store-release)    r = g + 1 (load-acquire): it reads the page that was written, and g + 1
+ *
+ *     The guest mirrors the address space that was written through, in which a page is in
+ *     one frame at a time: if that changes, between the writes or by them (copy on write),
+ *     the mirror is told, and the new frame has what was written. In another process (qemu)
+ *     both have the same file's pages, shared. A guest that saw r = g reads either. Slots
+ *     are not touched, and announced tells each vCPU to forget what it wrote (O5).
  */
 #ifndef LAB_ORACLE_H
 #define LAB_ORACLE_H

@@ -80,7 +80,7 @@ struct plan_step {
 	u64 first;    /* first page */
 	u64 pages;    /* how many, at least 1 */
 	u64 hold_ns;  /* how long the intermediate state lasts */
-	bool restamp; /* destroyed pages get stamps of their new generation; else they stay zero */
+	bool restamp; /* destroyed pages get stamps again, else they stay zero; of those kept, half get new ones */
 	bool fresh;   /* mremap: the pages do not come back, fresh memory takes their place; others: docs/results.md */
 	bool deny;    /* mprotect: no access at all, not read-only */
 	bool plant; /* checking builds: puts old contents back when they are forbidden, so that the oracle must bite */

@@ -7,6 +7,7 @@
 
 #include "lab/trace.h"
 #include "lib/probe.h"
+#include "lib/rng.h"
 #include "vmm/engine.h"
 
 static int end_limbo(struct oracle *o)
@@ -77,28 +78,43 @@ int step_remap(struct oracle *o, const struct plan_step *s)
  *
  *   mprotect(READ)              g; writes until it returns
  *   snapshot of DATA            g; a write that arrives now is stale (O3)
- *   [mprotect(NONE)]            [nothing: accesses fail and are repeated]
+ *   [mprotect(NONE), mark]      [nothing: accesses fail and are repeated; a mark read is stale (O4)]
  *   hold
- *   [mprotect(READ)]            g
+ *   [unmark, mprotect(READ)]    g
  *   compare
  *   mprotect(READ | WRITE)      g
  *
- * The host cannot read what is PROT_NONE, so NONE lies inside a read-only phase.
+ * The host cannot read what is PROT_NONE, so NONE lies inside a read-only phase; it marks
+ * what is there where it has another way to it.
  */
-static int step_mprotect(struct oracle *o, const struct plan_step *s)
+static int deny_all(struct oracle *o, const struct plan_step *s)
 {
 	const struct host_ops *ops = o->host->ops;
-	int ret;
+	int ret = ops->protect(o->host, off_of(s), len_of(s), TAIN_PROT_NONE);
+	bool watched = o->host->limbo != LIMBO_NONE;
 
-	ret = ops->protect(o->host, off_of(s), len_of(s), TAIN_PROT_READ);
-	ret = ret ?: oracle_snapshot(o, false, s->first, s->pages);
-	if (!ret && s->deny)
-		ret = ops->protect(o->host, off_of(s), len_of(s), TAIN_PROT_NONE);
+	if (!ret && watched)
+		ret = oracle_mark(o, true, s->first, s->pages);
 	if (ret)
 		return ret;
 	hold(s);
-	if (s->deny)
-		ret = ops->protect(o->host, off_of(s), len_of(s), TAIN_PROT_READ);
+	if (watched)
+		ret = oracle_unmark(o, true, s->first, s->pages);
+	ret = ret ?: ops->protect(o->host, off_of(s), len_of(s), TAIN_PROT_READ);
+	return ret ?: unwatch(o);
+}
+
+static int step_mprotect(struct oracle *o, const struct plan_step *s)
+{
+	const struct host_ops *ops = o->host->ops;
+	int ret = s->deny ? watch(o, s) : 0; /* while the range is as it was */
+
+	ret = ret ?: ops->protect(o->host, off_of(s), len_of(s), TAIN_PROT_READ);
+	ret = ret ?: oracle_snapshot(o, false, s->first, s->pages);
+	if (!ret && s->deny)
+		ret = deny_all(o, s);
+	else
+		hold(s);
 	ret = ret ?: oracle_compare(o, false);
 	return ret ?: ops->protect(o->host, off_of(s), len_of(s), TAIN_PROT_READ | TAIN_PROT_WRITE);
 }
@@ -181,37 +197,6 @@ static int step_mremap(struct oracle *o, const struct plan_step *s)
 	return s->fresh ? step_mremap_fresh(o, s) : step_mremap_back(o, s);
 }
 
-/*
- * A lie, in checking builds: old contents come back when they are forbidden, as if a
- * copy had been kept. A guest that looks must report them, on any engine.
- *
- *   announce g+1                g
- *   mmap(MAP_FIXED)             g or zeros
- *   require g+1 or zero         zeros
- *   stamp g                     g, through a true translation: a violation all the same
- *   hold
- *   stamp g+1, require g+1      g+1
- */
-static int step_planted(struct oracle *o, const struct plan_step *s)
-{
-	int ret;
-
-	oracle_announce(o, s->first, s->pages);
-	ret = o->host->ops->remap(o->host, off_of(s), len_of(s));
-	if (ret == -EOPNOTSUPP) /* from outside a process */
-		ret = o->host->ops->begin(o->host, OP_PUNCH, off_of(s), len_of(s), &o->why);
-	if (ret)
-		return ret;
-	oracle_require(o, s->first, s->pages);
-	ret = oracle_plant(o, s->first, s->pages);
-	if (ret)
-		return ret;
-	hold(s);
-	ret = oracle_stamp(o, s->first, s->pages);
-	oracle_require(o, s->first, s->pages);
-	return ret ?: o->host->ops->release(o->host);
-}
-
 static int (*const step_fn[PLAN_OP_NR])(struct oracle *o, const struct plan_step *s) = {
 	[PLAN_MUNMAP] = step_munmap,
 	[PLAN_REMAP] = step_remap,
@@ -260,15 +245,71 @@ static bool has_own(const struct oracle *o)
 	return o->vm && !vm_outside(o->vm, &out) && out.own_bytes;
 }
 
-static int run(struct oracle *o, const struct plan_step *s)
+static int carry_out(struct oracle *o, const struct plan_step *s)
 {
-	if (CHECKING && s->plant && !plants_itself(s->op))
-		return step_planted(o, s);
 	if (s->op == PLAN_MERGE && has_own(o))
 		return step_merge_own(o, s);
 	if (s->op < PLAN_HOST_NR && op_contents((enum host_op)s->op, o->host->backing) == OP_IMPOSSIBLE)
 		return err_set(&o->why, -EOPNOTSUPP, "%s", op_table[s->op].not_why);
 	return step_fn[s->op](o, s);
+}
+
+/*
+ * The operation is over and has kept contents (O9):
+ *
+ *   announce g+1                g
+ *   stamp g+1                   g or g+1, and each vCPU's own words as before
+ *   require g+1                 g+1; g is stale: not the page that the host has there
+ *
+ * To half of the pages: a guest takes an announcement for the end of its words (O5), and
+ * what the operation does to those is to be seen too.
+ */
+static int stamp_anew(struct oracle *o, const struct plan_step *s)
+{
+	u64 half = (s->pages + 1) / 2;
+	u64 first = rng_mix(o->seed, s->index) & 1 ? s->first + s->pages - half : s->first;
+	int ret;
+
+	oracle_announce(o, first, half);
+	ret = oracle_stamp(o, first, half);
+	if (!ret)
+		oracle_require(o, first, half);
+	return ret;
+}
+
+/*
+ * A lie, in checking builds: old contents come back when the operation is over, as if a
+ * vCPU had kept its translation. A guest that looks must report them, on any engine.
+ *
+ *   announce g+1                g
+ *   stamp g, require g+1        g, through a true translation: a violation all the same
+ *   hold
+ *   stamp g+1                   g or g+1, then g+1
+ */
+static int plant(struct oracle *o, const struct plan_step *s)
+{
+	int ret;
+
+	oracle_announce(o, s->first, s->pages);
+	ret = oracle_plant(o, s->first, s->pages);
+	if (ret)
+		return ret;
+	oracle_promise(o, s->first, s->pages);
+	hold(s);
+	return oracle_stamp(o, s->first, s->pages);
+}
+
+static int run(struct oracle *o, const struct plan_step *s)
+{
+	u32 before = o->generation[s->first];
+	int ret = carry_out(o, s);
+
+	if (ret)
+		return ret;
+	if (CHECKING && s->plant && !plants_itself(s->op))
+		return plant(o, s);
+	/* What was announced is over, but for a collapse: that of the memory before it. */
+	return s->restamp && (o->generation[s->first] == before || s->op == PLAN_COLLAPSE) ? stamp_anew(o, s) : 0;
 }
 
 int step_run(struct oracle *o, const struct plan_step *step)

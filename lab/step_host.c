@@ -18,6 +18,39 @@ static int end(struct oracle *o)
 }
 
 /*
+ * Contents stay and cannot be reached for a moment (O2). Where the host has another way to them:
+ *
+ *   begin                       g, until it returns
+ *   snapshot, mark, there       nothing: accesses fail and are repeated; a mark read (O4),
+ *                               or a write (O3), is stale
+ *   hold, compare, unmark       the same
+ *   end                         g
+ */
+static int step_absent(struct oracle *o, const struct plan_step *s)
+{
+	int ret = watch(o, s), again;
+	bool watched = o->host->limbo != LIMBO_NONE;
+
+	if (ret)
+		return ret;
+	ret = begin(o, s);
+	if (ret) {
+		again = unwatch(o);
+		return again ?: step_refused(o, s, false, ret);
+	}
+	ret = watch_limbo(o, s);
+	if (!ret && watched)
+		ret = oracle_mark(o, true, s->first, s->pages);
+	if (ret)
+		return ret;
+	hold(s);
+	if (watched)
+		ret = oracle_compare(o, true) ?: oracle_unmark(o, true, s->first, s->pages);
+	ret = ret ?: end(o);
+	return ret ?: unwatch(o);
+}
+
+/*
  * Where contents stay nothing is announced (O2). Where they go:
  *
  *   announce g+1                g
@@ -35,6 +68,8 @@ int step_host(struct oracle *o, const struct plan_step *s)
 	bool destroys = op_contents((enum host_op)s->op, o->host->backing) != OP_KEEPS;
 	int ret;
 
+	if (!destroys && info->absent)
+		return step_absent(o, s);
 	if (destroys)
 		oracle_announce(o, s->first, s->pages);
 	ret = begin(o, s);

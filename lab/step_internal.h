@@ -37,6 +37,19 @@ static inline int watch_limbo(struct oracle *o, const struct plan_step *s)
 	return o->host->limbo == LIMBO_NONE ? 0 : oracle_snapshot(o, true, s->first, s->pages);
 }
 
+/* Guests are about to lose the pages for a moment: reach them as if in limbo, where this host can. */
+static inline int watch(struct oracle *o, const struct plan_step *s)
+{
+	int ret = o->host->ops->watch ? o->host->ops->watch(o->host, off_of(s), len_of(s)) : -EOPNOTSUPP;
+
+	return ret == -EOPNOTSUPP ? 0 : ret;
+}
+
+static inline int unwatch(struct oracle *o)
+{
+	return o->host->limbo == LIMBO_NONE ? 0 : o->host->ops->unwatch(o->host);
+}
+
 /* Fresh memory stands in the range and zeros may be read; stamp it if the plan says so. */
 static inline int renew(struct oracle *o, const struct plan_step *s)
 {

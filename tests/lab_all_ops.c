@@ -203,6 +203,10 @@ static void kvm_planted_is_found(void)
 		{ { .op = PLAN_REMAP, .first = 50, .pages = 8 }, VIOLATION_STALE, UFFD_THREAD },
 		{ { .op = PLAN_PUNCH, .first = 50, .pages = 8 }, VIOLATION_STALE, UFFD_THREAD },
 		{ { .op = PLAN_UFFD_MISSING, .first = 16, .pages = 16 }, VIOLATION_STALE, UFFD_THREAD },
+		/* the same where contents are kept */
+		{ { .op = PLAN_COLD, .first = 32, .pages = 16 }, VIOLATION_STALE, UFFD_THREAD },
+		{ { .op = PLAN_MPROTECT, .first = 16, .pages = 8 }, VIOLATION_STALE, UFFD_THREAD },
+		{ { .op = PLAN_POPULATE, .first = 0, .pages = 16 }, VIOLATION_STALE, UFFD_THREAD },
 		/* writes without faults, whoever would resolve them */
 		{ { .op = PLAN_UFFD_WP, .first = 16, .pages = 16 }, VIOLATION_LOST_FAULT, UFFD_THREAD },
 		{ { .op = PLAN_UFFD_WP, .first = 16, .pages = 16 }, VIOLATION_LOST_FAULT, UFFD_INLINE },

@@ -145,6 +145,23 @@ static int fake_release(struct host *host)
 	return 0;
 }
 
+/* DATA's own pages, whatever access they have at their place. */
+static int fake_watch(struct host *host, u64 off, u64 len)
+{
+	point(fake_of(host));
+	host->limbo = LIMBO_MEM;
+	host->limbo_off = off;
+	host->limbo_len = len;
+	return 0;
+}
+
+static int fake_unwatch(struct host *host)
+{
+	host->limbo = LIMBO_NONE;
+	point(fake_of(host));
+	return 0;
+}
+
 static int fake_read64(struct host *host, u64 off, u64 *value)
 {
 	point(fake_of(host));
@@ -161,19 +178,25 @@ static int fake_write64(struct host *host, u64 off, u64 value)
 	return 0;
 }
 
+static u64 *limbo_word(struct host *host, u64 off)
+{
+	struct fake_host *fake = fake_of(host);
+
+	ASSERT(host->limbo != LIMBO_NONE);
+	return &(host->limbo == LIMBO_MEM ? fake->data : fake->limbo)[off / PAGE_SIZE][off % PAGE_SIZE / sizeof(u64)];
+}
+
 static int fake_limbo_read64(struct host *host, u64 off, u64 *value)
 {
 	point(fake_of(host));
-	ASSERT(host->limbo != LIMBO_NONE);
-	*value = fake_of(host)->limbo[off / PAGE_SIZE][off % PAGE_SIZE / sizeof(u64)];
+	*value = *limbo_word(host, off);
 	return 0;
 }
 
 static int fake_limbo_write64(struct host *host, u64 off, u64 value)
 {
 	point(fake_of(host));
-	ASSERT(host->limbo != LIMBO_NONE);
-	fake_of(host)->limbo[off / PAGE_SIZE][off % PAGE_SIZE / sizeof(u64)] = value;
+	*limbo_word(host, off) = value;
 	return 0;
 }
 
@@ -236,6 +259,8 @@ static const struct host_ops fake_ops = {
 	.move_away = fake_move_away,
 	.move_back = fake_move_back,
 	.release = fake_release,
+	.watch = fake_watch,
+	.unwatch = fake_unwatch,
 	.read64 = fake_read64,
 	.write64 = fake_write64,
 	.limbo_read64 = fake_limbo_read64,

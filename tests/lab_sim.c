@@ -112,7 +112,7 @@ int sim_host_steps(struct plan_step *steps, enum host_backing backing)
 
 			s.restamp = bits & 1;
 			s.fresh = bits & 2;
-			if ((s.fresh && op != PLAN_MERGE) || (s.restamp && contents == OP_KEEPS && !s.fresh))
+			if (s.fresh && op != PLAN_MERGE)
 				continue;
 			steps[n++] = s;
 		}
@@ -132,8 +132,7 @@ int sim_all_steps(struct plan_step *steps, enum host_backing backing)
 			s.fresh = bits & 2;
 			s.deny = bits & 4;
 			/* leave out what differs in nothing */
-			if ((s.deny && op != PLAN_MPROTECT) || (s.fresh && op != PLAN_MREMAP) ||
-			    (s.restamp && (op == PLAN_MPROTECT || (op == PLAN_MREMAP && !s.fresh))))
+			if ((s.deny && op != PLAN_MPROTECT) || (s.fresh && op != PLAN_MREMAP))
 				continue;
 			steps[n++] = s;
 		}

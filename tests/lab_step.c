@@ -16,7 +16,10 @@
 /* One thread takes the steps of guest and host: to TSan, which is slow, one order of theirs is as good as another. */
 #define STRIDE (TSAN ? 3 : 1)
 /* Of four steps of the guest's the last two: the release build tries every place. */
-#define LAST_STRIDE (CHECKING ? 3 : 1)
+static u64 last_stride(u64 points)
+{
+	return CHECKING ? 1 + points / 16 : STRIDE;
+}
 
 static bool every_read(struct sim *s, const struct plan_step *step, bool stamped)
 {
@@ -28,7 +31,7 @@ static bool every_read(struct sim *s, const struct plan_step *step, bool stamped
 	for (s->stamp = 0; s->stamp < GUEST_STAMPS; s->stamp += TSAN ? 7 : 3)
 		for (s->at[0] = 0; s->at[0] <= points; s->at[0] += STRIDE)
 			for (s->at[1] = s->at[0]; s->at[1] <= points; s->at[1] += STRIDE)
-				for (s->at[2] = s->at[1]; s->at[2] <= points; s->at[2] += STRIDE) {
+				for (s->at[2] = s->at[1]; s->at[2] <= points; s->at[2] += last_stride(points)) {
 					sim_prepare(s, stamped);
 					if (!sim_run(s, step, 1))
 						return sim_report(s, step);
@@ -45,8 +48,8 @@ static bool every_write(struct sim *s, const struct plan_step *step, bool stampe
 	s->kind = GUEST_WRITES;
 	for (s->at[0] = 0; s->at[0] <= points; s->at[0] += STRIDE)
 		for (s->at[1] = s->at[0]; s->at[1] <= points; s->at[1] += STRIDE)
-			for (s->at[2] = s->at[1]; s->at[2] <= points; s->at[2] += LAST_STRIDE)
-				for (s->at[3] = s->at[2]; s->at[3] <= points; s->at[3] += LAST_STRIDE) {
+			for (s->at[2] = s->at[1]; s->at[2] <= points; s->at[2] += last_stride(points))
+				for (s->at[3] = s->at[2]; s->at[3] <= points; s->at[3] += last_stride(points)) {
 					sim_prepare(s, stamped);
 					if (!sim_run(s, step, 1))
 						return sim_report(s, step);
@@ -166,6 +169,8 @@ static u64 *stale_page(struct stale *t)
 {
 	struct host *host = &t->sim.fake.host;
 
+	if (host->limbo == LIMBO_MEM)
+		return t->sim.fake.data[PAGE];
 	if (host->limbo != LIMBO_NONE)
 		return t->sim.fake.limbo[PAGE];
 	return t->sim.fake.access[PAGE] == FAKE_READ ? t->sim.fake.data[PAGE] : t->old;
@@ -188,7 +193,7 @@ static void stale_guest_acts(struct fake_host *fake)
 	t->found = oracle_judge(PAGE, required, page[0], t->sim.rule[PAGE].announced);
 }
 
-/* How many of the points of @step let the stale guest be found. */
+/* At how many of the points of @step, or after it, the stale guest is found. */
 static u64 stale_finds(struct stale *t, enum host_backing backing, const struct plan_step *step, bool write)
 {
 	u64 points, found = 0;
@@ -197,7 +202,7 @@ static u64 stale_finds(struct stale *t, enum host_backing backing, const struct 
 		return 0;
 	points = sim_count_points(&t->sim, step, 1);
 	oracle_destroy(&t->sim.oracle);
-	for (u64 when = 1; when <= points; when++) {
+	for (u64 when = 1; when <= points + 1; when++) {
 		if (!sim_init(&t->sim, backing))
 			return 0;
 		memcpy(t->old, t->sim.fake.data[PAGE], PAGE_SIZE);
@@ -208,6 +213,8 @@ static u64 stale_finds(struct stale *t, enum host_backing backing, const struct 
 		t->acted = false;
 		t->found = GUEST_VIOLATION_NONE;
 		CHECK_EQ(step_run(&t->sim.oracle, step), 0);
+		t->sim.fake.points = MAX_POINTS;
+		stale_guest_acts(&t->sim.fake);
 		found += t->found == GUEST_VIOLATION_STALE || t->sim.oracle.log.total;
 		if (t->sim.oracle.log.total)
 			CHECK_EQ(t->sim.oracle.log.record[0].kind, VIOLATION_STALE_WRITE);
@@ -240,6 +247,19 @@ static void stale_reads_are_found(void)
 		{ HOST_MEMFD, { .op = PLAN_PUNCH, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_TRUNCATE, .first = PAGE, .pages = 1 } },
 		{ HOST_MEMFD_PRIVATE, { .op = PLAN_TRUNCATE, .first = PAGE, .pages = 1, .restamp = true } },
+		/* contents are kept, in the same frame, and nobody may read them for a moment */
+		{ HOST_MEMFD, { .op = PLAN_GUARD, .first = PAGE, .pages = 1 } },
+		{ HOST_MEMFD, { .op = PLAN_MPROTECT, .first = PAGE, .pages = 1, .deny = true } },
+		{ HOST_ANONYMOUS, { .op = PLAN_MPROTECT, .first = PAGE, .pages = 1, .deny = true } },
+		/* contents are kept, in another frame */
+		{ HOST_ANONYMOUS, { .op = PLAN_PAGEOUT, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_ANONYMOUS, { .op = PLAN_COMPACT, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_ANONYMOUS, { .op = PLAN_MERGE, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_MEMFD, { .op = PLAN_COLLAPSE, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_MEMFD, { .op = PLAN_SPLIT, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_MEMFD, { .op = PLAN_COLD, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_MEMFD, { .op = PLAN_DONTNEED, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_MEMFD_PRIVATE, { .op = PLAN_POPULATE, .first = PAGE, .pages = 1, .restamp = true } },
 	};
 	static struct stale t;
 
@@ -260,6 +280,7 @@ static void stale_writes_are_found(void)
 		{ HOST_MEMFD, { .op = PLAN_MUNMAP, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_REMAP, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_MPROTECT, .first = PAGE, .pages = 1 } },
+		{ HOST_MEMFD, { .op = PLAN_GUARD, .first = PAGE, .pages = 1 } },
 		{ HOST_ANONYMOUS, { .op = PLAN_DONTUNMAP, .first = PAGE, .pages = 1 } },
 		{ HOST_MEMFD, { .op = PLAN_MREMAP_ONTO, .first = PAGE, .pages = 1, .restamp = true } },
 	};
