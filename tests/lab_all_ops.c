@@ -198,6 +198,7 @@ static void kvm_planted_is_found(void)
 		struct plan_step step;
 		enum violation_kind kind;
 		enum uffd_placement uffd;
+		enum host_backing backing; /* 0: memfd */
 	} cases[] = {
 		/* a stale copy, in the last of four ranges */
 		{ { .op = PLAN_REMAP, .first = 50, .pages = 8 }, VIOLATION_STALE, UFFD_THREAD },
@@ -212,6 +213,8 @@ static void kvm_planted_is_found(void)
 		{ { .op = PLAN_UFFD_WP, .first = 16, .pages = 16 }, VIOLATION_LOST_FAULT, UFFD_INLINE },
 		{ { .op = PLAN_DIRTYLOG, .first = 48, .pages = 16 }, VIOLATION_LOST_DIRTY, UFFD_THREAD },
 		{ { .op = PLAN_FORK, .first = 32, .pages = 16 }, VIOLATION_CHILD, UFFD_THREAD },
+		/* a vCPU of the parent writes to the child's copy */
+		{ { .op = PLAN_FORK, .first = 32, .pages = 16 }, VIOLATION_CHILD, UFFD_THREAD, HOST_MEMFD_PRIVATE },
 	};
 
 	if (!have_kvm())
@@ -223,7 +226,7 @@ static void kvm_planted_is_found(void)
 		struct err err = { "" };
 		char line[48];
 
-		config_all(&c, "kvm", HOST_MEMFD);
+		config_all(&c, "kvm", cases[i].backing ?: HOST_MEMFD);
 		step.plant = true;
 		step.hold_ns = 5 * NSEC_PER_MSEC;
 		c.machine.bytes = 64 * PAGE_SIZE;
