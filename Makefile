@@ -48,7 +48,8 @@ endif
 VARIANTS := release prove asan tsan
 
 # Rooms, bottom up. The order is the include order; scripts/check-includes enforces it.
-ROOMS := lib notifier mm mm/policy mm/op mmu vmm lab
+LAB := $(addprefix lab/,system host uffd trace plan machine stress result matrix bench)
+ROOMS := lib notifier mm mm/policy mm/op mmu vmm $(LAB)
 LIB_SRCS := $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))
 ifeq ($(VIRT_CFLAGS),)
 LIB_SRCS := $(filter-out vmm/qemu%.c vmm/virt%.c,$(LIB_SRCS)) vmm/qemu_absent.c
@@ -202,7 +203,7 @@ bench: $(B)/tain
 # sparse knows neither of these two builtins.
 SPARSE := sparse -Wsparse-error -std=gnu17 -D_GNU_SOURCE -D_LGPL_SOURCE -DTAIN_VERSION=\"$(VERSION)\" -I. -Iinclude \
 	'-D__builtin_ia32_rdtsc()=0ull' '-D__builtin_ia32_lfence()=0' $(shell $(PKG_CONFIG) --cflags $(PKGS)) $(VIRT_CFLAGS)
-C_FILES := $(sort $(wildcard include/tain/*.h $(foreach d,lib notifier mm mm/policy mm/op mmu vmm guest guest/rt lab cmd tests $(wildcard examples/*),$(d)/*.c $(d)/*.h)))
+C_FILES := $(sort $(wildcard include/tain/*.h $(foreach d,$(ROOMS) guest guest/rt cmd tests $(wildcard examples/*),$(d)/*.c $(d)/*.h)))
 
 lint:
 	scripts/check-includes

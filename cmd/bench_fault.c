@@ -6,9 +6,9 @@
 #include "cmd/bench_fault.h"
 #include "cmd/bench_uffd.h"
 #include "cmd/cmd.h"
-#include "lab/bench.h"
-#include "lab/result.h"
-#include "lab/tracer.h"
+#include "lab/bench/bench.h"
+#include "lab/result/result.h"
+#include "lab/trace/tracer.h"
 #include "lib/time.h"
 
 static struct {

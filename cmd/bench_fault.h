@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-#include "lab/bench.h"
+#include "lab/bench/bench.h"
 
 /* Tables for people, on cmd_out. */
 void bench_fault_print(const struct bench_fault_result *result);

@@ -5,7 +5,7 @@
 
 #include "cmd/bench_fault.h"
 #include "cmd/cmd.h"
-#include "lab/result.h"
+#include "lab/result/result.h"
 #include "lib/time.h"
 
 /* --- accesses ------------------------------------------------------------------- */

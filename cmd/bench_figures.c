@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "lab/bench.h"
-#include "lab/result.h"
+#include "lab/bench/bench.h"
+#include "lab/result/result.h"
 
 static struct {
 	const char *engine, *json, *demand_paging_test;

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "lab/interference.h"
-#include "lab/result.h"
+#include "lab/bench/interference.h"
+#include "lab/result/result.h"
 #include "lib/time.h"
 
 static struct {

@@ -3,8 +3,8 @@
 #include <stdio.h>
 
 #include "cmd/cmd.h"
-#include "lab/bench_outside.h"
-#include "lab/result.h"
+#include "lab/bench/outside.h"
+#include "lab/result/result.h"
 #include "lib/time.h"
 
 static struct {

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "lab/bench_notifier.h"
-#include "lab/result.h"
+#include "lab/bench/notifier.h"
+#include "lab/result/result.h"
 
 static struct {
 	const char *vmas, *kind, *json;

@@ -5,7 +5,7 @@
 
 #include "cmd/bench_uffd.h"
 #include "cmd/cmd.h"
-#include "lab/result.h"
+#include "lab/result/result.h"
 #include "lib/time.h"
 
 static struct cmd_progress progress_line;

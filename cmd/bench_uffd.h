@@ -3,7 +3,7 @@
 #ifndef CMD_BENCH_UFFD_H
 #define CMD_BENCH_UFFD_H
 
-#include "lab/bench_uffd.h"
+#include "lab/bench/uffd.h"
 
 /* Runs, prints, saves. Return: the exit status. */
 int cmd_bench_uffd(const struct bench_uffd_config *config, const char *json, bool quiet);

@@ -6,9 +6,9 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "lab/figure.h"
-#include "lab/machine.h"
-#include "lab/violation.h"
+#include "lab/result/figure.h"
+#include "lab/machine/machine.h"
+#include "lab/plan/violation.h"
 #include "lib/base.h"
 #include "lib/err.h"
 #include "lib/hist.h"

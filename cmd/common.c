@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
-#include "lab/guardian.h"
-#include "lab/result.h"
+#include "lab/system/guardian.h"
+#include "lab/result/result.h"
 #include "lib/json.h"
 #include "lib/rng.h"
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "lab/compare.h"
-#include "lab/result.h"
+#include "lab/result/compare.h"
+#include "lab/result/result.h"
 #include "lib/time.h"
 
 static struct {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "lab/result.h"
+#include "lab/result/result.h"
 #include "lib/json.h"
 
 static struct {

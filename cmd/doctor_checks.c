@@ -14,10 +14,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "lab/event_dir.h"
-#include "lab/journal.h"
-#include "lab/system_lock.h"
-#include "lab/machine.h"
+#include "lab/system/event_dir.h"
+#include "lab/system/journal.h"
+#include "lab/system/system_lock.h"
+#include "lab/machine/machine.h"
 
 #define MIN_BYTES (512ull << 20)
 
@@ -227,7 +227,7 @@ static void check_swap(struct finding *f)
 	       "sudo sh -c 'fallocate -l 1G /swapfile && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile'");
 }
 
-/* What --allow-system changed and nobody was left to put back: lab/journal.h. */
+/* What --allow-system changed and nobody was left to put back: lab/system/journal.h. */
 static void check_left(struct finding *f)
 {
 	char text[300];

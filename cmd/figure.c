@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "lab/figure.h"
+#include "lab/result/figure.h"
 
 #define NOTE_COLUMNS 116
 

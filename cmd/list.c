@@ -3,11 +3,11 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "lab/bench.h"
-#include "lab/bench_outside.h"
-#include "lab/host.h"
-#include "lab/interference.h"
-#include "lab/plan.h"
+#include "lab/bench/bench.h"
+#include "lab/bench/outside.h"
+#include "lab/host/host.h"
+#include "lab/bench/interference.h"
+#include "lab/plan/plan.h"
 #include "lib/mutant.h"
 
 static struct {

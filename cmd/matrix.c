@@ -6,8 +6,8 @@
 
 #include "cmd/cmd.h"
 #include "cmd/matrix.h"
-#include "lab/plan.h"
-#include "lab/result.h"
+#include "lab/plan/plan.h"
+#include "lab/result/result.h"
 #include "lib/json.h"
 #include "lib/time.h"
 

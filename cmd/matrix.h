@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "lab/matrix.h"
+#include "lab/matrix/matrix.h"
 
 void matrix_print_table(FILE *out, const struct matrix_result *r);
 /* @bail: why cells that were planned are missing; NULL: none is. */

@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 
 #include "cmd/cmd.h"
-#include "lab/merge.h"
-#include "lab/result.h"
+#include "lab/result/merge.h"
+#include "lab/result/result.h"
 #include "lib/time.h"
 
 #define PARTS_SHOWN 20

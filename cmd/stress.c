@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cmd/stress.h"
-#include "lab/result.h"
+#include "lab/result/result.h"
 #include "lib/alloc.h"
 #include "lib/mutant.h"
 #include "lib/race.h"

@@ -4,8 +4,8 @@
 #define CMD_STRESS_H
 
 #include "cmd/cmd.h"
-#include "lab/plan_file.h"
-#include "lab/stress.h"
+#include "lab/plan/plan_file.h"
+#include "lab/stress/stress.h"
 
 /* Where a run's steps are kept. */
 struct stress_files {

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "cmd/stress.h"
-#include "lab/shard.h"
-#include "lab/shrink.h"
+#include "lab/plan/shard.h"
+#include "lab/stress/shrink.h"
 #include "lib/alloc.h"
 #include "lib/time.h"
 

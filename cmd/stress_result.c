@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tain stress: what a run found, as a table and in the document. */
 #include "cmd/stress.h"
-#include "lab/result.h"
+#include "lab/result/result.h"
 
 /* --- for people ---------------------------------------------------------------------- */
 

@@ -6,8 +6,8 @@
 
 #include "cmd/cmd.h"
 #include "cmd/trace.h"
-#include "lab/result.h"
-#include "lab/tracer.h"
+#include "lab/result/result.h"
+#include "lab/trace/tracer.h"
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "lib/time.h"

@@ -6,7 +6,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "lab/fault_trace.h"
+#include "lab/trace/fault_trace.h"
 
 /* What a fault's time spans here. */
 const char *trace_span(const struct fault_trace *t);

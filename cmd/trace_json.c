@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cmd/trace.h"
-#include "lab/result.h"
+#include "lab/result/result.h"
 
 static json_t *number(u64 n)
 {

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "lab/result.h"
-#include "lab/uffd_check.h"
+#include "lab/result/result.h"
+#include "lab/uffd/check.h"
 #include "lib/time.h"
 
 static struct {

@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "lab/guardian.h"
+#include "lab/system/guardian.h"
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lab/guardian.h"
+#include "lab/system/guardian.h"
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
 #include "vmm/engine.h"

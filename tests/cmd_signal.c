@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lab/machine.h"
+#include "lab/machine/machine.h"
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
 

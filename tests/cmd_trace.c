@@ -3,7 +3,7 @@
  * tain trace. This process is the VMM: its guest touches so many pages, KVM counts the
  * faults (KVM_GET_STATS_FD), and the trace must have seen just these.
  */
-#include "lab/machine.h" /* before <fcntl.h>, which calls something else LOCK_READ */
+#include "lab/machine/machine.h" /* before <fcntl.h>, which calls something else LOCK_READ */
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lab/stress.h"
+#include "lab/stress/stress.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"
 

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "lab/bench_notifier.h"
-#include "lab/result.h"
-#include "lab/turns.h"
+#include "lab/bench/notifier.h"
+#include "lab/result/result.h"
+#include "lab/bench/turns.h"
 #include "lib/alloc.h"
 #include "lib/thread.h"
 #include "lib/time.h"

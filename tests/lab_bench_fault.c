@@ -2,8 +2,8 @@
 /* bench fault: every cause runs or says why not, and the faults it counts are those that KVM counts. */
 #include <string.h>
 
-#include "lab/bench.h"
-#include "lab/guardian.h"
+#include "lab/bench/bench.h"
+#include "lab/system/guardian.h"
 #include "tests/lab_suites.h"
 
 #define PAGES 1024ull /* two huge ones */

@@ -2,9 +2,9 @@
 /* bench outside: what is measured from outside a VM, and how a standstill is seen. */
 #include <string.h>
 
-#include "lab/bench_outside.h"
-#include "lab/stall.h"
-#include "lab/touch.h"
+#include "lab/bench/outside.h"
+#include "lab/machine/stall.h"
+#include "lab/machine/touch.h"
 #include "lib/atomic.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"

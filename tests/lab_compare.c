@@ -5,9 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lab/blocks.h"
-#include "lab/compare.h"
-#include "lab/result.h"
+#include "lab/result/blocks.h"
+#include "lab/result/compare.h"
+#include "lab/result/result.h"
 #include "lib/alloc.h"
 #include "lib/rng.h"
 #include "lib/time.h"

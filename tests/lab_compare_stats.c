@@ -2,9 +2,9 @@
 /* The arithmetic of comparing, against tables. */
 #include <string.h>
 
-#include "lab/blocks.h"
-#include "lab/compare.h"
-#include "lab/compare_stats.h"
+#include "lab/result/blocks.h"
+#include "lab/result/compare.h"
+#include "lab/result/compare_stats.h"
 #include "lib/rng.h"
 #include "tests/lab_suites.h"
 

@@ -206,7 +206,7 @@ static int fake_populate(struct host *host, u64 off, u64 len)
 	return 0;
 }
 
-/* As lab/op.h describes it. MADV_FREE takes every other page. */
+/* As lab/host/op.h describes it. MADV_FREE takes every other page. */
 static int fake_begin(struct host *host, enum host_op op, u64 off, u64 len, struct err *why)
 {
 	enum op_contents contents = op_contents(op, host->backing);

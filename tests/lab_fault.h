@@ -3,7 +3,7 @@
 #ifndef TESTS_LAB_FAULT_H
 #define TESTS_LAB_FAULT_H
 
-#include "lab/fault_stream.h"
+#include "lab/trace/fault_stream.h"
 #include "tests/test.h"
 
 #define STREAM_FAULTS 16

@@ -2,7 +2,7 @@
 /* What a trace remembers of pages and invalidations, beside plain arrays. */
 #include <string.h>
 
-#include "lab/fault_stream.h"
+#include "lab/trace/fault_stream.h"
 #include "lib/alloc.h"
 #include "tests/lab_suites.h"
 

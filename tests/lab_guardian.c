@@ -8,8 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lab/guardian.h"
-#include "lab/journal.h"
+#include "lab/system/guardian.h"
+#include "lab/system/journal.h"
 #include "lib/thread.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Both hosts do what lab/host.h promises: one table of checks, run on each. */
+/* Both hosts do what lab/host/host.h promises: one table of checks, run on each. */
 #include <string.h>
 
-#include "lab/host.h"
+#include "lab/host/host.h"
 #include "lib/rng.h"
 #include "tain/mm.h"
 #include "tests/lab_suites.h"

@@ -5,9 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lab/guardian.h"
-#include "lab/host.h"
-#include "lab/smaps.h"
+#include "lab/system/guardian.h"
+#include "lab/host/host.h"
+#include "lab/system/smaps.h"
 #include "tests/lab_suites.h"
 
 #define HUGE (2ull << 20)

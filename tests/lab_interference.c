@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lab/guardian.h"
-#include "lab/interference.h"
+#include "lab/system/guardian.h"
+#include "lab/bench/interference.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"
 

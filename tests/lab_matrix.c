@@ -7,9 +7,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "lab/guardian.h"
-#include "lab/matrix_internal.h"
-#include "lab/swap.h"
+#include "lab/system/guardian.h"
+#include "lab/matrix/internal.h"
+#include "lab/host/swap.h"
 #include "tests/lab_suites.h"
 
 static struct matrix_result result;

@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "lab/matrix_internal.h"
+#include "lab/matrix/internal.h"
 #include "tests/lab_suites.h"
 
 #define SMALL 1 /* pages: some fifty events */

@@ -5,8 +5,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "lab/compare.h"
-#include "lab/machine.h"
+#include "lab/result/compare.h"
+#include "lab/machine/machine.h"
 #include "tests/lab_suites.h"
 
 #define LIMIT (256ull << 20)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lab/result.h"
+#include "lab/result/result.h"
 #include "lib/rng.h"
 #include "tests/lab_suites.h"
 

@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-#include "lab/merge.h"
+#include "lab/result/merge.h"
 #include "tests/test.h"
 
 /* Of a run of stress on soft, @nr of a few. Its histogram "h" holds what merge_fill() draws. */

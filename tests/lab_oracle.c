@@ -2,8 +2,8 @@
 /* The oracle's parts: judging a word, collecting reports, verifying, the log. */
 #include <string.h>
 
-#include "lab/oracle.h"
-#include "lab/trace.h"
+#include "lab/plan/oracle.h"
+#include "lab/plan/trace.h"
 #include "lib/alloc.h"
 #include "tests/lab_suites.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Stress on a VM in another process: engine qemu, operated on from outside. */
-#include "lab/guardian.h"
-#include "lab/stress.h"
+#include "lab/system/guardian.h"
+#include "lab/stress/stress.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"
 

@@ -2,7 +2,7 @@
 /* Plans: determinism, bounds, coverage, names. */
 #include <string.h>
 
-#include "lab/plan.h"
+#include "lab/plan/plan.h"
 #include "tests/lab_suites.h"
 
 static bool same(const struct plan_step *a, const struct plan_step *b)

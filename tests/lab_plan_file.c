@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lab/host.h"
-#include "lab/plan_file.h"
+#include "lab/host/host.h"
+#include "lab/plan/plan_file.h"
 #include "tests/lab_suites.h"
 
 static char path[64];

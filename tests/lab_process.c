@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lab/pagemap.h"
-#include "lab/vmm_process.h"
+#include "lab/system/pagemap.h"
+#include "lab/trace/vmm_process.h"
 #include "tests/lab_suites.h"
 
 static const char maps[] = "55d0c0000000-55d0c0100000 r-xp 00000000 fe:01 131 /usr/bin/qemu-system-x86_64\n"

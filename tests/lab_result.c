@@ -2,7 +2,7 @@
 /* Result documents have exactly the keys that docs/results.md promises. */
 #include <string.h>
 
-#include "lab/result.h"
+#include "lab/result/result.h"
 #include "tests/lab_suites.h"
 
 static const char *const keys[] = {

@@ -2,7 +2,7 @@
 /* Shards: together they are the whole, and each is the same wherever it runs. */
 #include <stdio.h>
 
-#include "lab/shard.h"
+#include "lab/plan/shard.h"
 #include "tests/lab_suites.h"
 
 static void check_refused(const char *text, const char *says)

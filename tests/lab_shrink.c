@@ -2,7 +2,7 @@
 /* Shrinking, and planted violations: plans that must fail, and how little of them is left. */
 #include <string.h>
 
-#include "lab/shrink.h"
+#include "lab/stress/shrink.h"
 #include "lib/alloc.h"
 #include "lib/mutant.h"
 #include "lib/time.h"

@@ -97,7 +97,7 @@ bool sim_run(struct sim *s, const struct plan_step *steps, int n)
 	return s->next == guest_steps(s) && s->found == GUEST_VIOLATION_NONE && !s->oracle.log.total;
 }
 
-/* The others of lab/op.h, where there are such: on one backing of each kind. */
+/* The others of lab/host/op.h, where there are such: on one backing of each kind. */
 int sim_host_steps(struct plan_step *steps, enum host_backing backing)
 {
 	int n = 0;

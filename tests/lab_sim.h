@@ -6,8 +6,8 @@
 #ifndef TESTS_LAB_SIM_H
 #define TESTS_LAB_SIM_H
 
-#include "lab/oracle.h"
-#include "lab/step.h"
+#include "lab/plan/oracle.h"
+#include "lab/plan/step.h"
 #include "tests/lab_suites.h"
 
 #define MAX_POINTS 200
@@ -41,8 +41,8 @@ bool sim_run(struct sim *s, const struct plan_step *steps, int n);
 /* Fail, and say where the guest was. */
 bool sim_report(struct sim *s, const struct plan_step *step);
 
-/* Every kind of step that the backing has, at most MAX_STEPS, or of them those that lab/op.h alone knows. Return: how
- * many. */
+/* Every kind of step that the backing has, at most MAX_STEPS, or of them those that lab/host/op.h alone knows. Return:
+ * how many. */
 int sim_all_steps(struct plan_step *steps, enum host_backing backing);
 int sim_host_steps(struct plan_step *steps, enum host_backing backing);
 /* How many points the host passes in @steps. */

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lab/bench.h"
-#include "lab/stress.h"
+#include "lab/bench/bench.h"
+#include "lab/stress/stress.h"
 #include "lib/mutant.h"
 #include "lib/race.h"
 #include "lib/time.h"

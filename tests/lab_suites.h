@@ -3,7 +3,7 @@
 #ifndef TESTS_LAB_SUITES_H
 #define TESTS_LAB_SUITES_H
 
-#include "lab/host.h"
+#include "lab/host/host.h"
 #include "tests/test.h"
 
 extern const struct test_case lab_plan_tests[], lab_oracle_tests[], lab_step_tests[], lab_step_refused_tests[],

@@ -5,9 +5,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "lab/bench_uffd.h"
-#include "lab/touch.h"
-#include "lab/uffd.h"
+#include "lab/bench/uffd.h"
+#include "lab/machine/touch.h"
+#include "lab/uffd/uffd.h"
 #include "lib/atomic.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Operations on the VM itself: memslots and dirty logs, alone and among the host's operations. */
-#include "lab/stress.h"
+#include "lab/stress/stress.h"
 #include "lib/mutant.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The watchdog: what counts as a stall, and what a busy machine is allowed to do. */
-#include "lab/watch.h"
+#include "lab/machine/watch.h"
 
 #include <time.h>
 
