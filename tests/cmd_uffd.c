@@ -88,11 +88,11 @@ static void given_up_is_told(void)
 }
 
 /* Begin a check that takes a while, and wait until its threads are at it. */
-static struct tain_run *check_begun(void)
+static struct tain_run *check_begun(const char *ops, const char *limit)
 {
 	const struct tain_setup terminal = { .err_terminal = true };
 	struct tain_run *r = tain_start(&terminal, WORDS("uffd-check", where, "--snapshot", snapshot, "-b", "128M",
-							 "-t", "5m", "--limit", "5m", "-n", "1"));
+							 "-t", "5m", "--limit", limit, "-n", "1", "--ops", ops));
 
 	tain_expect(r, &r->err, "tain uffd-check: ", 1);
 	return r;
@@ -108,7 +108,7 @@ static void killed_is_told(void)
 		h = handler(NULL);
 		if (!h)
 			return;
-		r = check_begun();
+		r = check_begun("remove,unmap,remap,fork", "5m");
 		kill(h->pid, SIGKILL);
 		tain_wait(r);
 		tain_wait(h);
@@ -120,6 +120,36 @@ static void killed_is_told(void)
 	CHECK_CONTAINS(r->out.text, "uffd-check: 1 violation\n");
 }
 
+/*
+ * It lives and answers nothing. What the mutator unmaps is mapped and registered anew when it was freed:
+ *
+ *   watcher                               mutator
+ *                                         munmap() waits until UNMAP is read
+ *   rescue(): unregister, read UNMAP
+ *                                         mmap(), UFFDIO_REGISTER, ended
+ *   all_ended()
+ *   unmap_all(): nobody may read UNMAP    must not wait for the handler
+ */
+static void stopped_is_told(void)
+{
+	struct tain_run *h, *r = NULL;
+
+	for (int i = 0; i < KILLS && !test_failures() && (!r || !r->status); i++) {
+		h = handler(NULL);
+		if (!h)
+			return;
+		r = check_begun("unmap", "200ms");
+		kill(h->pid, SIGSTOP);
+		tain_wait(r);
+		kill(h->pid, SIGKILL);
+		tain_wait(h);
+		unlink(where);
+	}
+	CHECK_EQ(r->status, 1);
+	CHECK_CONTAINS(r->out.text, "violation (stuck): page ");
+	CHECK_CONTAINS(r->out.text, "uffd-check: 1 violation\n");
+}
+
 static void signal_ends_it(void)
 {
 	struct tain_run *r = NULL;
@@ -127,7 +157,7 @@ static void signal_ends_it(void)
 	if (!handler(NULL))
 		return;
 	for (int i = 0; i < KILLS && !test_failures() && (!r || !r->status); i++) {
-		r = check_begun();
+		r = check_begun("remove,unmap,remap,fork", "5m");
 		kill(r->pid, SIGINT);
 		tain_wait(r);
 	}
@@ -300,6 +330,7 @@ const struct test_case cmd_uffd_tests[] = {
 	TEST(ignored_remove_is_told),
 	TEST(given_up_is_told),
 	TEST(killed_is_told),
+	TEST(stopped_is_told),
 	TEST(signal_ends_it),
 	TEST(refuses),
 	TEST(unreached_changes_nothing),

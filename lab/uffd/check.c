@@ -112,10 +112,26 @@ static int map_all(struct uffd_check *c, struct err *err)
 	return ret;
 }
 
+/* From here on no page of it needs the handler, and no unmapping tells it. */
+static void unregister(struct uffd_check *c)
+{
+	struct uffdio_range place = { c->place, c->place_bytes };
+
+	ioctl(c->uffd, UFFDIO_UNREGISTER, &place);
+	ioctl(c->uffd, UFFDIO_WAKE, &place);
+}
+
+/*
+ * Nobody watches any more, and the handler may have stopped since the last answer; what
+ * the mutator mapped behind rescue()'s back is registered again. An munmap() of that waits
+ * until its event is read, and nothing but SIGKILL ends it.
+ */
 static void unmap_all(struct uffd_check *c)
 {
-	if (c->uffd >= 0)
+	if (c->uffd >= 0) {
+		unregister(c);
 		close(c->uffd);
+	}
 	for (int i = 0; i < 2; i++) {
 		if (c->region[i].fd >= 0)
 			close(c->region[i].fd);
@@ -265,21 +281,12 @@ static bool rescue(struct uffd_check *c)
 	u64 start = clock_ns();
 
 	while (!all_ended(c)) {
-		struct uffdio_range scratch = { (u64)(uintptr_t)c->scratch, OP_PAGES * PAGE_SIZE };
 		struct uffd_msg m;
 		int child = READ_ONCE(c->child_pid);
 
 		if (clock_ns() - start > RESCUE_NS)
 			return false;
-		for (int i = 0; i < 2; i++) {
-			struct uffdio_range range = { (u64)(uintptr_t)c->region[i].memory,
-						      c->region[i].pages * PAGE_SIZE };
-
-			ioctl(c->uffd, UFFDIO_UNREGISTER, &range);
-			ioctl(c->uffd, UFFDIO_WAKE, &range);
-		}
-		ioctl(c->uffd, UFFDIO_UNREGISTER, &scratch);
-		ioctl(c->uffd, UFFDIO_WAKE, &scratch);
+		unregister(c);
 		while (read(c->uffd, &m, sizeof(m)) == (ssize_t)sizeof(m))
 			if (m.event == UFFD_EVENT_FORK)
 				close((int)m.arg.fork.ufd);
