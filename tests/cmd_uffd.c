@@ -3,8 +3,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "lib/thread.h"
@@ -210,6 +212,51 @@ static void unreached_changes_nothing(void)
 	CHECK_EQ(tain_dir_files(), 1);
 }
 
+/* Somebody listens on socket `deaf` and accepts nobody, with a full queue. Return: how many @fds, to close. */
+static int full_queue(int *fds, int room)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int n = 0, ret = -1;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", tain_path("deaf"));
+	fds[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK_MSG(!bind(fds[n], (struct sockaddr *)&address, sizeof(address)) && !listen(fds[n], 0), "%s: %s",
+		  address.sun_path, strerror(errno));
+	for (n = 1; n < room && (n == 1 || !ret); n++) {
+		fds[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		ret = connect(fds[n], (struct sockaddr *)&address, sizeof(address));
+	}
+	CHECK_MSG(ret && errno == EAGAIN, "connection %d: %s", n - 1, ret ? strerror(errno) : "there was room");
+	return n;
+}
+
+/* The wait for it ends, by the limit or a signal, and the file goes. */
+static void never_accepted_is_told(void)
+{
+	int fd = (int)syscall(SYS_userfaultfd, 0), fds[8], nr;
+	struct tain_run *r;
+
+	if (fd < 0) {
+		test_skip("userfaultfd: %s", strerror(errno));
+		return;
+	}
+	close(fd);
+	nr = full_queue(fds, ARRAY_SIZE(fds));
+	r = tain_start(NULL, WORDS("uffd-check", "deaf", "--snapshot", "s", "-b", "1M", "--limit", "200ms"));
+	tain_wait(r);
+	CHECK_EQ(r->status, 1);
+	CHECK_STR(r->err.text, "tain: cannot connect to deaf: whoever listens accepted nobody for 200 ms\n");
+	r = tain_start(NULL, WORDS("uffd-check", "deaf", "--snapshot", "s", "-b", "1M", "--limit", "5m"));
+	tain_expect(r, &r->out, "seed ", 1);
+	kill(r->pid, SIGINT);
+	tain_wait(r);
+	CHECK_EQ(r->status, 130);
+	CHECK_STR(r->err.text, "");
+	CHECK_EQ(tain_dir_files(), 1);
+	while (nr--)
+		close(fds[nr]);
+}
+
 /* Refused with @text, and the only file of the directory is the one that was there. */
 static void check_kept(const struct tain_run *r, const char *text)
 {
@@ -334,6 +381,7 @@ const struct test_case cmd_uffd_tests[] = {
 	TEST(signal_ends_it),
 	TEST(refuses),
 	TEST(unreached_changes_nothing),
+	TEST(never_accepted_is_told),
 	TEST(others_files_are_safe),
 	TEST(snapshot_alone),
 	TEST(force_replaces),

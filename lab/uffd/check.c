@@ -191,22 +191,44 @@ static int send_layout(struct uffd_check *c, struct err *err)
 	return sent == (ssize_t)iov.iov_len ? 0 : err_set(err, -EIO, "%s: %s", c->config->socket, strerror(errno));
 }
 
+/* Who listens but does not accept is waited for within the limit; as in stuck(), only while we run ourselves. */
+static int reach(struct uffd_check *c, const struct sockaddr_un *address, struct err *err)
+{
+	const struct uffd_check_config *config = c->config;
+	u64 waited = 0;
+
+	while (connect(c->socket, (const struct sockaddr *)address, sizeof(*address))) {
+		if (errno != EAGAIN) /* its queue is full */
+			return err_set(err, errno == EACCES ? -EIO : -errno, "cannot connect to %s: %s", config->socket,
+				       strerror(errno));
+		if (config->stop && READ_ONCE(*config->stop))
+			return -EINTR;
+		if (waited >= config->limit_ns)
+			return err_set(err, -EBUSY, "cannot connect to %s: whoever listens accepted nobody for %llu ms",
+				       config->socket, (unsigned long long)(config->limit_ns / NSEC_PER_MSEC));
+		thread_sleep_ns(WATCH_NS);
+		waited += WATCH_NS;
+	}
+	return 0;
+}
+
 static int connect_handler(struct uffd_check *c, struct err *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
+	int ret;
 
 	if (strlen(c->config->socket) >= sizeof(address.sun_path))
 		return err_set(err, -EINVAL, "the socket's name is longer than %zu bytes",
 			       sizeof(address.sun_path) - 1);
 	strcpy(address.sun_path, c->config->socket);
-	c->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	c->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->socket < 0)
 		return err_set(err, -errno, "socket: %s", strerror(errno));
-	if (connect(c->socket, (struct sockaddr *)&address, sizeof(address)))
-		return err_set(err, errno == EACCES ? -EIO : -errno, "cannot connect to %s: %s", c->config->socket,
-			       strerror(errno));
+	ret = reach(c, &address, err);
+	if (ret)
+		return ret;
 	/* Who listens there; its end is seen through the pidfd. */
 	if (!getsockopt(c->socket, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid > 0)
 		c->pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
