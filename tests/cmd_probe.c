@@ -45,8 +45,8 @@ static void in_the_binary(void)
 	}
 }
 
-/* What the script counts of a run with these words. Return: how it ran; NULL: skipped. */
-static const struct tain_run *count(const char *words)
+/* What the script counts of a run of @program with these words. Return: how it ran; NULL: skipped. */
+static const struct tain_run *count(const char *program, const char *words)
 {
 	const char *script = tain_tree_file("scripts/tain-faults");
 	const struct tain_setup faults = { .program = script };
@@ -59,8 +59,8 @@ static const struct tain_run *count(const char *words)
 	}
 	if (!script || !probes_or_skip("bpftrace"))
 		return NULL;
-	snprintf(command, sizeof(command), "%s %s", tain_program(), words);
-	r = TAIN_WITH(&faults, "--tain", tain_program(), "-c", command);
+	snprintf(command, sizeof(command), "%s %s", program, words);
+	r = TAIN_WITH(&faults, "--tain", program, "-c", command);
 	if (r->status && strstr(r->err.text, "ould not")) {
 		test_skip("bpftrace: %.120s", r->err.text);
 		return NULL;
@@ -74,7 +74,9 @@ static void check_counted(const struct tain_run *r, const char *const *maps)
 {
 	for (; *maps; maps++)
 		CHECK_CONTAINS(r->out.text, *maps);
-	for (const char *const *own = WORDS("@began[", "@op[", "@read[", "@failed[", "@tain[", "@phase["); *own; own++)
+	for (const char *const *own =
+		     WORDS("@began[", "@opened[", "@depth[", "@op[", "@read[", "@failed[", "@tain[", "@phase[");
+	     *own; own++)
 		CHECK_MSG(!strstr(r->out.text, *own), "%s: stdout '%s'", *own, r->out.text);
 }
 
@@ -86,7 +88,8 @@ static bool has_events(const struct tain_run *r, const char *event)
 
 static void fire_on_soft(void)
 {
-	const struct tain_run *r = count("stress --engine soft -b 2M -v 1 --iterations 300 --time 5m --seed 3 -q");
+	const struct tain_run *r =
+		count(tain_program(), "stress --engine soft -b 2M -v 1 --iterations 300 --time 5m --seed 3 -q");
 
 	if (!r)
 		return;
@@ -95,12 +98,53 @@ static void fire_on_soft(void)
 	CHECK_MSG(!strstr(r->out.text, "@kvm_"), "no KVM has a part in it: '%s'", r->out.text);
 }
 
+/* A tain that does nothing but open a section of 16 pages in one of 64, and has its probes. */
+static const char nesting[] = "#include <sys/sdt.h>\n"
+			      "#define P(name, a, b) DTRACE_PROBE3(tain, name, a, b, 0l)\n"
+			      "int main(int argc, char **argv)\n"
+			      "{\n"
+			      "\tfor (int i = 0; i < 3; i++) {\n"
+			      "\t\tP(invalidate_start, 0l, 64l << 12);\n"
+			      "\t\tP(invalidate_start, 0l, 16l << 12);\n"
+			      "\t\tP(invalidate_end, 0l, 16l << 12);\n"
+			      "\t\tP(invalidate_end, 0l, 64l << 12);\n"
+			      "\t}\n"
+			      "\tif (argc < 2)\n"
+			      "\t\treturn 0;\n"
+			      "\tP(fault_begin, 0l, 0l); P(fault_end, 0l, 0l);\n"
+			      "\tP(op_begin, argv[1], 0l); P(op_end, argv[1], 0l); P(phase, argv[1], 0l);\n"
+			      "\tP(run_failed, 0l, 0l); P(run_repaired, 0l, 0l);\n"
+			      "\tP(uffd_read, 0l, 0l); P(uffd_resolved, 0l, 0l);\n"
+			      "\treturn 0;\n"
+			      "}\n";
+
+/* Of sections in one another the outer one is timed, to its own end. */
+static void nested_sections_are_one(void)
+{
+	const struct tain_setup compiler = { .program = "cc" };
+	const char *program = tain_path("nesting");
+	const struct tain_run *r;
+
+	if (!probes_or_skip("cc"))
+		return;
+	tain_write_file("nesting.c", nesting, strlen(nesting));
+	if (!CHECK_EQ(TAIN_WITH(&compiler, "-O2", "nesting.c", "-o", program)->status, 0))
+		return;
+	r = count(program, "");
+	if (!r)
+		return;
+	check_counted(r, WORDS("@invalidate_ns: "));
+	/* The first row of a histogram is its least. */
+	CHECK_CONTAINS(r->out.text, "@invalidate_pages: \n[64, 128)              3 |");
+}
+
 /* Linux faults and invalidates by itself: the operations are tain's, the rest is the kernel's. */
 static void fire_on_kvm(void)
 {
 	const struct tain_run *r =
 		kvm_or_skip()
-			? count("stress --engine kvm -b 2M -v 1 --ops munmap --iterations 20 --time 5m --seed 3 -q")
+			? count(tain_program(),
+				"stress --engine kvm -b 2M -v 1 --ops munmap --iterations 20 --time 5m --seed 3 -q")
 			: NULL;
 
 	if (!r)
@@ -124,7 +168,8 @@ static void fire_on_uffd(void)
 		return;
 	}
 	close(fd);
-	r = kvm_or_skip() ? count("bench fault -e kvm -b 1M -i 1 -q --cause uffd_missing_thread,uffd_missing_vcpu")
+	r = kvm_or_skip() ? count(tain_program(),
+				  "bench fault -e kvm -b 1M -i 1 -q --cause uffd_missing_thread,uffd_missing_vcpu")
 			  : NULL;
 	if (!r)
 		return;
@@ -167,6 +212,7 @@ static void lacking_events_are_left_out(void)
 const struct test_case cmd_probe_tests[] = {
 	TEST(in_the_binary),
 	TEST(fire_on_soft),
+	TEST(nested_sections_are_one),
 	TEST(fire_on_kvm),
 	TEST(fire_on_uffd),
 	TEST(lacking_events_are_left_out),
