@@ -210,6 +210,7 @@ lint:
 	scripts/check-symbols
 	scripts/check-locks
 	scripts/check-options
+	scripts/check-peers
 	scripts/check-runs
 	shellcheck $(shell grep -rlE '^#!.*[/ ](ba|busybox )?sh$$' scripts examples .ci)
 	$(call say,SPARSE,every source)for file in $(LIB_SRCS) $(CMD_SRCS); do $(SPARSE) $$file && $(SPARSE) -DTAIN_CHECKING $$file || exit 1; done
