@@ -211,6 +211,9 @@ static void kvm_planted_is_found(void)
 		/* writes without faults, whoever would resolve them */
 		{ { .op = PLAN_UFFD_WP, .first = 16, .pages = 16 }, VIOLATION_LOST_FAULT, UFFD_THREAD },
 		{ { .op = PLAN_UFFD_WP, .first = 16, .pages = 16 }, VIOLATION_LOST_FAULT, UFFD_INLINE },
+		/* entries without faults */
+		{ { .op = PLAN_UFFD_MINOR, .first = 16, .pages = 16 }, VIOLATION_LOST_FAULT, UFFD_THREAD },
+		{ { .op = PLAN_UFFD_MINOR, .first = 16, .pages = 16 }, VIOLATION_LOST_FAULT, UFFD_INLINE },
 		{ { .op = PLAN_DIRTYLOG, .first = 48, .pages = 16 }, VIOLATION_LOST_DIRTY, UFFD_THREAD },
 		{ { .op = PLAN_FORK, .first = 32, .pages = 16 }, VIOLATION_CHILD, UFFD_THREAD },
 		/* a vCPU of the parent writes to the child's copy */

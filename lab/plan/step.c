@@ -234,7 +234,7 @@ static int (*const step_fn[PLAN_OP_NR])(struct oracle *o, const struct plan_step
 
 static bool plants_itself(enum plan_op op)
 {
-	return op == PLAN_DIRTYLOG || op == PLAN_UFFD_WP || op == PLAN_FORK;
+	return op == PLAN_DIRTYLOG || op == PLAN_UFFD_MINOR || op == PLAN_UFFD_WP || op == PLAN_FORK;
 }
 
 /* Is there memory beside DATA that KSM may take? */

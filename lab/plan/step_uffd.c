@@ -6,10 +6,13 @@
  */
 #include "lab/plan/step_uffd.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "lab/plan/step_internal.h"
+#include "lab/system/pagemap.h"
 #include "lib/alloc.h"
 #include "lib/atomic.h"
 
@@ -287,41 +290,113 @@ int step_uffd_missing(struct oracle *o, const struct plan_step *s)
 	return ret ?: o->host->ops->release(o->host);
 }
 
-/*
- * Contents are kept (O2): they stay in the page cache, their entries go.
- *
- *   register, dontneed          g, through faults
- *   hold, bring the others, unregister
- */
-int step_uffd_minor(struct oracle *o, const struct plan_step *s)
+/* @seen: a bit per page of DATA on which something is that only a fault brings; @what says so. */
+static void report_lost_faults(struct oracle *o, const struct plan_step *s, const u64 *seen, const char *what)
 {
-	struct uffd *u;
-	int ret;
+	const u64 *noted = o->uffd->noted;
 
-	if (!host_backing_table[o->host->backing].keeps)
-		return err_set(&o->why, -EOPNOTSUPP, "a minor fault wants shared memory");
-	ret = open_mode(o, UFFD_MINOR, &u) ?: begin(o, s, u);
-	if (ret)
-		return step_refused(o, s, false, ret);
-	ret = o->host->ops->dontneed(o->host, off_of(s), len_of(s));
+	for (u64 page = s->first; page < s->first + s->pages; page++)
+		if ((seen[page / 64] & ~READ_ONCE(noted[page / 64])) >> page % 64 & 1)
+			oracle_report(o, VIOLATION_LOST_FAULT, page, VIOLATION_NO_VCPU, 0, 0, what);
+}
+
+/* Of the step's pages those that the file holds in memory, or that have an entry: a bit each. Return: 0; -errno. */
+static int pages_here(struct oracle *o, const struct plan_step *s, bool entries, u64 *here)
+{
+	int fd = entries ? pagemap_open(0) : -1, ret = entries && fd < 0 ? fd : 0;
+
+	for (u64 page = s->first; page < s->first + s->pages && !ret; page++) {
+		hva_t at = host_addr(o->host, page * PAGE_SIZE);
+		unsigned char in = 0;
+		u64 entry = 0;
+
+		if (!entries)
+			ret = mincore((void *)(uintptr_t)at, PAGE_SIZE, &in) ? -errno : 0;
+		else if (pagemap_read(fd, at, 1, &entry) != 1)
+			ret = -EIO;
+		if (in & 1 || entry & PM_PRESENT)
+			here[page / 64] |= 1ull << page % 64;
+	}
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/*
+ * Present first, then noted, as in something_stayed(). @cached: what the file held before; the
+ * rest comes without a minor fault. Where nobody can tell, nothing is reported.
+ */
+static int report_lost_minor(struct oracle *o, const struct plan_step *s, const u64 *cached)
+{
+	u64 words = (o->pages + 63) / 64, *present = mem_zalloc(words * sizeof(*present));
+
+	if (!present)
+		return -ENOMEM;
+	if (!pages_here(o, s, true, present)) {
+		smp_mb();		  /* pairs with note_page() */
+		if (CHECKING && s->plant) /* a handler that forgets */
+			note_none(o->uffd);
+		for (u64 i = 0; i < words; i++)
+			present[i] &= cached[i];
+		report_lost_faults(o, s, present, "its entry came without the fault that would have made it");
+	}
+	mem_free(present);
+	return 0;
+}
+
+static int drop_and_look(struct oracle *o, const struct plan_step *s, struct uffd *u, const u64 *cached)
+{
+	int ret = o->host->ops->dontneed(o->host, off_of(s), len_of(s));
+
 	if (ret)
 		return ret;
 	hold(s);
+	ret = report_lost_minor(o, s, cached);
 	/* A page that is not in the page cache yet comes by touching it, and there is nothing to resolve. */
-	ret = uffd_unregister(u, host_addr(o->host, off_of(s)), len_of(s));
+	ret = ret ?: uffd_unregister(u, host_addr(o->host, off_of(s)), len_of(s));
 	smp_store_release(&o->uffd->active, NULL); /* who still has it is waited for: uffd_quiesce() */
 	uffd_quiesce(u);
 	return ret;
 }
 
-static void report_lost_faults(struct oracle *o, const struct plan_step *s, const u64 *written)
+/*
+ * Contents are kept (O2): they stay in the page cache, their entries go.
+ *
+ *   host                        handler                     guest
+ *   in the page cache?
+ *   noted = none, register
+ *   dontneed                                                g, through faults
+ *   hold                                                    fault
+ *                               note the page
+ *                               make its entry              g
+ *   has it an entry?
+ *   noted?                      if not, the entry was made without a fault
+ *   unregister
+ *
+ * Faults from before the registration are over when dontneed takes all entries. From then on a
+ * page of the page cache, or of swap, gets one from the handler alone: the kernel maps no
+ * neighbours where minor faults are told.
+ */
+int step_uffd_minor(struct oracle *o, const struct plan_step *s)
 {
-	const u64 *noted = o->uffd->noted;
+	struct uffd *u;
+	u64 *cached;
+	int ret;
 
-	for (u64 page = s->first; page < s->first + s->pages; page++)
-		if ((written[page / 64] & ~READ_ONCE(noted[page / 64])) >> page % 64 & 1)
-			oracle_report(o, VIOLATION_LOST_FAULT, page, VIOLATION_NO_VCPU, 0, 0,
-				      "written after its protection and before the fault that would have allowed it");
+	if (!host_backing_table[o->host->backing].keeps)
+		return err_set(&o->why, -EOPNOTSUPP, "a minor fault wants shared memory");
+	ret = open_mode(o, UFFD_MINOR, &u);
+	if (ret)
+		return step_refused(o, s, false, ret);
+	cached = mem_zalloc((o->pages + 63) / 64 * sizeof(*cached));
+	if (!cached)
+		return -ENOMEM;
+	ret = pages_here(o, s, false, cached);
+	note_none(o->uffd);
+	ret = ret ?: begin(o, s, u);
+	ret = ret ? step_refused(o, s, false, ret) : drop_and_look(o, s, u, cached);
+	mem_free(cached);
+	return ret;
 }
 
 /*
@@ -351,7 +426,8 @@ static int protect_and_look(struct oracle *o, const struct plan_step *s, struct 
 	if (CHECKING && s->plant) /* a handler that forgets */
 		note_none(su);
 	if (!ret)
-		report_lost_faults(o, s, written);
+		report_lost_faults(o, s, written,
+				   "written after its protection and before the fault that would have allowed it");
 	return ret;
 }
 

@@ -29,8 +29,8 @@ static const struct {
 	[VIOLATION_CONTENT] = { "content", "the host reads a forbidden stamp with all guests at rest" },
 	[VIOLATION_STALL] = { "stall", "no progress" },
 	[VIOLATION_CHILD] = { "child", "a forked child's copy is not what was there at the fork" },
-	[VIOLATION_LOST_FAULT] = { "lost-fault",
-				   "a guest wrote to a page that userfaultfd protected, without a fault" },
+	[VIOLATION_LOST_FAULT] = { "lost-fault", "a write to a page that userfaultfd protected, or an entry that minor "
+						 "faults bring, without the fault" },
 	[VIOLATION_LOST_DIRTY] = { "lost-dirty", "a guest wrote to a page and the dirty log does not say so" },
 };
 

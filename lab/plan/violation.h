@@ -26,7 +26,8 @@ enum violation_kind {
 	VIOLATION_STALL,       /* a vCPU, or the host's operation, makes no progress */
 	VIOLATION_LOST_DIRTY,  /* a guest wrote to a page, and the dirty log does not say so */
 	VIOLATION_CHILD,       /* a forked child's copy is not what was there at the fork */
-	VIOLATION_LOST_FAULT,  /* a guest wrote to a page that userfaultfd protected, without a fault */
+	VIOLATION_LOST_FAULT,  /* without a fault: a write to a page that userfaultfd protected, or an entry that minor
+				  faults bring */
 	VIOLATION_KIND_NR
 };
 
