@@ -382,6 +382,8 @@ static int report(const struct stress_config *c, const struct stress_result *r, 
 	for (int i = 0; i < PLAN_OP_NR; i++)
 		if (r->unsupported & BIT(i))
 			fprintf(cmd_out, "skipped: %s: %s\n", plan_op_name(i), r->why[i].text);
+	if (stress_unjudged(c, r))
+		fprintf(cmd_out, "skipped: writes: %s\n", stress_unjudged(c, r));
 	if (r->log.nr)
 		print_violations(r, c->machine.seed);
 	if (ret)

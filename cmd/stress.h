@@ -44,6 +44,9 @@ const char *stress_take_ops(struct stress_config *config);
 
 /* --- stress_result.c ----------------------------------------------------------------- */
 
+/* What a run did and could not judge, for want of guest writes; NULL: nothing. */
+const char *stress_unjudged(const struct stress_config *config, const struct stress_result *result);
+
 void stress_print_table(const struct stress_result *result, u32 vcpus);
 /* All but options and files. */
 void stress_add_result(json_t *doc, const struct stress_config *config, const struct stress_result *result);

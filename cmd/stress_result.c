@@ -73,6 +73,15 @@ static void add_counts(json_t *doc, const struct stress_result *r)
 	add_count(doc, "audits", r->audits);
 }
 
+const char *stress_unjudged(const struct stress_config *c, const struct stress_result *r)
+{
+	if (c->write_percent ||
+	    !(r->host_ops[PLAN_MPROTECT] || r->host_ops[PLAN_DIRTYLOG] || r->host_ops[PLAN_UFFD_WP]))
+		return NULL;
+	return "the guest makes none (-w 0), so none can be seen where mprotect, dirtylog and uffd_wp forbid or note "
+	       "them";
+}
+
 void stress_add_result(json_t *doc, const struct stress_config *c, const struct stress_result *r)
 {
 	json_t *refused = json_object();
@@ -89,6 +98,8 @@ void stress_add_result(json_t *doc, const struct stress_config *c, const struct 
 				json_pack("{sIss}", "count", (json_int_t)r->refused[i], "why", r->why[i].text));
 	}
 	json_object_set_new(doc, "refused", refused);
+	if (stress_unjudged(c, r))
+		result_skip(doc, "writes", stress_unjudged(c, r));
 	for (u32 i = 0; i < r->log.nr; i++)
 		result_violation(doc, &r->log.record[i]);
 }
