@@ -2,8 +2,10 @@
 /* Every operation under real guests, on every backing, in several ranges; and what is planted is found. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lab/stress/stress.h"
+#include "lab/system/guardian.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"
 
@@ -139,6 +141,77 @@ static void kvm_collapse_of_pieces(void)
 		CHECK_EQ(r.host_ops[PLAN_SPLIT], 6);
 		violation_log_destroy(&r.log);
 	}
+}
+
+/* Writes to merged pages since the machine started, anybody's; 0: the kernel does not tell. */
+static u64 parted_pages(void)
+{
+	FILE *f = fopen("/proc/vmstat", "re");
+	unsigned long long n, found = 0;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "cow_ksm %llu", &n) == 1)
+			found = n + 1;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+static void merge_under_writers(enum host_backing backing)
+{
+	static const struct plan_step list[] = {
+		{ .op = PLAN_MERGE, .first = 16, .pages = 64, .restamp = true },
+		{ .op = PLAN_MERGE, .first = 500, .pages = 128 }, /* across two huge pages, where there are such */
+		{ .op = PLAN_MERGE, .first = 1023, .pages = 1 },
+	};
+	const char *name = host_backing_table[backing].name;
+	u64 before = parted_pages(), done, refused;
+	struct stress_result r;
+	struct stress_config c;
+	struct err err = { "" };
+
+	config_all(&c, "kvm", backing);
+	c.list = list;
+	c.list_nr = ARRAY_SIZE(list);
+	c.repeat = 3;
+	c.steps = 0;
+	c.write_percent = 75;
+	c.stall_ns = 600 * NSEC_PER_SEC; /* and KSM has a quarter of it */
+	CHECK_MSG(!stress_run(&c, &r, &err), "%s: %s", name, err.text);
+	done = r.host_ops[PLAN_MERGE];
+	refused = r.refused[PLAN_MERGE];
+	CHECK_MSG(!r.log.total, "%s: %llu violations", name, (unsigned long long)r.log.total);
+	CHECK_MSG(done + refused == 9 && refused >= 3, "%s: %llu done, %llu refused: %s", name,
+		  (unsigned long long)done, (unsigned long long)refused, r.why[PLAN_MERGE].text);
+	/* guests may have written to every page before it was read-only, on a machine that was taken away just then */
+	CHECK_MSG(done, "%s: none done: %s", name, r.why[PLAN_MERGE].text);
+	CHECK_MSG(!before || parted_pages() - before >= done, "%s: %llu merges parted %llu pages", name,
+		  (unsigned long long)done, (unsigned long long)(parted_pages() - before));
+	CHECK_GT(r.writes, 0);
+	violation_log_destroy(&r.log);
+}
+
+/* What guests write to all the time is merged all the same, or the step is refused; and unmerged under them. */
+static void kvm_merge_under_writers(void)
+{
+	static const enum host_backing backings[] = { HOST_ANONYMOUS, HOST_MEMFD_PRIVATE, HOST_FILE_PRIVATE };
+	struct err err = { "" };
+
+	if (!have_kvm())
+		return;
+	test_own_machine();
+	if (access("/sys/kernel/mm/ksm/run", W_OK) || access("/proc/self/ksm_merging_pages", R_OK)) {
+		test_skip("KSM cannot be switched here, or does not tell what it merged");
+		return;
+	}
+	if (guardian_start(&err)) {
+		test_skip("%s", err.text);
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(backings); i++)
+		merge_under_writers(backings[i]);
+	CHECK_MSG(!guardian_stop(&err), "%s", err.text);
 }
 
 #define KVM_ALL(name, backing)                                                                                         \
@@ -348,6 +421,7 @@ const struct test_case lab_all_ops_tests[] = {
 	TEST(kvm_file_shared),
 	TEST(kvm_file_private),
 	TEST(kvm_guest_memfd),
+	TEST(kvm_merge_under_writers),
 	TEST(soft_ranges),
 	TEST(ranges_that_do_not_divide),
 	TEST(kvm_planted_is_found),

@@ -107,7 +107,7 @@ static int fake_dontneed(struct host *host, u64 off, u64 len)
 
 	point(fake_of(host));
 	if (!ret && !host_backing_table[host->backing].keeps)
-		set_range(fake_of(host), off, len, FAKE_WRITE, true);
+		memset(fake_of(host)->data[off / PAGE_SIZE], 0, len);
 	point(fake_of(host));
 	return ret;
 }
@@ -224,7 +224,7 @@ static int fake_begin(struct host *host, enum host_op op, u64 off, u64 len, stru
 	if (contents == OP_LAZY)
 		for (u64 at = off; at < off + len; at += 2 * PAGE_SIZE)
 			set_range(fake, at, PAGE_SIZE, access, true);
-	else
+	else if (op_table[op].absent || contents != OP_KEEPS)
 		set_range(fake, off, len, access, contents != OP_KEEPS);
 	host->op = op;
 	host->op_off = off;

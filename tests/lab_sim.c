@@ -107,15 +107,8 @@ int sim_host_steps(struct plan_step *steps, enum host_backing backing)
 	for (int op = PLAN_BASIC_NR; op < PLAN_HOST_NR; op++) {
 		enum op_contents contents = op_contents((enum host_op)op, backing);
 
-		for (int bits = 0; bits < 4 && contents != OP_IMPOSSIBLE; bits++) {
-			struct plan_step s = { .op = op, .first = PAGE, .pages = 2 };
-
-			s.restamp = bits & 1;
-			s.fresh = bits & 2;
-			if (s.fresh && op != PLAN_MERGE)
-				continue;
-			steps[n++] = s;
-		}
+		for (int restamp = 0; restamp < 2 && contents != OP_IMPOSSIBLE; restamp++)
+			steps[n++] = (struct plan_step){ .op = op, .first = PAGE, .pages = 2, .restamp = restamp };
 	}
 	return n;
 }

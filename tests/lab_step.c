@@ -242,7 +242,8 @@ static void stale_reads_are_found(void)
 		{ HOST_ANONYMOUS, { .op = PLAN_DONTUNMAP, .first = PAGE, .pages = 1 } },
 		{ HOST_ANONYMOUS, { .op = PLAN_MREMAP_ONTO, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_ANONYMOUS, { .op = PLAN_GUARD, .first = PAGE, .pages = 1 } },
-		{ HOST_ANONYMOUS, { .op = PLAN_MERGE, .first = PAGE, .pages = 1, .fresh = true } },
+		{ HOST_ANONYMOUS, { .op = PLAN_MERGE, .first = PAGE, .pages = 1 } },
+		{ HOST_MEMFD_PRIVATE, { .op = PLAN_MERGE, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_REMOVE, .first = PAGE, .pages = 1 } },
 		{ HOST_MEMFD, { .op = PLAN_PUNCH, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_TRUNCATE, .first = PAGE, .pages = 1 } },
@@ -254,7 +255,6 @@ static void stale_reads_are_found(void)
 		/* contents are kept, in another frame */
 		{ HOST_ANONYMOUS, { .op = PLAN_PAGEOUT, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_ANONYMOUS, { .op = PLAN_COMPACT, .first = PAGE, .pages = 1, .restamp = true } },
-		{ HOST_ANONYMOUS, { .op = PLAN_MERGE, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_COLLAPSE, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_SPLIT, .first = PAGE, .pages = 1, .restamp = true } },
 		{ HOST_MEMFD, { .op = PLAN_COLD, .first = PAGE, .pages = 1, .restamp = true } },
@@ -283,12 +283,44 @@ static void stale_writes_are_found(void)
 		{ HOST_MEMFD, { .op = PLAN_GUARD, .first = PAGE, .pages = 1 } },
 		{ HOST_ANONYMOUS, { .op = PLAN_DONTUNMAP, .first = PAGE, .pages = 1 } },
 		{ HOST_MEMFD, { .op = PLAN_MREMAP_ONTO, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_ANONYMOUS, { .op = PLAN_MERGE, .first = PAGE, .pages = 1, .restamp = true } },
+		{ HOST_MEMFD_PRIVATE, { .op = PLAN_MERGE, .first = PAGE, .pages = 1 } },
 	};
 	static struct stale t;
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		CHECK_MSG(stale_finds(&t, cases[i].backing, &cases[i].step, true) > 0, "%s on %s: never found",
 			  plan_op_name(cases[i].step.op), host_backing_table[cases[i].backing].name);
+}
+
+/* Two pages are one frame still, and may be written: a guest's word is in both. */
+static void unparted_guest_acts(struct fake_host *fake)
+{
+	if (fake->host.op_len && fake->access[PAGE] == FAKE_WRITE)
+		fake->data[PAGE][GUEST_WSLOT_OFFSET / sizeof(u64)] =
+			fake->data[PAGE + 1][GUEST_WSLOT_OFFSET / sizeof(u64)] = 0x101;
+}
+
+static void merged_pages_that_are_not_parted_are_found(void)
+{
+	static const enum host_backing backings[] = { HOST_ANONYMOUS, HOST_MEMFD_PRIVATE };
+	struct plan_step step = { .op = PLAN_MERGE, .first = PAGE, .pages = 2, .restamp = true };
+	static struct sim s;
+
+	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
+		if (!sim_init(&s, backings[i]))
+			return;
+		s.fake.hook = unparted_guest_acts;
+		CHECK_EQ(step_run(&s.oracle, &step), 0);
+		CHECK_GT(s.oracle.log.total, 0);
+		if (s.oracle.log.total) {
+			CHECK_EQ(s.oracle.log.record[0].kind, VIOLATION_STALE_WRITE);
+			CHECK_EQ(s.oracle.log.record[0].page, PAGE + 1);
+			CHECK_EQ(s.oracle.log.record[0].seen, 0x101);
+			CHECK_CONTAINS(s.oracle.log.record[0].text, "one write is in two pages");
+		}
+		oracle_destroy(&s.oracle);
+	}
 }
 
 const struct test_case lab_step_tests[] = {
@@ -298,5 +330,6 @@ const struct test_case lab_step_tests[] = {
 	TEST(generations_wrap),
 	TEST(stale_reads_are_found),
 	TEST(stale_writes_are_found),
+	TEST(merged_pages_that_are_not_parted_are_found),
 	TEST_END,
 };

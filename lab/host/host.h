@@ -91,6 +91,7 @@ struct host {
 	u64 bytes;	      /* size of DATA */
 	u32 ranges;	      /* in so many equal ranges, an operation in one of them; 0 is 1 */
 	u64 limbo_bytes;      /* longest range that move_away takes */
+	u64 merge_ns;	      /* merge's begin refuses where nothing is merged by then; 0: whatever KSM found */
 	struct mm_struct *mm; /* over tain's mm; NULL: Linux */
 	struct vm *vm;	      /* guest memory is another process's, which vm_outside() names; NULL: this process's */
 	/* set by host_create() */

@@ -5,6 +5,7 @@
  *   lab/host/linux.c          place, mapping, limbo
  *   lab/host/linux_backing.c  what stands behind DATA
  *   lab/host/linux_op.c       the operations of lab/host/op.h
+ *   lab/host/linux_ksm.c      one of them: merging
  *   lab/host/linux_watch.c    another way to what guests cannot reach
  */
 #ifndef LAB_HOST_LINUX_H
@@ -62,6 +63,10 @@ int host_linux_thp_allow(struct host_linux *l, bool allow);
 /* linux_op.c */
 int host_linux_begin(struct host *host, enum host_op op, u64 off, u64 len, struct err *why);
 int host_linux_end(struct host *host, struct err *why);
+
+/* linux_ksm.c */
+int host_linux_merge(struct host *host, u64 off, u64 len, struct err *why);
+int host_linux_unmerge(struct host *host, u64 off, u64 len, struct err *why);
 
 /* linux_watch.c */
 int host_linux_watch(struct host *host, u64 off, u64 len);

@@ -11,11 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lab/system/smaps.h"
 #include "lib/atomic.h"
 #include "lib/cgroup.h"
-
-#define KSM_SCANS 3 /* a page is merged when it was seen unchanged twice; one scan may be half over */
 
 struct range {
 	u64 off, len;
@@ -267,37 +264,14 @@ static int begin_compact(struct host *host, struct range r, struct err *why)
 	return system_compact(why);
 }
 
-static int end_merge(struct host *host, struct range r, struct err *why)
-{
-	struct host_linux *l = host->private;
-	int ret = advise(host, r, MADV_UNMERGEABLE, "madvise(MADV_UNMERGEABLE)", why);
-
-	return ret ?: system_undo(&l->change, why);
-}
-
-/* The kernel takes MADV_MERGEABLE for any mapping, and leaves a mark where it means it. */
-static bool mergeable(struct host *host, struct range r)
-{
-	struct smaps maps;
-
-	return !smaps_read(host_addr(host, r.off), host_addr(host, r.off) + 1, &maps) && maps.mergeable;
-}
-
 static int begin_merge(struct host *host, struct range r, struct err *why)
 {
-	struct host_linux *l = host->private;
-	int ret = system_ksm(&l->change, why);
+	return host_linux_merge(host, r.off, r.len, why);
+}
 
-	if (ret)
-		return ret;
-	ret = advise(host, r, MADV_MERGEABLE, "madvise(MADV_MERGEABLE)", why);
-	if (!ret && !mergeable(host, r)) /* and KSM, with nothing to look at, would never say that it had looked */
-		ret = err_set(why, -EINVAL, "madvise(MADV_MERGEABLE) was accepted and ignored");
-	if (!ret)
-		ret = system_ksm_wait(KSM_SCANS, why);
-	if (ret)
-		end_merge(host, r, NULL);
-	return ret;
+static int end_merge(struct host *host, struct range r, struct err *why)
+{
+	return host_linux_unmerge(host, r.off, r.len, why);
 }
 
 /* --- fork ----------------------------------------------------------------------------------------- */

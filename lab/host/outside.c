@@ -251,7 +251,7 @@ static int merge(struct host *host, struct err *why)
 	ret = system_ksm(&host->change, why);
 	if (ret)
 		return ret;
-	ret = system_ksm_wait(KSM_SCANS, why);
+	ret = system_ksm_wait(KSM_SCANS, SYSTEM_KSM_NS, why);
 	if (!ret && !merged_pages(o.pid))
 		ret = err_set(why, -EAGAIN, "KSM has found nothing to merge");
 	if (ret)

@@ -42,7 +42,7 @@ static int wait_merged(struct err *why)
 	int ret = system_ksm_pages(&pages, why);
 
 	for (int i = 0; i < MERGE_TRIES && !ret && pages < most; i++) {
-		ret = system_ksm_wait(1, why);
+		ret = system_ksm_wait(1, SYSTEM_KSM_NS, why);
 		ret = ret ?: system_ksm_pages(&pages, why);
 	}
 	if (!ret && pages < most)

@@ -122,8 +122,11 @@ static void pick_place(const struct plan *plan, struct rng *rng, struct plan_ste
 {
 	u32 ranges = max(plan->ranges, 1u);
 	u64 each = plan->pages / ranges, granule = max(granule_of(plan->pages), max(plan->granule, (u64)1));
-	u64 granules = each / granule, n = pick_length(rng, max((u64)1, min(plan->max_pages, each) / granule));
+	u64 granules = each / granule, longest = max((u64)1, min(plan->max_pages, each) / granule);
+	u64 n = pick_length(rng, longest);
 
+	if (step->op == PLAN_MERGE) /* a page by itself has none to be merged with */
+		n = max(n, min((u64)2, longest));
 	step->first = rng_below(rng, granules - n + 1) * granule;
 	step->pages = n * granule;
 	if (ranges > 1)

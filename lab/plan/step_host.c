@@ -6,6 +6,9 @@
 #include <string.h>
 
 #include "lab/plan/step_internal.h"
+#include "lib/time.h"
+
+#define PART_NS NSEC_PER_MSEC /* after a merge, for guests to part the pages */
 
 static int begin(struct oracle *o, const struct plan_step *s)
 {
@@ -139,35 +142,62 @@ int step_collapse(struct oracle *o, const struct plan_step *s)
 }
 
 /*
- * No two stamped pages are equal. With fresh, the range is made of zeros first, each a
- * page of its own, which KSM then merges; a guest's write must part them again.
+ * Merged pages that guests wrote to meanwhile: each has its own words and no other's. A vCPU
+ * never writes a word twice, so one that is in two pages was written to a frame that they shared.
+ */
+static int look_at_words(struct oracle *o, const struct plan_step *s)
+{
+	int ret = oracle_snapshot(o, false, s->first, s->pages);
+
+	for (u64 i = 0; i < s->pages * o->vcpus && !ret; i++)
+		for (u64 j = i + o->vcpus; o->slots[i] && j < s->pages * o->vcpus; j += o->vcpus)
+			if (o->slots[i] == o->slots[j])
+				oracle_report(o, VIOLATION_STALE_WRITE, s->first + j / o->vcpus, (u32)(j % o->vcpus),
+					      o->slots[j], 0, "one write is in two pages that KSM had merged");
+	return ret;
+}
+
+/*
+ * KSM merges pages that are equal and that it found unchanged twice. No two stamped pages are
+ * equal, and guests write all the time. So the range is made of zeros, each a page of its own,
+ * and nobody writes to it until KSM has merged:
  *
+ *   host                        guest
  *   announce g+1                g
  *   dontneed, populate          g or zeros
- *   require g+1 or zero         zeros
- *   KSM merges, hold            zeros; a word that a guest writes is in its page and no other
+ *   require g+1 or zero         zeros; a page that is written to is not merged
+ *   mprotect(READ), snapshot    zeros; a write that arrives now is stale (O3)
+ *   KSM merges                  the same, and each page is in another frame by now
+ *   compare
+ *   mprotect(READ | WRITE)      zeros; a write parts its page from the others
+ *   hold, look at the words     the same
  *   unmerge, stamp, require     zeros or g+1, then g+1
  */
 int step_merge(struct oracle *o, const struct plan_step *s)
 {
 	const struct host_ops *ops = o->host->ops;
-	bool anonymous = host_backing_table[o->host->backing].kind == BACKING_ANON;
-	int ret;
+	int ret, begun;
 
-	if (!s->fresh || !anonymous)
-		return step_host(o, s);
 	oracle_announce(o, s->first, s->pages);
 	ret = ops->dontneed(o->host, off_of(s), len_of(s));
 	if (ret)
 		return ret;
 	oracle_require(o, s->first, s->pages);
 	ret = ops->populate(o->host, off_of(s), len_of(s));
+	ret = ret ?: ops->protect(o->host, off_of(s), len_of(s), TAIN_PROT_READ);
+	ret = ret ?: oracle_snapshot(o, false, s->first, s->pages);
 	if (ret)
 		return ret;
-	ret = begin(o, s);
+	begun = begin(o, s);
+	ret = oracle_compare(o, false);
+	ret = ret ?: ops->protect(o->host, off_of(s), len_of(s), TAIN_PROT_READ | TAIN_PROT_WRITE);
 	if (ret)
-		return step_refused(o, s, true, ret);
+		return ret;
+	if (begun)
+		return step_refused(o, s, true, begun);
 	hold(s);
-	ret = end(o);
+	if (o->host->merge_ns) /* who waited for it all that time writes now */
+		thread_sleep_ns(PART_NS);
+	ret = look_at_words(o, s) ?: end(o);
 	return ret ?: renew(o, s);
 }

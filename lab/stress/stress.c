@@ -248,6 +248,7 @@ static int prepare(struct stress *s, struct err *err)
 		return ret;
 	}
 	s->oracle.vm = s->machine.vm;
+	s->machine.host.merge_ns = c->stall_ns / 4; /* a vCPU that may not write meanwhile is not stalled yet */
 	if (s->plan.ops & UFFD_OPS && !config.engine->own_mm)
 		s->oracle.uffd = step_uffd_create(&s->machine.host, c->uffd);
 	return 0;

@@ -17,7 +17,6 @@
 #define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
 #define COMPACT "/proc/sys/vm/compact_memory"
 #define SWAP_BYTES (128ull << 20)
-#define KSM_WAIT_NS (60 * NSEC_PER_SEC)
 
 static int read_number(const char *path, u64 *value)
 {
@@ -177,27 +176,45 @@ int system_ksm(struct system_change *change, struct err *err)
 	return -EOPNOTSUPP;
 }
 
-int system_ksm_wait(u64 times, struct err *err)
+int system_ksm_wait(u64 times, u64 limit_ns, struct err *err)
 {
 	u64 start = clock_ns(), first = 0, now = 0;
 
 	if (read_number(KSM "full_scans", &first))
 		return err_set(err, -EOPNOTSUPP, "KSM does not tell how often it looked");
 	while (now < first + times) {
-		if (clock_ns() - start > KSM_WAIT_NS)
-			return err_set(err, -ETIMEDOUT, "KSM did not look at all memory within %llu s",
-				       KSM_WAIT_NS / NSEC_PER_SEC);
+		if (clock_ns() - start > limit_ns)
+			return err_set(err, -ETIMEDOUT, "KSM did not look at all memory within %llu ms",
+				       (unsigned long long)(limit_ns / NSEC_PER_MSEC));
 		thread_sleep_ns(NSEC_PER_MSEC);
 		read_number(KSM "full_scans", &now);
 	}
 	return 0;
 }
 
+/* Those that became the zero page are counted by themselves (use_zero_pages, Linux 6.6). */
+static u64 ksm_zero_pages(void)
+{
+	FILE *f = fopen("/proc/self/ksm_stat", "re");
+	unsigned long long n, zeros = 0;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "ksm_zero_pages %llu", &n) == 1)
+			zeros = n;
+	if (f)
+		fclose(f);
+	return zeros;
+}
+
 int system_ksm_pages(u64 *pages, struct err *err)
 {
 	int ret = read_number("/proc/self/ksm_merging_pages", pages);
 
-	return ret ? err_set(err, -EOPNOTSUPP, "/proc/self/ksm_merging_pages: %s", strerror(-ret)) : 0;
+	if (ret)
+		return err_set(err, -EOPNOTSUPP, "/proc/self/ksm_merging_pages: %s", strerror(-ret));
+	*pages += ksm_zero_pages();
+	return 0;
 }
 
 int system_compact(struct err *err)

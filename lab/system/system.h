@@ -9,6 +9,7 @@
 
 #include "lib/base.h"
 #include "lib/err.h"
+#include "lib/time.h"
 
 /* Changes under way, to be handed to system_undo(). */
 struct system_change {
@@ -24,10 +25,11 @@ int system_hugepages(u64 pages, struct system_change *change, struct err *err);
 
 /* KSM runs, and fast. */
 int system_ksm(struct system_change *change, struct err *err);
-/* Wait until it has looked at all memory @times over. Return: 0; -ETIMEDOUT. */
-int system_ksm_wait(u64 times, struct err *err);
+#define SYSTEM_KSM_NS (60 * NSEC_PER_SEC) /* longer than it takes anywhere */
+/* Wait until it has looked at all memory @times over, at most @limit_ns. Return: 0; -ETIMEDOUT; -EOPNOTSUPP. */
+int system_ksm_wait(u64 times, u64 limit_ns, struct err *err);
 
-/* Pages of this process that KSM has merged (Linux 6.1). Return: 0; -EOPNOTSUPP. */
+/* Pages of this process that KSM has merged, also with the zero page (Linux 6.1). Return: 0; -EOPNOTSUPP. */
 int system_ksm_pages(u64 *pages, struct err *err);
 
 /* Compact all memory, once. */
