@@ -77,11 +77,16 @@ static void set_text(json_t *o, const char *key, const char *text)
 
 static void set_cost(json_t *o, const char *key, const struct matrix_cost *cost)
 {
-	json_object_set_new(o, key,
-			    cost->count ? json_pack("{sssIsIsIsI}", "unit", "ns", "count", (json_int_t)cost->count,
-						    "p50", (json_int_t)cost->p50, "p99", (json_int_t)cost->p99, "max",
-						    (json_int_t)cost->max)
-					: json_null());
+	json_t *to = cost->count ? json_object() : json_null();
+
+	json_object_set_new(o, key, to);
+	if (!cost->count)
+		return;
+	set_text(to, "unit", "ns");
+	set_known(to, "count", (s64)cost->count);
+	set_known(to, "p50", (s64)cost->p50);
+	set_known(to, "p99", cost->p99);
+	set_known(to, "max", (s64)cost->max);
 }
 
 static json_t *event_names(const struct matrix_cell *c)

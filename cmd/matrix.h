@@ -20,7 +20,7 @@ const char *matrix_freed_text(const struct matrix_cell *c, char *text);
 const char *matrix_moved_text(const struct matrix_cell *c, char *text);
 const char *matrix_number_text(s64 n, char *text);
 /* Microseconds; "?" if nothing was measured. */
-const char *matrix_cost_text(const struct matrix_cost *cost, u64 ns, char *text);
+const char *matrix_cost_text(const struct matrix_cost *cost, s64 ns, char *text);
 
 /* Has the cell columns at all? */
 static inline bool matrix_has_columns(const struct matrix_cell *c)

@@ -103,9 +103,9 @@ static void row(FILE *out, const struct matrix_cell *c)
 		plain(out, c->events == MATRIX_UNKNOWN ? "?" : matrix_events_text(c->events, text));
 		number(out, matrix_number_text(c->zapped, text));
 		number(out, matrix_number_text(c->ranges, text));
-		number(out, matrix_cost_text(&c->read, c->read.p50, text));
+		number(out, matrix_cost_text(&c->read, (s64)c->read.p50, text));
 		number(out, matrix_cost_text(&c->read, c->read.p99, text));
-		number(out, matrix_cost_text(&c->write, c->write.p50, text));
+		number(out, matrix_cost_text(&c->write, (s64)c->write.p50, text));
 		number(out, matrix_cost_text(&c->write, c->write.p99, text));
 	} else {
 		reason(out, c, ARRAY_SIZE(columns) - 1);

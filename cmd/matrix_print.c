@@ -40,10 +40,12 @@ const char *matrix_number_text(s64 n, char *text)
 	return text;
 }
 
-const char *matrix_cost_text(const struct matrix_cost *cost, u64 ns, char *text)
+const char *matrix_cost_text(const struct matrix_cost *cost, s64 ns, char *text)
 {
 	if (!cost->count)
 		return strcpy(text, "?");
+	if (ns == MATRIX_UNKNOWN)
+		return strcpy(text, "-");
 	snprintf(text, 16, ns < 1000000 ? "%.2f" : "%.1f", (double)ns / 1000);
 	return text;
 }
@@ -76,8 +78,8 @@ static void print_row(FILE *out, const struct matrix_cell *c)
 		matrix_freed_text(c, t[0]), matrix_moved_text(c, t[1]),
 		c->events == MATRIX_UNKNOWN ? "?" : matrix_events_text(c->events, events),
 		matrix_number_text(c->zapped, t[2]), matrix_number_text(c->ranges, t[3]),
-		matrix_cost_text(&c->read, c->read.p50, t[4]), matrix_cost_text(&c->read, c->read.p99, t[5]),
-		matrix_cost_text(&c->write, c->write.p50, t[6]), matrix_cost_text(&c->write, c->write.p99, t[7]));
+		matrix_cost_text(&c->read, (s64)c->read.p50, t[4]), matrix_cost_text(&c->read, c->read.p99, t[5]),
+		matrix_cost_text(&c->write, (s64)c->write.p50, t[6]), matrix_cost_text(&c->write, c->write.p99, t[7]));
 	if (c->state == MATRIX_WRONG)
 		print_reason(out, c);
 }

@@ -70,6 +70,8 @@ static void all_forms_of_soft(void)
 		CHECK_EQ(json_u64(cell, "zapped_pages"), 1024);
 		CHECK(json_is_null(json_object_get(cell, "uffd_events")));
 		CHECK_GT(json_u64(json_object_get(cell, "guest_read"), "p50"), 0);
+		CHECK_EQ(json_is_null(json_object_get(json_object_get(cell, "guest_read"), "p99")),
+			 json_u64(json_object_get(cell, "guest_read"), "count") < 100);
 	}
 	cell = cell_of(doc, "mprotect", "anonymous");
 	if (cell) {

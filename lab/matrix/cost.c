@@ -118,7 +118,7 @@ static int measure(struct touch *t, struct matrix_cell *c, bool write, struct hi
 	*cost = (struct matrix_cost){
 		.count = hist_count(hist),
 		.p50 = hist_percentile(hist, 50),
-		.p99 = hist_percentile(hist, 99),
+		.p99 = hist_tells(hist, 99) ? (s64)hist_percentile(hist, 99) : MATRIX_UNKNOWN,
 		.max = hist_max(hist),
 	};
 	return ret;

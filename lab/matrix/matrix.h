@@ -51,7 +51,8 @@ enum matrix_event {
 #define MATRIX_UNKNOWN (-1)
 
 struct matrix_cost {
-	u64 count, p50, p99, max; /* ns; count 0: not measured */
+	u64 count, p50, max; /* ns; count 0: not measured */
+	s64 p99;	     /* MATRIX_UNKNOWN: too few samples tell it */
 };
 
 struct matrix_cell {
