@@ -151,7 +151,7 @@ static void a_signal_bails_out(void)
 	if (!kvm_or_skip())
 		return;
 	r = tain_start(&setup, WORDS("matrix", "--tap", "--json", "m.json"));
-	tain_expect(r, &r->err, "tain matrix: 1 of ", 1);
+	tain_expect(r, &r->err, "tain matrix: ", 1); /* whichever cell it is at by then */
 	kill(r->pid, SIGINT);
 	tain_wait(r);
 	CHECK_MSG(sscanf(r->out.text, "TAP version 13\n1..%u\n", &all) == 1, "'%s'", r->out.text);
