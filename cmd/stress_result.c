@@ -75,11 +75,14 @@ static void add_counts(json_t *doc, const struct stress_result *r)
 
 const char *stress_unjudged(const struct stress_config *c, const struct stress_result *r)
 {
-	if (c->write_percent ||
-	    !(r->host_ops[PLAN_MPROTECT] || r->host_ops[PLAN_DIRTYLOG] || r->host_ops[PLAN_UFFD_WP]))
-		return NULL;
-	return "the guest makes none (-w 0), so none can be seen where mprotect, dirtylog and uffd_wp forbid or note "
-	       "them";
+	static const enum plan_op ops[] = { PLAN_MPROTECT, PLAN_FORK, PLAN_DIRTYLOG, PLAN_UFFD_WP, PLAN_SUSPEND };
+
+	for (size_t i = 0; i < ARRAY_SIZE(ops) && !c->write_percent; i++)
+		if (r->host_ops[ops[i]])
+			return "the guest makes none (-w 0), and so none that mprotect, fork, dirtylog, uffd_wp or "
+			       "suspend "
+			       "should have kept away or noted";
+	return NULL;
 }
 
 void stress_add_result(json_t *doc, const struct stress_config *c, const struct stress_result *r)

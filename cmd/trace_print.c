@@ -22,7 +22,7 @@ static const char *page_size(u32 level)
 
 void trace_print_fault_head(FILE *out)
 {
-	fputs("# start_ns\ttid\tgpa\thva\tsize\taccess\tcause\thost\tns\thost_ns\twaited_ns\tpreempted_ns\tretries\t"
+	fputs("# start_ns\ttid\tgpa\thva\tsize\taccess\tcause\thost\tns\tpage_ns\twaited_ns\tpreempted_ns\tretries\t"
 	      "prefetched\tby\tmemslot\tbacking\tmapping\n",
 	      out);
 }

@@ -360,7 +360,7 @@ static void the_smallest_and_the_crowded(void)
 	CHECK_EQ(TAIN("stress", "-q", "-b", "4K", "-i", "50")->status, 0);
 	CHECK_EQ(TAIN("stress", "-q", "-b", "4K", "-v", "16", "-i", "10")->status, 0);
 	CHECK_EQ(TAIN("stress", "-q", "-b", "12K", "-v", "3", "-w", "100", "-i", "50", "-d", "0")->status, 0);
-	r = TAIN("stress", "-q", "-b", "1M", "--arena", "3M", "-w", "0", "-i", "50");
+	r = TAIN("stress", "-q", "-b", "1M", "--arena", "3M", "-w", "0", "-i", "50", "--ops", "mprotect");
 	CHECK_EQ(r->status, 0);
 	CHECK_CONTAINS(r->out.text, "skipped: writes: the guest makes none (-w 0)");
 	CHECK_EQ(TAIN("stress", "-q", "-b", "8K", "-t", "1ns")->status, 0);

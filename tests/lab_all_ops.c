@@ -137,7 +137,14 @@ static void kvm_collapse_of_pieces(void)
 		CHECK_EQ(r.log.total, 0);
 		CHECK_EQ(r.host_ops[PLAN_COLLAPSE] + r.refused[PLAN_COLLAPSE], 12);
 		CHECK_GE(r.refused[PLAN_COLLAPSE], 3);
-		CHECK_GT(r.host_ops[PLAN_COLLAPSE], 0); /* 9, but of a machine short of memory */
+		/* 9, but where huge pages run short: then there is none for the probe either */
+		if (!r.host_ops[PLAN_COLLAPSE] && host_create(&probe, &err)) {
+			test_skip("%s", err.text);
+		} else {
+			CHECK_GT(r.host_ops[PLAN_COLLAPSE], 0);
+			if (!r.host_ops[PLAN_COLLAPSE])
+				host_destroy(&probe);
+		}
 		CHECK_EQ(r.host_ops[PLAN_SPLIT], 6);
 		violation_log_destroy(&r.log);
 	}

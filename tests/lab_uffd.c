@@ -9,6 +9,7 @@
 #include "lab/machine/touch.h"
 #include "lab/uffd/uffd.h"
 #include "lib/atomic.h"
+#include "lib/race.h"
 #include "lib/time.h"
 #include "tests/lab_suites.h"
 
@@ -196,6 +197,41 @@ static void close_frees_blocked(void)
 	area_close(&b.area);
 }
 
+/*
+ * A fault that was read is waited for, or it would be resolved in the range's next registration:
+ *
+ *   reader                handler                     here
+ *   fault                 busy; read
+ *                                                     unregister
+ *   goes on                                           is it busy? then uffd_quiesce() waits
+ *                         resolve: ENOENT; not busy   uffd_quiesce()
+ */
+static void what_was_read_is_waited_for(void)
+{
+#if CHECKING
+	struct blocked b = { .seen = 0 };
+	struct race_gate gate;
+	struct thread thread;
+
+	if (!area_open(&b.area, UFFD_MISSING, UFFD_THREAD, 1))
+		return;
+	race_arm(&gate, "uffd:read", 1);
+	REQUIRE_EQ(thread_create(&thread, "reader", -1, read_page, &b), 0);
+	race_wait(&gate);
+	CHECK_EQ(uffd_unregister(&b.area.uffd, b.area.uffd.config.start, BYTES), 0);
+	thread_join(&thread);
+	CHECK_EQ(READ_ONCE(b.area.uffd.busy), 1);
+	race_release(&gate);
+	uffd_quiesce(&b.area.uffd);
+	race_disarm(&gate);
+	CHECK_EQ(uffd_counted(&b.area.uffd, UFFD_GONE), 1);
+	CHECK_EQ(READ_ONCE(b.seen), 1000);
+	area_close(&b.area);
+#else
+	test_skip("needs a checking build");
+#endif
+}
+
 /* --- under a guest ------------------------------------------------------------------------ */
 
 static struct uffd guest_uffd;
@@ -307,10 +343,17 @@ static void kick_frees_vcpu(void)
 }
 
 const struct test_case lab_uffd_tests[] = {
-	TEST(missing_copies),	     TEST(window_brings_neighbours),
-	TEST(minor_continues),	     TEST(wp_reports_writes),
-	TEST(gone_is_told),	     TEST(open_refuses),
-	TEST(close_frees_blocked),   TEST(guest_with_thread),
-	TEST(guest_resolves_inline), TEST(guest_tries_in_vain),
-	TEST(kick_frees_vcpu),	     TEST_END,
+	TEST(missing_copies),
+	TEST(window_brings_neighbours),
+	TEST(minor_continues),
+	TEST(wp_reports_writes),
+	TEST(gone_is_told),
+	TEST(open_refuses),
+	TEST(close_frees_blocked),
+	TEST(guest_with_thread),
+	TEST(guest_resolves_inline),
+	TEST(guest_tries_in_vain),
+	TEST(kick_frees_vcpu),
+	TEST(what_was_read_is_waited_for),
+	TEST_END,
 };

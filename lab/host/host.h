@@ -35,10 +35,11 @@ enum host_limbo { LIMBO_NONE, LIMBO_QUARANTINE, LIMBO_FILE, LIMBO_MEM };
 struct host;
 
 /*
- * What a forked child does, beside being there: when it is born, and before it ends.
+ * What a forked child does, beside being there: before the parent goes on, once it does, and before it ends.
  * Other threads may have held any lock at the fork: system calls alone, no allocation.
  */
 struct host_child {
+	void (*notes)(void *arg); /* soon done: nobody else makes a step meanwhile. May be NULL */
 	void (*born)(void *arg);
 	void (*ends)(void *arg);
 	void *arg;

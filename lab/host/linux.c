@@ -69,6 +69,8 @@ static int check_huge(struct host *host, struct err *err)
 	}
 	if (host_linux_on_disk(host))
 		return err_set(err, -EOPNOTSUPP, "%s: the file system gives no huge pages (large folios)", b->name);
+	if (!l->huge_error)
+		return err_set(err, -EOPNOTSUPP, "%s: the kernel collapsed pages and maps no huge one", b->name);
 	return err_set(err, -EOPNOTSUPP, "%s: madvise(MADV_COLLAPSE): %s (Linux 6.1)", b->name,
 		       strerror(-l->huge_error));
 }

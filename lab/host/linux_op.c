@@ -311,6 +311,8 @@ static void child_main(struct host *host, struct range r, int from_parent, int t
 	offer_to_oom_killer();
 	if (!child)
 		sum = sum_range(host, r);
+	else if (child->notes)
+		child->notes(child->arg);
 	if (syscall(SYS_write, to_parent, &c, 1) != 1)
 		syscall(SYS_exit_group, 2);
 	if (child)

@@ -3,8 +3,8 @@
  * A forked child that looks at its copy with a guest of its own.
  *
  *   host                        child
- *   fork, wait for the child    copies nothing yet: its pages are the parent's
- *   [fresh, private memory:     notes the vCPUs' slots; guest 1 reads every stamp: what stood there at the fork
+ *   fork, wait for the child    copies nothing yet: its pages are the parent's; notes the vCPUs' slots
+ *   [fresh, private memory:     guest 1 reads every stamp: what stood there at the fork
  *    replace the range, g+1]
  *   hold                        parent's vCPUs write, and part their pages from the child's
  *   tell it to end              its slots are as they were: what has changed there was written
@@ -117,13 +117,17 @@ static void compare_slots(struct fork_guest *g)
 		}
 }
 
-static void child_born(void *arg)
+static void child_notes(void *arg)
 {
 	struct fork_guest *g = arg;
 
 	if (g->private)
 		note_slots(g);
-	look(g, false);
+}
+
+static void child_born(void *arg)
+{
+	look(arg, false);
 }
 
 static void child_ends(void *arg)
@@ -217,7 +221,7 @@ int step_fork(struct oracle *o, const struct plan_step *s)
 		return -ENOMEM;
 	g.word = (u64 *)((char *)g.report + PAGE_SIZE);
 	g.slot = g.word + CHILD_WORDS;
-	g.child = (struct host_child){ .born = child_born, .ends = child_ends, .arg = &g };
+	g.child = (struct host_child){ .notes = child_notes, .born = child_born, .ends = child_ends, .arg = &g };
 	ret = with_guest(&g, s);
 	munmap(g.report, bytes);
 	return ret;

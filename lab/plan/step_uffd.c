@@ -15,6 +15,8 @@
 #include "lab/system/pagemap.h"
 #include "lib/alloc.h"
 #include "lib/atomic.h"
+#include "lib/thread.h"
+#include "lib/time.h"
 
 struct step_uffd {
 	struct host *host;
@@ -22,6 +24,7 @@ struct step_uffd {
 	struct uffd uffd[UFFD_MODE_NR];
 	bool open[UFFD_MODE_NR];
 	struct uffd *active; /* of the step under way; NULL: none. Stored with release */
+	u32 inside;	     /* vCPUs in step_uffd_fault(); atomic */
 	char *source;	     /* MISSING: what a page of DATA will hold, as far from the start as there */
 	u64 bytes;	     /* of the place that DATA's ranges lie in */
 	u64 *noted;	     /* a bit per page of DATA: a fault of it has been resolved, or is about to be; atomic */
@@ -68,13 +71,25 @@ void step_uffd_destroy(struct step_uffd *su)
 
 bool step_uffd_fault(struct step_uffd *su, u64 off)
 {
-	struct uffd *u = smp_load_acquire(&su->active); /* pairs with the release in begin() */
-	int ret;
+	int ret = -ENOENT;
+	struct uffd *u;
 
-	if (!u || off >= su->host->bytes)
-		return false;
-	ret = uffd_resolve(u, host_addr(su->host, off));
+	fetch_add(&su->inside, 1);	   /* before the load: pairs with the barrier in leave() */
+	u = smp_load_acquire(&su->active); /* pairs with the release in begin() */
+	if (u && off < su->host->bytes)
+		ret = uffd_resolve(u, host_addr(su->host, off));
+	fetch_add(&su->inside, (u32)-1);
 	return !ret || ret == -EAGAIN;
+}
+
+/* The range is unregistered: nobody has a fault of it any more, read or under way. */
+static void leave(struct step_uffd *su, struct uffd *u)
+{
+	WRITE_ONCE(su->active, NULL);
+	smp_mb(); /* store active, load inside: pairs with fetch_add() in step_uffd_fault() */
+	while (smp_load_acquire(&su->inside)) /* pairs with its end */
+		thread_sleep_ns(20 * NSEC_PER_USEC);
+	uffd_quiesce(u);
 }
 
 u64 step_uffd_counted(struct step_uffd *su, enum uffd_count what)
@@ -166,8 +181,7 @@ static int end(struct oracle *o, const struct plan_step *s, struct uffd *u)
 		while (ret == -EAGAIN);
 	if (!ret)
 		ret = uffd_unregister(u, host_addr(o->host, off_of(s)), len_of(s));
-	smp_store_release(&o->uffd->active, NULL); /* who still has it is waited for: uffd_quiesce() */
-	uffd_quiesce(u);
+	leave(o->uffd, u);
 	return ret ? err_set(&o->why, ret, "userfaultfd %s: %s", uffd_mode_names[u->config.mode], strerror(-ret)) : 0;
 }
 
@@ -346,17 +360,16 @@ static int report_lost_minor(struct oracle *o, const struct plan_step *s, const 
 
 static int drop_and_look(struct oracle *o, const struct plan_step *s, struct uffd *u, const u64 *cached)
 {
-	int ret = o->host->ops->dontneed(o->host, off_of(s), len_of(s));
+	int ret = o->host->ops->dontneed(o->host, off_of(s), len_of(s)), last;
 
-	if (ret)
-		return ret;
-	hold(s);
-	ret = report_lost_minor(o, s, cached);
+	if (!ret) {
+		hold(s);
+		ret = report_lost_minor(o, s, cached);
+	}
 	/* A page that is not in the page cache yet comes by touching it, and there is nothing to resolve. */
-	ret = ret ?: uffd_unregister(u, host_addr(o->host, off_of(s)), len_of(s));
-	smp_store_release(&o->uffd->active, NULL); /* who still has it is waited for: uffd_quiesce() */
-	uffd_quiesce(u);
-	return ret;
+	last = uffd_unregister(u, host_addr(o->host, off_of(s)), len_of(s));
+	leave(o->uffd, u);
+	return ret ?: last;
 }
 
 /*
@@ -392,6 +405,8 @@ int step_uffd_minor(struct oracle *o, const struct plan_step *s)
 	if (!cached)
 		return -ENOMEM;
 	ret = pages_here(o, s, false, cached);
+	if (ret)
+		err_set(&o->why, ret, "mincore: %s", strerror(-ret));
 	note_none(o->uffd);
 	ret = ret ?: begin(o, s, u);
 	ret = ret ? step_refused(o, s, false, ret) : drop_and_look(o, s, u, cached);

@@ -20,6 +20,7 @@
 #include "lab/system/linux_compat.h"
 #include "lib/atomic.h"
 #include "lib/probe.h"
+#include "lib/race.h"
 #include "lib/time.h"
 
 #define MESSAGES 16 /* read at a time */
@@ -241,39 +242,57 @@ static int resolve(struct uffd *u, hva_t addr)
 	return ret;
 }
 
-/* A call that begins after the range was unregistered copies nothing: it is the earlier ones that are waited for. */
+/* Context: counted in busy. */
 static int resolve_one(struct uffd *u, hva_t addr)
 {
 	int ret;
 
-	fetch_add(&u->busy, 1);
 	if (u->config.resolving)
 		u->config.resolving(addr, u->config.arg);
 	ret = resolve(u, addr);
-	fetch_add(&u->busy, (u32)-1);
 	probe3(uffd_resolved, addr, u->config.mode, ret);
 	return ret;
 }
 
 int uffd_resolve(struct uffd *u, hva_t addr)
 {
+	int ret;
+
 	probe3(uffd_read, addr, u->config.mode, -1ll);
-	return resolve_one(u, addr);
+	fetch_add(&u->busy, 1);
+	ret = resolve_one(u, addr);
+	fetch_add(&u->busy, (u32)-1);
+	return ret;
 }
 
 void uffd_quiesce(struct uffd *u)
 {
-	while (smp_load_acquire(&u->busy)) /* pairs with the end of uffd_resolve(): what it did is done */
+	while (smp_load_acquire(
+		&u->busy)) /* pairs with the ends of uffd_resolve() and handle(): what they did is done */
 		thread_sleep_ns(20 * NSEC_PER_USEC);
 }
 
 /* --- the handler thread ------------------------------------------------------------ */
 
+/*
+ * Busy from before the read: who unregisters a range and registers it again must not find what was
+ * read before. Read later, it cannot be of that range.
+ *
+ *   handler                     host
+ *   busy; read: a fault
+ *                               unregister
+ *                               uffd_quiesce: wait for busy
+ *   resolve it: ENOENT
+ *   not busy                    register again
+ */
 static void handle(struct uffd *u, u64 woken)
 {
 	struct uffd_msg message[MESSAGES];
-	ssize_t n = read(u->fd, message, sizeof(message));
+	ssize_t n;
 
+	fetch_add(&u->busy, 1);
+	n = read(u->fd, message, sizeof(message)); /* does not block: what poll() saw may be gone */
+	race_point("uffd:read");
 	/* All that were read begin now: the later ones wait for the earlier. */
 	for (ssize_t i = 0; i < n / (ssize_t)sizeof(message[0]); i++)
 		if (message[i].event == UFFD_EVENT_PAGEFAULT)
@@ -287,6 +306,7 @@ static void handle(struct uffd *u, u64 woken)
 		resolve_one(u, message[i].arg.pagefault.address);
 		hist_add(&u->ns, cycles_to_ns(cycles() - woken));
 	}
+	fetch_add(&u->busy, (u32)-1);
 }
 
 static void handler_thread(void *arg)

@@ -68,7 +68,7 @@ struct uffd {
 	int fd;
 	int stop_fd; /* eventfd: the handler thread leaves */
 	struct counters counters;
-	u32 busy;	/* threads in uffd_resolve(); atomic */
+	u32 busy;	/* threads in uffd_resolve(), and the handler with what it has read; atomic */
 	u32 last_error; /* errno of the last of UFFD_FAILED; atomic */
 	struct hist ns; /* the handler thread's, from its wake-up to the fault resolved; read after uffd_close() */
 	bool thread_runs;
@@ -111,8 +111,8 @@ int uffd_protect(struct uffd *u, hva_t start, u64 bytes);
 int uffd_resolve(struct uffd *u, hva_t addr);
 
 /*
- * Wait until nobody is resolving a fault that came before the range was unregistered:
- * then the source's pages of that range may change.
+ * Wait until nobody is resolving a fault that came before the range was unregistered, or has
+ * read one: then the source's pages of that range may change, and it may be registered again.
  */
 void uffd_quiesce(struct uffd *u);
 
