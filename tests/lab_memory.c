@@ -75,8 +75,11 @@ static void a_forked_child(void)
 /* Itself, and below a shell that lives on. */
 static void a_command_of_compare(void)
 {
-	static const char *const commands[] = { "exec dd if=/dev/zero of=/dev/null bs=512M count=1 #",
-						"dd if=/dev/zero of=/dev/null bs=512M count=1; exit $? #" };
+	/* The first to go: a sanitized test program is larger than what they get. */
+	static const char *const commands[] = {
+		"echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=512M count=1 #",
+		"(echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=512M count=1); exit $? #",
+	};
 	json_t *made[COMPARE_SIDES] = { NULL }, **docs[COMPARE_SIDES] = { &made[0], &made[1] };
 	struct err err = { "" };
 
