@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lab/host/op.h"
 #include "lib/thread.h"
 #include "tests/cmd_env.h"
 #include "tests/cmd_suites.h"
@@ -155,6 +156,7 @@ static void a_signal_bails_out(void)
 	kill(r->pid, SIGINT);
 	tain_wait(r);
 	CHECK_MSG(sscanf(r->out.text, "TAP version 13\n1..%u\n", &all) == 1, "'%s'", r->out.text);
+	CHECK_EQ(all, OP_NR * HOST_BACKING_NR);
 	told = tain_count(r->out.text, "\nok ") + tain_count(r->out.text, "\nnot ok ");
 	if (told < all) {
 		CHECK_EQ(r->status, 130);

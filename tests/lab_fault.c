@@ -76,6 +76,17 @@ bool stream_played(struct fault_stream *s, bool tdp, const char *const *lines, u
 	return false;
 }
 
+void stream_second_is(bool tdp, const char *const *lines, enum fault_cause cause, u32 by)
+{
+	struct fault_stream s;
+
+	if (!stream_played(&s, tdp, lines, 2))
+		return;
+	CHECK_EQ(stream_fault[1].cause, cause);
+	CHECK_EQ(stream_fault[1].by, by);
+	fault_stream_destroy(&s);
+}
+
 /* --- shadow ---------------------------------------------------------------------------- */
 
 static void shadow_prefetch(void)
@@ -162,14 +173,9 @@ static void shadow_invalidated_then_copied(void)
 		"5500 7 kvm_mmu_set_spte 100329 222e67 1",
 		NULL,
 	};
-	struct fault_stream s;
 
-	if (!stream_played(&s, false, lines, 2))
-		return;
-	CHECK_EQ(stream_fault[1].cause, FAULT_INVALIDATED);
-	CHECK_EQ(stream_fault[1].by, 9);
+	stream_second_is(false, lines, FAULT_INVALIDATED, 9);
 	CHECK_EQ(stream_fault[1].host, FAULT_HOST_COPIED);
-	fault_stream_destroy(&s);
 }
 
 /*
@@ -190,13 +196,8 @@ static void shadow_set_before_the_lock(void)
 		"5000 7 kvm_mmu_pagetable_walk 100001000 4",  "5400 7 kvm_mmu_spte_requested 100001 111 1",
 		"5500 7 kvm_mmu_set_spte 100001 111e67 1",    NULL,
 	};
-	struct fault_stream s;
 
-	if (!stream_played(&s, false, lines, 2))
-		return;
-	CHECK_EQ(stream_fault[1].cause, FAULT_INVALIDATED);
-	CHECK_EQ(stream_fault[1].by, 9);
-	fault_stream_destroy(&s);
+	stream_second_is(false, lines, FAULT_INVALIDATED, 9);
 }
 
 static void shadow_two_vcpus_one_page(void)

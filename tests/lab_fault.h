@@ -22,5 +22,8 @@ void stream_play(struct fault_stream *s, const char *const *lines);
  * Return: were there @faults of them? Otherwise the check has failed, and @s is gone.
  */
 bool stream_played(struct fault_stream *s, bool tdp, const char *const *lines, unsigned int faults);
+/* Of the two faults of @lines the second is of @cause, and thread @by's doing (0: nobody's). They stay in stream_fault.
+ */
+void stream_second_is(bool tdp, const char *const *lines, enum fault_cause cause, u32 by);
 
 #endif /* TESTS_LAB_FAULT_H */

@@ -70,14 +70,9 @@ static void split_and_copied(void)
 		"5500 7 kvm_mmu_set_spte 100329 222e67 1",
 		NULL,
 	};
-	struct fault_stream s;
 
-	if (!stream_played(&s, false, lines, 2))
-		return;
-	CHECK_EQ(stream_fault[1].cause, FAULT_INVALIDATED);
-	CHECK_EQ(stream_fault[1].by, 9);
+	stream_second_is(false, lines, FAULT_INVALIDATED, 9);
 	CHECK_EQ(stream_fault[1].host, FAULT_HOST_COPIED);
-	fault_stream_destroy(&s);
 }
 
 /* KVM drops a page's entry for a memslot change; that the host takes the page away afterwards is not why. */
@@ -96,13 +91,8 @@ static void zapped_then_invalidated(void)
 		"3300 1 kvm_entry",
 		NULL,
 	};
-	struct fault_stream s;
 
-	if (!stream_played(&s, true, lines, 2))
-		return;
-	CHECK_EQ(stream_fault[1].cause, FAULT_ZAPPED);
-	CHECK_EQ(stream_fault[1].by, 0);
-	fault_stream_destroy(&s);
+	stream_second_is(true, lines, FAULT_ZAPPED, 0);
 }
 
 /* Invalidated twice before it faults: the first took the entry away. */
@@ -122,13 +112,8 @@ static void invalidated_twice(void)
 		"3300 1 kvm_entry",
 		NULL,
 	};
-	struct fault_stream s;
 
-	if (!stream_played(&s, true, lines, 2))
-		return;
-	CHECK_EQ(stream_fault[1].cause, FAULT_INVALIDATED);
-	CHECK_EQ(stream_fault[1].by, 8);
-	fault_stream_destroy(&s);
+	stream_second_is(true, lines, FAULT_INVALIDATED, 8);
 }
 
 /* Its entry was there before the trace began, and went before its eyes. Where the hva is unknown nobody can say why. */

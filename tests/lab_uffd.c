@@ -7,6 +7,7 @@
 
 #include "lab/bench/uffd.h"
 #include "lab/machine/touch.h"
+#include "lab/stress/stress.h"
 #include "lab/uffd/uffd.h"
 #include "lib/atomic.h"
 #include "lib/race.h"
@@ -342,6 +343,70 @@ static void kick_frees_vcpu(void)
 	uffd_destroy(&guest_uffd);
 }
 
+#if CHECKING
+struct inline_run {
+	struct stress_config config;
+	struct stress_result result;
+	struct err err;
+	int ret;
+};
+
+static void run_inline(void *arg)
+{
+	struct inline_run *run = arg;
+
+	run->ret = stress_run(&run->config, &run->result, &run->err);
+}
+#endif
+
+/*
+ * A vCPU that resolves its faults itself is waited for, from its look whether there is somebody to ask:
+ *
+ *   vCPU                        step
+ *   inside; loads active
+ *                               unregisters; is the vCPU inside? then it waits
+ *   resolves: ENOENT
+ *                               goes on
+ */
+static void vcpu_that_resolves_is_waited_for(void)
+{
+#if CHECKING
+	static const struct plan_step step = { .op = PLAN_UFFD_MINOR, .pages = PAGES, .hold_ns = 2 * NSEC_PER_MSEC };
+	struct inline_run run = { .ret = 0 };
+	struct race_gate in, left;
+	struct thread thread;
+
+	if (engine_find("kvm")->probe(&run.err) || uffd_probe(UFFD_MINOR, UFFD_INLINE, &run.err)) {
+		test_skip("%s", run.err.text);
+		return;
+	}
+	stress_config_init(&run.config, engine_find("kvm"));
+	run.config.machine.backing = HOST_MEMFD;
+	run.config.machine.bytes = BYTES;
+	run.config.uffd = UFFD_INLINE;
+	run.config.list = &step;
+	run.config.list_nr = 1;
+	run.config.repeat = 0;
+	run.config.steps = 500;
+	race_arm(&in, "uffd:inline", 1);
+	REQUIRE_EQ(thread_create(&thread, "stress", -1, run_inline, &run), 0);
+	race_wait(&in);
+	race_arm(&left, "uffd:left", 1);
+	thread_sleep_ns(50 * NSEC_PER_MSEC); /* too short finds nothing, and blames nobody */
+	CHECK(!race_held(&left));
+	race_release(&in);
+	race_wait(&left);
+	race_disarm(&left);
+	race_disarm(&in);
+	thread_join(&thread);
+	CHECK_MSG(!run.ret, "%s", run.err.text);
+	CHECK_EQ(run.result.log.total, 0);
+	violation_log_destroy(&run.result.log);
+#else
+	test_skip("needs a checking build");
+#endif
+}
+
 const struct test_case lab_uffd_tests[] = {
 	TEST(missing_copies),
 	TEST(window_brings_neighbours),
@@ -355,5 +420,6 @@ const struct test_case lab_uffd_tests[] = {
 	TEST(guest_tries_in_vain),
 	TEST(kick_frees_vcpu),
 	TEST(what_was_read_is_waited_for),
+	TEST(vcpu_that_resolves_is_waited_for),
 	TEST_END,
 };

@@ -15,6 +15,7 @@
 #include "lab/system/pagemap.h"
 #include "lib/alloc.h"
 #include "lib/atomic.h"
+#include "lib/race.h"
 #include "lib/thread.h"
 #include "lib/time.h"
 
@@ -76,13 +77,25 @@ bool step_uffd_fault(struct step_uffd *su, u64 off)
 
 	fetch_add(&su->inside, 1);	   /* before the load: pairs with the barrier in leave() */
 	u = smp_load_acquire(&su->active); /* pairs with the release in begin() */
+	if (u)
+		race_point("uffd:inline");
 	if (u && off < su->host->bytes)
 		ret = uffd_resolve(u, host_addr(su->host, off));
 	fetch_add(&su->inside, (u32)-1);
 	return !ret || ret == -EAGAIN;
 }
 
-/* The range is unregistered: nobody has a fault of it any more, read or under way. */
+/*
+ * The range is unregistered: nobody has a fault of it any more, read or under way. One that
+ * were late would be resolved in the next registration, noted before note_none().
+ *
+ *   vCPU, inline                host
+ *   inside; load active
+ *                               unregister; active = NULL; barrier; wait for inside
+ *   note the page
+ *   resolve it: ENOENT
+ *   not inside                  the next step: note_none(), register
+ */
 static void leave(struct step_uffd *su, struct uffd *u)
 {
 	WRITE_ONCE(su->active, NULL);
@@ -90,6 +103,7 @@ static void leave(struct step_uffd *su, struct uffd *u)
 	while (smp_load_acquire(&su->inside)) /* pairs with its end */
 		thread_sleep_ns(20 * NSEC_PER_USEC);
 	uffd_quiesce(u);
+	race_point("uffd:left");
 }
 
 u64 step_uffd_counted(struct step_uffd *su, enum uffd_count what)
@@ -161,7 +175,7 @@ static int begin(struct oracle *o, const struct plan_step *s, struct uffd *u)
 	ret = uffd_register(u, host_addr(o->host, off_of(s)), len_of(s));
 	if (!ret)
 		return 0;
-	smp_store_release(&o->uffd->active, NULL); /* nothing is registered: nobody has it */
+	leave(o->uffd, u); /* nothing is registered, but who has looked may still come */
 	return err_set(&o->why, ret == -EINVAL ? -EOPNOTSUPP : ret,
 		       "userfaultfd %s: this memory cannot be registered: %s", uffd_mode_names[u->config.mode],
 		       strerror(-ret));
